@@ -1,0 +1,205 @@
+"""Committed directories: a stage's output exists whole or not at all.
+
+A stage writes into a new, uniquely named directory; `manifest.json` is written
+last and is the commit mark. Readers refuse a directory without it. Local disks
+rename the directory into place; object stores, where a rename is not atomic,
+receive the files first and the manifest last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import posixpath
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import fsspec
+
+from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
+
+MANIFEST = "manifest.json"
+
+_PACKAGES = (
+    "kdsr-tf",
+    "tensorflow",
+    "keras",
+    "tensorflow-recommenders",
+    "tensorflow-datasets",
+    "apache-beam",
+    "scann",
+    "numpy",
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Manifest:
+    """What a committed directory holds and how it came to be.
+
+    Args:
+        artifact: Name in the working directory, such as `features/text`.
+        fingerprint: Hash of the configuration and of the inputs' fingerprints.
+        config: The part of the configuration that the output depends on.
+        inputs: Fingerprint of every input artifact or source.
+        counts: Whole numbers worth keeping (rows, users, rejected rows).
+        details: Anything else a reader needs (encoder digest, scale, metrics).
+        seconds: Wall time of the stage.
+        versions: Versions of Python and of the packages that matter.
+    """
+
+    artifact: str
+    fingerprint: str
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def fingerprint(payload: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over the canonical JSON of `payload`."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def join(base: str, *parts: str) -> str:
+    """Join a local path or a URI with further parts."""
+    return posixpath.join(base, *parts) if "://" in base else os.path.join(base, *parts)
+
+
+def exists(path: str) -> bool:
+    """Whether a local path or a URI exists."""
+    filesystem, local = fsspec.core.url_to_fs(path)
+    return filesystem.exists(local)
+
+
+def find_manifest(directory: str) -> Manifest | None:
+    """The manifest of a committed directory, or None if it is not committed."""
+    try:
+        with fsspec.open(join(directory, MANIFEST), "r") as file:
+            return Manifest(**json.load(file))
+    except FileNotFoundError:
+        return None
+
+
+def read_manifest(directory: str, *, written_by: str) -> Manifest:
+    """The manifest of a committed directory.
+
+    Args:
+        directory: Local path or URI.
+        written_by: Stage to name in the error's remedy.
+
+    Raises:
+        MissingArtifactError: if the directory is absent or was never committed.
+    """
+    manifest = find_manifest(directory)
+    if manifest is None:
+        state = "has no manifest (an unfinished write)" if exists(directory) else "does not exist"
+        raise MissingArtifactError(f"{directory} {state}. Run `kdsr {written_by}` first.")
+    return manifest
+
+
+def check_input(reader: str, manifest: Manifest, name: str, expected: Manifest) -> None:
+    """Refuse two artifacts that do not descend from the same input.
+
+    Args:
+        reader: Stage that reads both.
+        manifest: The artifact whose recorded input is checked.
+        name: Name of that input in `manifest.inputs`.
+        expected: The input as it is in the working directory now.
+
+    Raises:
+        StaleArtifactError: naming both artifacts and both fingerprints.
+    """
+    found = manifest.inputs.get(name)
+    if found != expected.fingerprint:
+        raise StaleArtifactError(
+            f"`{reader}` cannot combine {manifest.artifact} with {name}: "
+            f"{manifest.artifact} was made from {name} {found}, "
+            f"but {name} is now {expected.fingerprint}. "
+            f"Run the stage that writes {manifest.artifact} again, or use `kdsr run`."
+        )
+
+
+@contextlib.contextmanager
+def committing(directory: str, manifest: Manifest) -> Iterator[str]:
+    """Write a directory that appears whole, with its manifest, or not at all.
+
+    Yields a new, empty directory beside `directory`. The caller fills it and
+    may still add to `manifest.counts` and `manifest.details`. On a clean exit
+    the manifest is written and the directory takes its place; on an exception
+    it is deleted. A killed process leaves a directory that no reader accepts
+    and that the next writer removes.
+
+    Args:
+        directory: Final local path or URI.
+        manifest: Completed with seconds and versions on exit.
+
+    Example:
+        >>> manifest = Manifest(artifact="features/text", fingerprint="0" * 16)
+        >>> with committing("/tmp/work/features/text", manifest) as target:
+        ...     with open(os.path.join(target, "vectors.bin"), "wb") as file:
+        ...         _ = file.write(bytes(4))
+        ...     manifest.counts["items"] = 1
+    """
+    started = time.monotonic()
+    filesystem, final = fsspec.core.url_to_fs(directory)
+    final = final.rstrip("/")
+    parent, name = final.rsplit("/", 1)
+    prefix = f"{parent}/.{name}."
+    filesystem.makedirs(parent, exist_ok=True)
+    for leftover in filesystem.glob(f"{prefix}*"):
+        filesystem.rm(leftover, recursive=True)
+    attempt = f"{prefix}{uuid.uuid4().hex[:12]}"
+    filesystem.makedirs(attempt)
+    try:
+        yield filesystem.unstrip_protocol(attempt) if "://" in directory else attempt
+    except BaseException:
+        filesystem.rm(attempt, recursive=True)
+        raise
+    manifest.seconds = round(time.monotonic() - started, 3)
+    manifest.versions = versions()
+    _replace(filesystem, attempt, final, manifest)
+
+
+def _replace(filesystem: Any, attempt: str, final: str, manifest: Manifest) -> None:
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n"
+    local = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
+    if local:
+        write_text_durably(f"{attempt}/{MANIFEST}", text)
+    if filesystem.exists(final):
+        # The mark goes first: from here until the new mark, readers refuse.
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm_file(f"{final}/{MANIFEST}")
+        filesystem.rm(final, recursive=True)
+    if local:
+        os.rename(attempt, final)
+        return
+    filesystem.mv(attempt, final, recursive=True)
+    with filesystem.open(f"{final}/{MANIFEST}", "w") as file:
+        file.write(text)
+
+
+def write_text_durably(path: str, text: str) -> None:
+    """Write a local file and flush it to disk before returning."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,102 @@
+"""Keys, dtypes and the pair layout shared by every stage.
+
+This module is the one place that names a record field or a serving signature.
+It imports NumPy only, so that Beam workers and the serving client stay light.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+PAD = 0
+"""Item index of padding. Items are 1..N; string ids exist at the edges only."""
+
+MODALITIES = ("image", "text")
+"""Known modalities, in the order of every per-modality collection."""
+
+SPLITS = ("train", "validation", "test")
+
+# Fields of `sequences` records (one per user).
+USER_ID = "user_id"
+ITEMS = "items"
+TIMESTAMPS = "timestamps"
+NUM_TRAIN = "num_train"
+
+# Further fields of `examples` records (one per window).
+TARGET = "target"
+WINDOW_START = "window_start"
+
+# Vocabulary columns (`sequences/items.parquet`, row k holds item k + 1).
+ITEM = "item"
+ITEM_ID = "item_id"
+TITLE = "title"
+TRAIN_COUNT = "train_count"
+
+# Feature columns (`features/<modality>/vectors-*.parquet`).
+VECTOR = "vector"
+
+SCORE_DTYPE = "float16"
+
+# Serving signatures (the public API of a SavedModel).
+SIGNATURE_RECOMMEND = "serving_default"
+SIGNATURE_RECOMMEND_WITH_SEEN = "recommend_with_seen"
+SIGNATURE_SIMILAR_ITEMS = "similar_items"
+SIGNATURE_EMBED = "embed"
+SIGNATURE_SCORE = "score"
+HISTORY = "history"
+CANDIDATES = "candidates"
+SCORES = "scores"
+EMBEDDING = "embedding"
+
+
+def present_key(modality: str) -> str:
+    """Field with 1 where a position's item has the modality, uint8 `[L]`."""
+    return f"{modality}_present"
+
+
+def scores_key(modality: str) -> str:
+    """Field with the teacher's packed pair scores, float16 `[L(L-1)/2]`."""
+    return f"{modality}_scores"
+
+
+def codes_key(modality: str) -> str:
+    """Field with the teacher's packed pair codes, unsigned `[L(L-1)/2]`."""
+    return f"{modality}_codes"
+
+
+def code_dtype(num_codes: int) -> str:
+    """Smallest unsigned dtype that holds codes `0..num_codes - 1`."""
+    if not 1 <= num_codes <= 65536:
+        raise ValueError(
+            f"`num_codes` must be between 1 and 65536. Received: num_codes={num_codes}."
+        )
+    return "uint8" if num_codes <= 256 else "uint16"
+
+
+def num_pairs(length: int) -> int:
+    """Number of packed pairs of a window of `length` items."""
+    return length * (length - 1) // 2
+
+
+def pair_index(i: int, j: int) -> int:
+    """Packed position of the pair `(i, j)` with `0 <= i < j`."""
+    return j * (j - 1) // 2 + i
+
+
+@functools.lru_cache(maxsize=256)
+def pair_positions(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions `(i, j)` of all packed pairs of a window, in packed order.
+
+    Pairs are ordered by `j`, then `i`, so the first `p(p-1)/2` entries are
+    exactly the pairs of the first `p` items.
+
+    Returns:
+        Two read-only int32 arrays of shape `[length(length-1)/2]`, `i < j`.
+    """
+    j, i = np.tril_indices(length, k=-1)
+    i, j = i.astype(np.int32), j.astype(np.int32)
+    i.setflags(write=False)
+    j.setflags(write=False)
+    return i, j

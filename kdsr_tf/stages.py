@@ -1,0 +1,188 @@
+"""Which artifact each stage writes, from which inputs and configuration.
+
+A fingerprint depends on the configuration a stage uses and on the fingerprints
+of its inputs, never on output bytes, so the whole plan is known before anything
+runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from kdsr_tf import artifacts
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.config import Config, select
+
+SOURCE = "source"
+"""Name of the user's own data among the inputs; it has no manifest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One committed directory.
+
+    Args:
+        name: Path below the working directory.
+        stage: Command that writes it.
+        keys: Configuration keys the content depends on.
+        inputs: Names of the artifacts (or `source`) it is made from.
+        version: Raised when the format or the code's meaning changes.
+    """
+
+    name: str
+    stage: str
+    keys: tuple[str, ...]
+    inputs: tuple[str, ...]
+    version: int = 1
+
+
+STAGES = ("prepare", "encode", "teach", "distill", "train", "evaluate", "export", "report")
+"""Stages that write artifacts, in running order."""
+
+
+def artifacts_of(config: Config) -> tuple[Artifact, ...]:
+    """Every artifact of a configuration, each after its inputs."""
+    features = tuple(f"features/{m}" for m in config.modalities)
+    teachers = tuple(f"teacher/{m}" for m in config.modalities)
+    return (
+        Artifact(
+            name="sequences",
+            stage="prepare",
+            keys=(
+                "source.title_column",
+                "source.image_column",
+                "prepare",
+                "windows.max_length",
+                "seed",
+            ),
+            inputs=(SOURCE,),
+        ),
+        *(
+            Artifact(
+                name=f"features/{m}",
+                stage="encode",
+                keys=(f"encode.{m}", "encode.max_rejected_fraction"),
+                inputs=(SOURCE, "sequences"),
+            )
+            for m in config.modalities
+        ),
+        *(
+            Artifact(
+                name=f"teacher/{m}",
+                stage="teach",
+                keys=("teach", "model.dim", "seed"),
+                inputs=("sequences", f"features/{m}"),
+            )
+            for m in config.modalities
+        ),
+        Artifact(
+            name="examples",
+            stage="distill",
+            keys=("windows", "seed"),
+            inputs=("sequences", *teachers),
+        ),
+        Artifact(
+            name="student",
+            stage="train",
+            keys=("model", "distillation", "train", "seed"),
+            inputs=("sequences", "examples", *teachers),
+        ),
+        Artifact(
+            name="evaluation",
+            stage="evaluate",
+            keys=("evaluate",),
+            inputs=("sequences", "examples", "student", *features),
+        ),
+        Artifact(
+            name="serving_model",
+            stage="export",
+            keys=("export", "serve.model_name"),
+            inputs=("sequences", "examples", "student"),
+        ),
+        Artifact(
+            name="report",
+            stage="report",
+            keys=(),
+            inputs=("sequences", "student", "evaluation", "serving_model", *features, *teachers),
+        ),
+    )
+
+
+def artifact_of(config: Config, name: str) -> Artifact:
+    """The artifact called `name`."""
+    return {artifact.name: artifact for artifact in artifacts_of(config)}[name]
+
+
+def location(config: Config, name: str) -> str:
+    """Local path or URI of an artifact."""
+    return artifacts.join(config.workdir, *name.split("/"))
+
+
+def fingerprint_of(config: Config, artifact: Artifact, inputs: Mapping[str, str]) -> str:
+    """Fingerprint of an artifact from its inputs' fingerprints."""
+    return artifacts.fingerprint(
+        {
+            "artifact": artifact.name,
+            "version": artifact.version,
+            "config": select(config, artifact.keys),
+            "inputs": dict(inputs),
+        }
+    )
+
+
+def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
+    """The committed inputs of an artifact, checked against each other.
+
+    Args:
+        config: The configuration.
+        name: Artifact about to be written.
+
+    Returns:
+        Manifest of every input but `source`.
+
+    Raises:
+        MissingArtifactError: naming the stage to run first.
+        StaleArtifactError: if two inputs descend from different data.
+    """
+    artifact = artifact_of(config, name)
+    manifests = {
+        given: artifacts.read_manifest(
+            location(config, given), written_by=artifact_of(config, given).stage
+        )
+        for given in artifact.inputs
+        if given != SOURCE
+    }
+    for manifest in manifests.values():
+        for given in manifest.inputs:
+            if given in manifests:
+                artifacts.check_input(artifact.stage, manifest, given, manifests[given])
+    return manifests
+
+
+def new_manifest(
+    config: Config,
+    name: str,
+    inputs: Mapping[str, Manifest],
+    source_fingerprint: str | None = None,
+) -> Manifest:
+    """A manifest for `artifacts.committing`, from the inputs just read.
+
+    Args:
+        config: The configuration.
+        name: Artifact about to be written.
+        inputs: Result of `read_inputs`.
+        source_fingerprint: Of the user's data, for artifacts that read it.
+    """
+    artifact = artifact_of(config, name)
+    fingerprints = {given: manifest.fingerprint for given, manifest in inputs.items()}
+    if SOURCE in artifact.inputs:
+        if source_fingerprint is None:
+            raise ValueError(f"`{name}` reads the source: `source_fingerprint` must be given.")
+        fingerprints[SOURCE] = source_fingerprint
+    return Manifest(
+        artifact=name,
+        fingerprint=fingerprint_of(config, artifact, fingerprints),
+        config=select(config, artifact.keys),
+        inputs=fingerprints,
+    )
