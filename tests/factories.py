@@ -1,0 +1,225 @@
+"""Small artifacts with true contents, written without Beam or training.
+
+Each `write_*` function fills one artifact of a working directory and commits it
+with the fingerprints a real run would give, so that stages accept it as input.
+TensorFlow is imported by none of them.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdsr_tf import artifacts, schema, stages
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.config import Config
+from kdsr_tf.teacher import arrays
+
+
+def write_sequences(
+    config: Config, num_items: int = 40, num_users: int = 60, longest: int = 12, seed: int = 0
+) -> Manifest:
+    """`sequences/`: users with 4 to `longest` items, split by ratio 0.2."""
+    rng = np.random.default_rng([seed, 1])
+    rows = []
+    for user in range(num_users):
+        length = int(rng.integers(4, longest + 1))
+        items = rng.integers(1, num_items + 1, length).tolist()
+        times = np.sort(rng.integers(1_600_000_000, 1_700_000_000, length)).tolist()
+        rows.append((f"user{user:05d}", items, times, length - length // 5))
+    rows.sort()
+    users, items, times, num_train = (list(column) for column in zip(*rows, strict=True))
+    train = [item for row, n in zip(items, num_train, strict=True) for item in row[:n]]
+    pairs = {
+        (min(a, b), max(a, b))
+        for row, n in zip(items, num_train, strict=True)
+        for a in row[:n]
+        for b in row[:n]
+        if a != b
+    }
+    first, second = (list(column) for column in zip(*sorted(pairs), strict=True))
+    indices = range(1, num_items + 1)
+    manifest = stages.new_manifest(config, "sequences", {}, source_fingerprint="0" * 16)
+    manifest.counts = {"users": num_users, "items": num_items, "interactions": sum(map(len, items))}
+    with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
+        table = {
+            schema.USER_ID: users,
+            schema.ITEMS: pa.array(items, pa.list_(pa.int32())),
+            schema.TIMESTAMPS: pa.array(times, pa.list_(pa.int64())),
+            schema.NUM_TRAIN: pa.array(num_train, pa.int32()),
+        }
+        pq.write_table(pa.table(table), os.path.join(target, "sequences-00000-of-00001.parquet"))
+        table = {
+            schema.ITEM: pa.array(indices, pa.int32()),
+            schema.ITEM_ID: [f"item{k:04d}" for k in indices],
+            schema.TITLE: [f"Item {k}" for k in indices],
+            "image": pa.array([None] * num_items, pa.string()),
+            schema.TRAIN_COUNT: pa.array([train.count(k) for k in indices], pa.int64()),
+        }
+        pq.write_table(pa.table(table), os.path.join(target, "items.parquet"))
+        table = {"first": pa.array(first, pa.int32()), "second": pa.array(second, pa.int32())}
+        pq.write_table(pa.table(table), os.path.join(target, "pairs.parquet"))
+    return manifest
+
+
+def write_features(
+    config: Config, modality: str, size: int = 24, absent: float = 0.1, seed: int = 0
+) -> Manifest:
+    """`features/<modality>/`: random vectors in 5 groups, a share of items absent."""
+    sequences = _manifest(config, "sequences")
+    num_items = sequences.counts["items"]
+    rng = np.random.default_rng([seed, 2, schema.MODALITIES.index(modality)])
+    centres = rng.normal(size=(5, size))
+    vectors = centres[np.arange(num_items) % 5] + 0.5 * rng.normal(size=(num_items, size))
+    items = 1 + np.flatnonzero(rng.random(num_items) >= absent)
+    vectors = vectors[items - 1].astype(np.float32)
+    name = f"features/{modality}"
+    manifest = stages.new_manifest(
+        config, name, {"sequences": sequences}, source_fingerprint="0" * 16
+    )
+    manifest.counts = {"items": len(items)}
+    manifest.details = {"encoder": {"name": "random", "digest": str(seed)}, "size": size}
+    with artifacts.committing(stages.location(config, name), manifest) as target:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), size)
+        table = pa.table({schema.ITEM: pa.array(items, pa.int32()), schema.VECTOR: column})
+        pq.write_table(table, os.path.join(target, "vectors-00000-of-00001.parquet"))
+    return manifest
+
+
+def write_teacher(
+    config: Config, modality: str, absent: float = 0.1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`teacher/<modality>/`: random condensed vectors and a random codebook.
+
+    Needs `sequences/` and `features/<modality>/`. Returns the arrays written:
+    vectors, present and codebook.
+    """
+    inputs = stages.read_inputs(config, f"teacher/{modality}")
+    num_items = inputs["sequences"].counts["items"]
+    rng = np.random.default_rng([seed, 3, schema.MODALITIES.index(modality)])
+    vectors = rng.normal(size=(num_items + 1, config.model.dim)).astype(np.float32)
+    present = rng.random(num_items + 1) >= absent
+    present[0] = False
+    vectors[~present] = 0
+    teach = config.teach
+    codebook = rng.uniform(-1, 1, (teach.num_codes, teach.num_domains)).astype(np.float32)
+    manifest = stages.new_manifest(config, f"teacher/{modality}", inputs)
+    manifest.counts = {"items": int(present.sum())}
+    manifest.details = {
+        "correlation": teach.correlation,
+        "score_scale": 1.0,
+        "vector_scale": 1.0,
+        "num_codes": teach.num_codes,
+        "num_domains": teach.num_domains,
+    }
+    with artifacts.committing(stages.location(config, f"teacher/{modality}"), manifest) as target:
+        for stem, array in (("vectors", vectors), ("present", present), ("codebook", codebook)):
+            np.save(os.path.join(target, f"{stem}.npy"), array)
+    return vectors, present, codebook
+
+
+def write_examples(config: Config, num_shards: int = 2) -> Manifest:
+    """`examples/`: what `distill` writes, for users no longer than `max_length`.
+
+    Needs `sequences/` and the teachers of every modality.
+    """
+    from beam_pipelines.transforms import tfds_records
+
+    inputs = stages.read_inputs(config, "examples")
+    features = tfds_records.example_features(
+        dict.fromkeys(config.modalities, config.teach.num_codes)
+    )
+    encode = tfds_records.record_encoder(features)
+    teachers = {m: _load_teacher(config, m) for m in config.modalities}
+    location = stages.location(config, "sequences")
+    rows = pq.read_table(os.path.join(location, "sequences-00000-of-00001.parquet")).to_pylist()
+    records = {split: [[] for _ in range(num_shards)] for split in schema.SPLITS}
+    for number, row in enumerate(rows):
+        for split, items, target in _windows(row, config.windows.max_length):
+            window = {
+                schema.USER_ID: row[schema.USER_ID],
+                schema.ITEMS: items,
+                schema.TARGET: target,
+                schema.WINDOW_START: 0,
+            }
+            for modality, teacher in teachers.items():
+                window |= _pairs(items if split != "test" else items[:0], modality, teacher)
+            records[split][number % num_shards].append(encode(window))
+    manifest = stages.new_manifest(config, "examples", inputs)
+    for split in schema.SPLITS:
+        manifest.counts[f"{split}_windows"] = sum(map(len, records[split]))
+    with artifacts.committing(stages.location(config, "examples"), manifest) as target:
+        shards = {
+            split: [
+                tfds_records.write_records(
+                    tfds_records.shard_path(target, split, k, num_shards), shard
+                )
+                for k, shard in enumerate(records[split])
+            ]
+            for split in schema.SPLITS
+        }
+        tfds_records.write_dataset_info(target, features, shards)
+    return manifest
+
+
+def write_workdir(
+    config: Config, num_items: int = 40, num_users: int = 60, seed: int = 0
+) -> Manifest:
+    """Everything that training reads; returns the manifest of `examples/`."""
+    longest = config.windows.max_length
+    write_sequences(config, num_items, num_users, longest=longest, seed=seed)
+    for modality in config.modalities:
+        write_features(config, modality, seed=seed)
+        write_teacher(config, modality, seed=seed)
+    return write_examples(config)
+
+
+def _manifest(config: Config, name: str) -> Manifest:
+    stage = stages.artifact_of(config, name).stage
+    return artifacts.read_manifest(stages.location(config, name), written_by=stage)
+
+
+def _load_teacher(config: Config, modality: str) -> dict[str, np.ndarray | str | int]:
+    folder = stages.location(config, f"teacher/{modality}")
+    stems = ("vectors", "present", "codebook")
+    return {stem: np.load(os.path.join(folder, f"{stem}.npy")) for stem in stems} | {
+        "kind": config.teach.correlation,
+        "num_domains": config.teach.num_domains,
+    }
+
+
+def _windows(row: dict, max_length: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    sequence, num_train = np.array(row[schema.ITEMS], np.int32), row[schema.NUM_TRAIN]
+    if len(sequence) > max_length + 1:
+        raise ValueError(f"Users must be short: {len(sequence)} items, max_length={max_length}.")
+    has_validation = num_train >= 3
+    last = num_train - 1 if has_validation else num_train
+    windows = [("train", sequence[: last - 1], sequence[1:last])]
+    points = [("validation", num_train - 1)] if has_validation else []
+    points += [("test", point) for point in range(num_train, len(sequence))]
+    for split, point in points:
+        target = np.zeros(point, np.int32)
+        target[-1] = sequence[point]
+        windows.append((split, sequence[:point], target))
+    return windows
+
+
+def _pairs(items: np.ndarray, modality: str, teacher: dict) -> dict[str, np.ndarray]:
+    vectors, present = teacher["vectors"], teacher["present"]
+    i, j = schema.pair_positions(len(items))
+    first, second = items[i], items[j]
+    valid = present[first] & present[second] & (first != second)
+    scores = arrays.correlation(vectors[first], vectors[second], teacher["kind"])
+    profiles = arrays.correlation_vectors(
+        vectors[first], vectors[second], teacher["num_domains"], teacher["kind"]
+    )
+    codes = arrays.nearest_codes(profiles, teacher["codebook"])
+    dtype = schema.code_dtype(len(teacher["codebook"]))
+    return {
+        schema.present_key(modality): present[items].astype(np.uint8),
+        schema.scores_key(modality): np.where(valid, scores, 0).astype(schema.SCORE_DTYPE),
+        schema.codes_key(modality): np.where(valid, codes, 0).astype(dtype),
+    }
