@@ -1,0 +1,186 @@
+"""Running a Beam pipeline: the runner, live progress and errors a user can act on.
+
+Without `--runner` a pipeline runs in this process on Beam's `FnApiRunner`
+(`--direct_running_mode=multi_processing --direct_num_workers=2` adds processes).
+`DirectRunner` means the same: Beam's own switch would first try to download
+another runner. Any other runner name goes to Beam unchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineState
+from rich.console import Console
+from rich.progress import Progress
+
+from kdsr_tf import errors
+
+NAMESPACE = "kdsr"
+"""Namespace of this package's Beam counters."""
+
+DONE = "done"
+"""Counter behind the progress bar."""
+
+_PROGRESS_FILE = "KDSR_PROGRESS_FILE"
+_LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
+_POLL_SECONDS = 0.25
+_REMOTE_POLL_SECONDS = 5.0
+
+
+def advance(amount: int = 1) -> None:
+    """Report `amount` units of work as done; call it inside a `DoFn`.
+
+    Counts in Beam's metrics and, on a local runner, in a small file whose size
+    the launching process watches, so that worker processes report live as well.
+    """
+    Metrics.counter(NAMESPACE, DONE).inc(amount)
+    path = os.environ.get(_PROGRESS_FILE)
+    if path:
+        with open(path, "ab") as file:
+            file.write(b"." * amount)
+
+
+def run_pipeline(
+    build: Callable[[beam.Pipeline], None],
+    beam_args: Sequence[str] = (),
+    *,
+    title: str,
+    total: int | None = None,
+) -> dict[str, int]:
+    """Build and run one pipeline to its end.
+
+    Args:
+        build: Adds the transforms to the pipeline.
+        beam_args: Beam options, such as `("--runner=DataflowRunner",)`.
+        title: Shown beside the progress bar.
+        total: Units that `advance` will report; None when unknown.
+
+    Returns:
+        Every committed user counter by name.
+
+    Raises:
+        KDSRError: the one raised inside a `DoFn`, with its message.
+        RuntimeError: for any other failure of the pipeline.
+
+    Example:
+        >>> counters = run_pipeline(lambda p: p | beam.Create([1, 2]), title="two elements")
+    """
+    options = PipelineOptions(list(beam_args))
+    name = options.view_as(StandardOptions).runner
+    local = name in _LOCAL_RUNNERS
+    pipeline = beam.Pipeline(runner=FnApiRunner() if local else name, options=options)
+    build(pipeline)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+
+        def update(done: int) -> None:
+            bar.update(task, completed=done)
+
+        try:
+            if local:
+                with _local_progress(update), _quiet_beam():
+                    result = pipeline.run()
+                    result.wait_until_finish()
+            else:
+                result = pipeline.run()
+                _follow(result, update)
+        except Exception as error:
+            known = _known_error(error)
+            if known is None:
+                raise
+            raise known from error
+    if result.state not in (PipelineState.DONE, PipelineState.UNKNOWN):
+        raise RuntimeError(f"The pipeline `{title}` ended in state {result.state}.")
+    return counters(result)
+
+
+def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:
+    """User counters of a finished or running pipeline, summed over its steps."""
+    found: dict[str, int] = {}
+    for metric in result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:
+        name = metric.key.metric.name
+        value = metric.attempted if metric.committed is None else metric.committed
+        found[name] = found.get(name, 0) + (value or 0)
+    return found
+
+
+@contextlib.contextmanager
+def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
+    """Watch the file that `advance` appends to, in this and in child processes."""
+    handle, path = tempfile.mkstemp(prefix="kdsr-progress-")
+    os.close(handle)
+    before = os.environ.get(_PROGRESS_FILE)
+    os.environ[_PROGRESS_FILE] = path
+    stopped = threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(_POLL_SECONDS):
+            update(os.path.getsize(path))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        update(os.path.getsize(path))
+        os.remove(path)
+        if before is None:
+            del os.environ[_PROGRESS_FILE]
+        else:
+            os.environ[_PROGRESS_FILE] = before
+
+
+@contextlib.contextmanager
+def _quiet_beam() -> Iterator[None]:
+    """Silence Beam's logger: what it logs of a failure is in the raised error too."""
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], None]) -> None:
+    """Wait for a remote job and show its `done` counter meanwhile."""
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(_REMOTE_POLL_SECONDS):
+            # Not every runner answers metric queries while a job runs.
+            with contextlib.suppress(Exception):
+                update(counters(result).get(DONE, 0))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        result.wait_until_finish()
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _known_error(error: Exception) -> errors.KDSRError | None:
+    """The package's own error, raised here or inside a worker's traceback text."""
+    kind, message = type(error), str(error)
+    if not isinstance(error, errors.KDSRError):
+        matches = list(re.finditer(r"kdsr_tf\.errors\.(\w+): ", message))
+        if not matches:
+            return None
+        kind = getattr(errors, matches[-1].group(1), errors.KDSRError)
+        message = message[matches[-1].end() :]
+    return kind(re.split(r" \[while running |\n\nDuring handling", message)[0].strip())
