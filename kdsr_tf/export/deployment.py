@@ -1,0 +1,108 @@
+"""What TF Serving reads beside a SavedModel: warm-up requests and its three files."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+from kdsr_tf import schema
+
+WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+_MODELS = """\
+# TF Serving: --model_config_file=/models/{name}-config/models.config
+# Mount serving_model/exact (or scann, on an image with ScaNN's operations) at /models/{name}.
+model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 1 }} }}
+  }}
+}}
+"""
+
+_BATCHING = """\
+# TF Serving: --enable_batching --batching_parameters_file=/models/{name}-config/batching.config
+max_batch_size {{ value: 64 }}
+batch_timeout_micros {{ value: 1000 }}
+max_enqueued_batches {{ value: 100 }}
+num_batch_threads {{ value: {threads} }}
+allowed_batch_sizes: 1
+allowed_batch_sizes: 8
+allowed_batch_sizes: 32
+allowed_batch_sizes: 64
+# Histories of different lengths are padded with the tensor's first element; clients send a
+# leading "" so that the padding is ignored.
+pad_variable_length_inputs: true
+"""
+
+_MONITORING = """\
+# TF Serving: --monitoring_config_file=/models/{name}-config/monitoring.config
+prometheus_config {{ enable: true, path: "/monitoring/prometheus/metrics" }}
+"""
+
+
+def configuration_files(model_name: str, threads: int = 4) -> dict[str, str]:
+    """TF Serving's configuration files, name to text.
+
+    Args:
+        model_name: Name clients ask for; also the mount point below `/models`.
+        threads: Batches that run at once.
+    """
+    templates = {
+        "models.config": _MODELS,
+        "batching.config": _BATCHING,
+        "monitoring.config": _MONITORING,
+    }
+    return {name: text.format(name=model_name, threads=threads) for name, text in templates.items()}
+
+
+def write_warm_up(folder: str, model_name: str, histories: list[list[str]]) -> int:
+    """Write requests that a server plays before a version takes traffic.
+
+    ScaNN builds its searcher at the first query; warm-up keeps that from a user.
+
+    Args:
+        folder: SavedModel; receives `assets.extra/tf_serving_warmup_requests`.
+        model_name: Name clients ask for.
+        histories: Real histories; the first is asked alone and all of them together.
+
+    Returns:
+        Number of requests written.
+    """
+    path = os.path.join(folder, WARM_UP)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    written = 0
+    with tf.io.TFRecordWriter(path) as writer:
+        for rows in (histories[:1], histories):
+            length = max(map(len, rows)) + 1
+            history = [[""] * (length - len(row)) + row for row in rows]
+            inputs = {
+                schema.SIGNATURE_RECOMMEND: {schema.HISTORY: history},
+                schema.SIGNATURE_RECOMMEND_WITH_SEEN: {schema.HISTORY: history},
+                schema.SIGNATURE_EMBED: {schema.HISTORY: history},
+                schema.SIGNATURE_SIMILAR_ITEMS: {schema.ITEM_ID: [row[-1] for row in rows]},
+                schema.SIGNATURE_SCORE: {schema.HISTORY: history, schema.CANDIDATES: history},
+            }
+            for signature, given in inputs.items():
+                writer.write(_prediction_log(model_name, signature, given).SerializeToString())
+                written += 1
+    return written
+
+
+def _prediction_log(
+    model_name: str, signature: str, inputs: dict[str, list]
+) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest(
+        model_spec=model_pb2.ModelSpec(name=model_name, signature_name=signature),
+        inputs={
+            name: tf.make_tensor_proto(np.array(values, object), tf.string)
+            for name, values in inputs.items()
+        },
+    )
+    log = prediction_log_pb2.PredictLog(request=request)
+    return prediction_log_pb2.PredictionLog(predict_log=log)

@@ -1,0 +1,316 @@
+"""Nearest-neighbour indexes that live inside a SavedModel.
+
+The layers are those of TensorFlow Recommenders, `ScaNN` and `BruteForce`. Two things
+they cannot express go straight to `scann_ops`: a catalogue too small for a tree
+(`_ScannBruteForce`), and a name of its own for each searcher (`_NamedState`). TFRS
+leaves the searcher's name empty, so two indexes in one SavedModel share one resource and
+the second silently answers with the items of the first.
+
+TFRS 0.7.7 needs Keras 2 behind `tf.keras`, which TensorFlow decides when it is first
+imported. Importing this module first sees to that; importing it after TensorFlow, without
+the variable, is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import uuid
+
+import numpy as np
+
+from kdsr_tf.errors import KDSRError
+
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+
+
+def _use_legacy_keras() -> None:
+    if os.environ.get(_LEGACY_KERAS) in ("1", "true", "True"):
+        return
+    if "tensorflow" in sys.modules:
+        raise KDSRError(
+            f"The export needs {_LEGACY_KERAS}=1 before TensorFlow is first imported, but "
+            f"TensorFlow is already loaded. Received: {_LEGACY_KERAS}="
+            f"{os.environ.get(_LEGACY_KERAS)!r}. Run `kdsr export` in a process of its own, "
+            "or set the variable before Python starts."
+        )
+    os.environ[_LEGACY_KERAS] = "1"
+
+
+_use_legacy_keras()
+
+import tensorflow as tf  # noqa: E402
+from scann import scann_ops  # noqa: E402
+from tensorflow_recommenders.layers import factorized_top_k  # noqa: E402
+
+MIN_ITEMS_OF_A_TREE = 256
+"""Below this catalogue size ScaNN scores every item; a tree has nothing to leave out."""
+
+_ITEMS_PER_LEAF = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexParameters:
+    """Parameters of a ScaNN index.
+
+    Args:
+        num_leaves: Partitions of the catalogue; 0 is a brute-force searcher.
+        num_leaves_to_search: Partitions searched per query.
+        num_reordering_candidates: Candidates whose scores are computed exactly.
+    """
+
+    num_leaves: int
+    num_leaves_to_search: int
+    num_reordering_candidates: int
+
+
+def choose_parameters(
+    num_items: int,
+    retrieve: int,
+    num_leaves: int | None = None,
+    num_leaves_to_search: int | None = None,
+    num_reordering_candidates: int | None = None,
+) -> IndexParameters:
+    """Parameters of an index from the catalogue's size.
+
+    About the square root of the catalogue in leaves, a tenth of them searched (and
+    enough to hold four times the retrieved items), twice the retrieved items reordered.
+
+    Args:
+        num_items: Items of the catalogue, >= 1.
+        retrieve: Items per query, `1 <= retrieve <= num_items`.
+        num_leaves: Overrides the choice.
+        num_leaves_to_search: Overrides the choice.
+        num_reordering_candidates: Overrides the choice; raised to `retrieve`, because
+            ScaNN silently returns no more items than it reorders.
+
+    Returns:
+        The parameters.
+
+    Example:
+        >>> choose_parameters(10_000, 300)
+        IndexParameters(num_leaves=100, num_leaves_to_search=12, num_reordering_candidates=600)
+    """
+    if num_items < MIN_ITEMS_OF_A_TREE:
+        return IndexParameters(
+            num_leaves=0, num_leaves_to_search=0, num_reordering_candidates=num_items
+        )
+    leaves = num_leaves or min(round(math.sqrt(num_items)), num_items // _ITEMS_PER_LEAF)
+    leaves = min(leaves, num_items)
+    enough = math.ceil(4 * retrieve * leaves / num_items)
+    search = num_leaves_to_search or max(math.ceil(leaves / 10), enough)
+    reorder = num_reordering_candidates or 2 * retrieve
+    return IndexParameters(
+        num_leaves=leaves,
+        num_leaves_to_search=min(search, leaves),
+        num_reordering_candidates=min(max(reorder, retrieve), num_items),
+    )
+
+
+class _NamedState(tf.Module):
+    """A ScaNN searcher in variables, restored under a name no other searcher has."""
+
+    def __init__(self, state: tf.Module) -> None:
+        super().__init__()
+        self.state = state
+        self.shared_name = f"scann-{uuid.uuid4()}"
+
+    @tf.function(input_signature=[])
+    def recreate_handle(self) -> tf.Tensor:
+        state = self.state
+        return scann_ops.tensors_to_scann(
+            state.dataset,
+            state.scann_config,
+            state.serialized_partitioner,
+            state.datapoint_to_token,
+            state.ah_codebook,
+            state.hashed_dataset,
+            state.int8_dataset,
+            state.int8_multipliers,
+            state.dp_norms,
+            shared_name=self.shared_name,
+        )
+
+
+class _ScannTree(factorized_top_k.ScaNN):
+    """The TFRS layer with a searcher of its own name."""
+
+    def index(self, candidates: tf.Tensor, identifiers: tf.Tensor | None = None) -> _ScannTree:
+        super().index(candidates, identifiers)
+        self._serialized_searcher = _NamedState(self._serialized_searcher)
+        return self
+
+
+class _ScannBruteForce(tf.Module):
+    """A ScaNN searcher without a tree, called like a TFRS layer."""
+
+    def __init__(self, candidates: np.ndarray) -> None:
+        super().__init__()
+        builder = scann_ops.builder(candidates, len(candidates), "dot_product")
+        self.searcher = _NamedState(builder.score_brute_force().build().serialize_to_module())
+
+    def __call__(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        searcher = scann_ops.searcher_from_module(self.searcher)
+        found = searcher.search_batched(queries, final_num_neighbors=k)
+        return found.distances, found.indices
+
+
+class _ExactLayer(factorized_top_k.BruteForce):
+    """The TFRS layer with its candidates in reach, so that they are stored once."""
+
+    @property
+    def candidates(self) -> tf.Variable:
+        return self._candidates
+
+
+class Index(tf.Module):
+    """Top items by dot product, of a fixed number, safe for any batch.
+
+    Rows `0..N-1` of the vectors are items `1..N`. An empty batch gives an empty result
+    (ScaNN alone fails or returns another shape) and a query with fewer finds than
+    `retrieve` is filled with item 0 and score −inf (ScaNN alone repeats row 0).
+
+    Args:
+        layer: Called with queries `(batch, dim)` and `k`, returns scores and rows.
+        vectors: Variable `(N, dim)`: the indexed vectors.
+        retrieve: Items per query.
+    """
+
+    def __init__(self, layer: object, vectors: tf.Variable, retrieve: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.vectors = vectors
+        self.retrieve = retrieve
+
+    def search(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Search.
+
+        Args:
+            queries: Finite float32 `(batch, dim)`.
+
+        Returns:
+            Scores float32 `(batch, retrieve)` in falling order and items int32 of the
+            same shape.
+        """
+        batch = tf.shape(queries)[0]
+        padded = tf.pad(queries, [[0, tf.cast(tf.equal(batch, 0), tf.int32)], [0, 0]])
+        scores, rows = self.layer(padded, k=self.retrieve)
+        scores, rows = scores[:batch], tf.cast(rows, tf.int32)[:batch]
+        missing = [[0, 0], [0, self.retrieve - tf.shape(scores)[1]]]
+        scores = tf.pad(scores, missing, constant_values=-math.inf)
+        items = tf.pad(rows + 1, missing)
+        found = tf.math.is_finite(scores)
+        scores = tf.where(found, scores, -math.inf)
+        items = tf.where(found, items, 0)
+        shape = (None, self.retrieve)
+        return tf.ensure_shape(scores, shape), tf.ensure_shape(items, shape)
+
+
+def exact_index(vectors: np.ndarray, retrieve: int) -> Index:
+    """An index of stock TensorFlow operations only.
+
+    Args:
+        vectors: float32 `(N, dim)`.
+        retrieve: Items per query, at most N.
+    """
+    layer = _ExactLayer(k=retrieve)
+    layer.index(tf.constant(vectors))
+    return Index(layer, layer.candidates, retrieve)
+
+
+def scann_index(vectors: np.ndarray, retrieve: int, parameters: IndexParameters) -> Index:
+    """A ScaNN index.
+
+    Args:
+        vectors: float32 `(N, dim)`.
+        retrieve: Items per query, at most N.
+        parameters: From `choose_parameters`.
+    """
+    if parameters.num_leaves == 0:
+        layer = _ScannBruteForce(vectors)
+    else:
+        layer = _ScannTree(
+            k=retrieve,
+            distance_measure="dot_product",
+            num_leaves=parameters.num_leaves,
+            num_leaves_to_search=parameters.num_leaves_to_search,
+            num_reordering_candidates=parameters.num_reordering_candidates,
+        )
+        layer.index(tf.constant(vectors))
+    return Index(layer, tf.Variable(vectors, trainable=False, name="vectors"), retrieve)
+
+
+def index_recall(
+    index: Index, vectors: np.ndarray, queries: np.ndarray, depths: np.ndarray
+) -> float:
+    """Share of each query's true nearest items that the index retrieves.
+
+    Args:
+        index: The index.
+        vectors: float32 `(N, dim)`: what is indexed.
+        queries: float32 `(batch, dim)`.
+        depths: int `(batch,)`: how many of the true nearest count, per query.
+
+    Returns:
+        Mean recall in `[0, 1]`.
+    """
+    _, items = index.search(tf.constant(queries))
+    recalls = []
+    for row, depth in enumerate(np.minimum(depths, index.retrieve)):
+        similarity = vectors @ queries[row]
+        nearest = np.argpartition(-similarity, depth - 1)[:depth] + 1
+        recalls.append(np.isin(nearest, items[row]).mean())
+    return float(np.mean(recalls))
+
+
+def tuned_scann_index(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    depths: np.ndarray,
+    retrieve: int,
+    recall_floor: float,
+    num_leaves: int | None = None,
+    num_leaves_to_search: int | None = None,
+    num_reordering_candidates: int | None = None,
+) -> tuple[Index, IndexParameters, float]:
+    """A ScaNN index that reaches a recall on sample queries.
+
+    Starts from `choose_parameters` and doubles what was not given until the recall lies
+    half-way between the floor and 1, or everything is searched. Given values stay; the
+    gate judges them.
+
+    Args:
+        vectors: float32 `(N, dim)`.
+        queries: float32 `(batch, dim)`: real queries.
+        depths: int `(batch,)`: how many of the true nearest count, per query.
+        retrieve: Items per query, at most N.
+        recall_floor: In `[0, 1]`.
+        num_leaves: Overrides the choice.
+        num_leaves_to_search: Overrides the choice.
+        num_reordering_candidates: Overrides the choice.
+
+    Returns:
+        The index, its parameters and its recall on the sample.
+    """
+    num_items = len(vectors)
+    goal = (1 + recall_floor) / 2
+    parameters = choose_parameters(
+        num_items, retrieve, num_leaves, num_leaves_to_search, num_reordering_candidates
+    )
+    while True:
+        index = scann_index(vectors, retrieve, parameters)
+        recall = index_recall(index, vectors, queries, depths)
+        larger = dataclasses.replace(
+            parameters,
+            num_leaves_to_search=parameters.num_leaves_to_search
+            if num_leaves_to_search
+            else min(2 * parameters.num_leaves_to_search, parameters.num_leaves),
+            num_reordering_candidates=parameters.num_reordering_candidates
+            if num_reordering_candidates
+            else min(2 * parameters.num_reordering_candidates, num_items),
+        )
+        if recall >= goal or larger == parameters:
+            return index, parameters, recall
+        parameters = larger
