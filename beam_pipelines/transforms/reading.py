@@ -1,0 +1,48 @@
+"""Reading a source's catalogue inside a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from kdsr_tf.sources import Source
+from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.items import read_items
+
+ROWS = "rows"
+REJECTED = "rejected"
+
+
+class ReadItems(beam.PTransform):
+    """The catalogue's rows.
+
+    Args:
+        source: Where the catalogue is.
+
+    Returns:
+        Two collections: `rows` of `CatalogueRow` and `rejected` of `Rejected`.
+        An id that occurs twice is in `rows` twice.
+
+    Example:
+        >>> catalogue = pipeline | ReadItems(source)  # doctest: +SKIP
+        >>> catalogue.rows, catalogue.rejected  # doctest: +SKIP
+    """
+
+    def __init__(self, source: Source):
+        super().__init__()
+        self._pieces = source.item_pieces()
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        return (
+            pipeline
+            | "Pieces" >> beam.Create(self._pieces, reshuffle=True)
+            | "Read" >> beam.ParDo(_ReadItems()).with_outputs(REJECTED, main=ROWS)
+        )
+
+
+class _ReadItems(beam.DoFn):
+    def process(self, piece: Piece) -> Iterator[Any]:
+        for row in read_items(piece):
+            yield beam.pvalue.TaggedOutput(REJECTED, row) if isinstance(row, Rejected) else row

@@ -1,0 +1,104 @@
+"""Rows of the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.files import Piece, Rejected, read_batches
+
+_LONGEST_REJECTED_TEXT = 2_000
+
+
+class CatalogueRow(NamedTuple):
+    """One row of the catalogue.
+
+    Args:
+        item_id: Never empty.
+        row: Number in the file, from 0.
+        where: File and row, for error messages.
+        values: Every column that has a value; CSV gives text only.
+    """
+
+    item_id: str
+    row: int
+    where: str
+    values: dict[str, Any]
+
+
+def read_items(piece: Piece) -> Iterator[CatalogueRow | Rejected]:
+    """Rows of a piece of the catalogue, in file order.
+
+    A row is rejected if it cannot be read, is not UTF-8 or has no id. A
+    repeated id is *not* rejected here: only a reader of all pieces can tell.
+    """
+    for batch in read_batches(piece):
+        yield from batch.rejected
+        columns = {
+            name: column.to_pylist() if isinstance(column, pa.Array) else column
+            for name, column in batch.columns.items()
+        }
+        for position, row in enumerate(batch.rows.tolist()):
+            values = {name: column[position] for name, column in columns.items()}
+            yield _checked(piece, row, values)
+
+
+def as_text(value: Any) -> str:
+    """A catalogue value as text: lists are joined by `", "`, nothing is `""`.
+
+    Example:
+        >>> as_text(["Comedy", "Drama"])
+        'Comedy, Drama'
+    """
+    if is_missing(value):
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text for text in map(as_text, value) if text)
+    return str(value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a catalogue value is None, NaN, blank text or an empty list."""
+    if value is None or (isinstance(value, float) and value != value):
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, (list, tuple)) and not value
+
+
+def row_as_json(values: dict[str, Any]) -> str:
+    """A row for a dead letter: long texts cut, bytes made readable."""
+    return json.dumps(
+        {name: _shortened(value) for name, value in values.items()},
+        ensure_ascii=False,
+        default=str,
+    )
+
+
+def _checked(piece: Piece, row: int, values: dict[str, Any]) -> CatalogueRow | Rejected:
+    where = piece.where(row)
+    for name, value in values.items():
+        if isinstance(value, bytes):
+            try:
+                values[name] = value.decode()
+            except UnicodeDecodeError:
+                return Rejected(f"{name} is not UTF-8", where, row_as_json(values))
+    item_id = values.get(ITEM_ID)
+    if is_missing(item_id):
+        return Rejected(f"{ITEM_ID} is missing", where, row_as_json(values))
+    if not isinstance(item_id, (str, int)) or isinstance(item_id, bool):
+        return Rejected(f"{ITEM_ID} is neither text nor an integer", where, row_as_json(values))
+    present = {name: value for name, value in values.items() if not is_missing(value)}
+    return CatalogueRow(str(item_id), row, where, present)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and len(value) > _LONGEST_REJECTED_TEXT:
+        return value[:_LONGEST_REJECTED_TEXT] + "…"
+    return value
