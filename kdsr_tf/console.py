@@ -7,7 +7,7 @@ result alone and can be piped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -20,14 +20,29 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.markup import escape
 from rich.table import Table
 
 console = Console(stderr=True, highlight=False)
 """The console of every message and progress bar."""
 
 
+class Bar:
+    """One running progress bar; `bar.advance(n)` and `bar(n)` report `n` units as done."""
+
+    def __init__(self, progress: Progress, title: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total)
+
+    def advance(self, amount: int = 1) -> None:
+        """Report `amount` further units of work as done."""
+        self._progress.advance(self._task, amount)
+
+    __call__ = advance
+
+
 @contextlib.contextmanager
-def progress(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+def progress(title: str, total: int | None = None) -> Iterator[Bar]:
     """Show a progress bar with an estimate of the remaining time.
 
     Args:
@@ -35,12 +50,12 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         total: Units of work; None when unknown (a spinner instead of a bar).
 
     Yields:
-        A function `advance(amount=1)` that reports work as done.
+        A `Bar`, whose `advance(amount=1)` reports work as done.
 
     Example:
-        >>> with progress("counting", total=3) as advance:
+        >>> with progress("counting", total=3) as bar:
         ...     for _ in range(3):
-        ...         advance()
+        ...         bar.advance()
     """
     columns = (
         SpinnerColumn(),
@@ -50,13 +65,8 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=total)
-
-        def advance(amount: int = 1) -> None:
-            bar.advance(task, amount)
-
-        yield advance
+    with Progress(*columns, console=console) as shown:
+        yield Bar(shown, title, total)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -75,18 +85,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         2
     """
     cells = [list(row) for row in rows]
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for position, heading in enumerate(columns):
         numeric = bool(cells) and all(isinstance(row[position], int | float) for row in cells)
-        made.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(escape(heading), justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        made.add_row(*(_escape(cell) for cell in row))
+        made.add_row(*(_shown(cell) for cell in row))
     return made
 
 
-def _escape(cell: object) -> str:
+def _shown(cell: object) -> str:
     if isinstance(cell, float):
         return f"{cell:,.4g}" if abs(cell) < 1000 else f"{cell:,.0f}"
     if isinstance(cell, int) and not isinstance(cell, bool):
         return f"{cell:,}"
-    return str(cell).replace("[", "\\[")
+    return escape(str(cell))
