@@ -21,10 +21,9 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
-from rich.console import Console
-from rich.progress import Progress
 
 from kdsr_tf import errors
+from kdsr_tf.console import progress
 
 NAMESPACE = "kdsr"
 """Namespace of this package's Beam counters."""
@@ -81,11 +80,13 @@ def run_pipeline(
     local = name in _LOCAL_RUNNERS
     pipeline = beam.Pipeline(runner=FnApiRunner() if local else name, options=options)
     build(pipeline)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total)
+    with progress(title, total) as bar:
+        shown = 0
 
         def update(done: int) -> None:
-            bar.update(task, completed=done)
+            nonlocal shown
+            bar.advance(done - shown)
+            shown = done
 
         try:
             if local:
