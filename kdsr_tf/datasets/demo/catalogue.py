@@ -1,0 +1,209 @@
+"""The goods of the demo boutique: what exists, what it is called, what it costs.
+
+Every name is invented. A product is a shape, a colour, a pattern and a
+background; its words and its picture tell the same story in two modalities.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+SHAPES = (
+    "suit",
+    "shirt",
+    "tie",
+    "trousers",
+    "shoes",
+    "hat",
+    "coat",
+    "scarf",
+    "dress",
+    "handbag",
+    "heels",
+    "sweater",
+    "sneakers",
+    "cap",
+    "backpack",
+)
+"""Kinds of product, in the order of the shopping habit: suit, then shirt, then tie."""
+
+COLOURS = {
+    "red": (("crimson", "ruby"), (196, 40, 54)),
+    "orange": (("apricot", "amber"), (236, 128, 44)),
+    "yellow": (("saffron", "honey"), (240, 196, 60)),
+    "green": (("moss", "fern"), (72, 130, 72)),
+    "teal": (("lagoon", "petrol"), (26, 142, 146)),
+    "blue": (("cornflower", "azure"), (66, 122, 206)),
+    "navy": (("midnight", "ink"), (38, 48, 96)),
+    "purple": (("plum", "violet"), (122, 64, 148)),
+    "pink": (("blush", "peony"), (236, 132, 168)),
+    "brown": (("walnut", "cocoa"), (132, 88, 58)),
+}
+"""Colour family: shade names and an RGB value."""
+
+PATTERNS = {
+    "plain": "Plain",
+    "stripe": "Striped",
+    "dot": "Dotted",
+    "check": "Checked",
+}
+
+BACKGROUNDS = {
+    "paper": (246, 244, 240),
+    "mist": (226, 231, 236),
+    "sand": (238, 228, 212),
+    "sage": (222, 230, 220),
+    "rose": (242, 228, 228),
+    "slate": (198, 204, 212),
+}
+"""Studio backdrops; they say nothing about a product, as in life."""
+
+_NOUNS = {
+    "suit": ("Blazer", "Suit Jacket"),
+    "shirt": ("Shirt", "Button Shirt"),
+    "tie": ("Tie", "Necktie"),
+    "trousers": ("Trousers", "Chinos"),
+    "shoes": ("Oxford Shoes", "Derby Shoes"),
+    "hat": ("Fedora Hat", "Brim Hat"),
+    "coat": ("Overcoat", "Winter Coat"),
+    "scarf": ("Scarf", "Fringed Scarf"),
+    "dress": ("Dress", "Evening Dress"),
+    "handbag": ("Handbag", "Top-Handle Bag"),
+    "heels": ("Heels", "Court Heels"),
+    "sweater": ("Sweater", "Knit Pullover"),
+    "sneakers": ("Sneakers", "Low Trainers"),
+    "cap": ("Cap", "Peaked Cap"),
+    "backpack": ("Backpack", "Day Pack"),
+}
+_MATERIALS = {
+    "suit": ("wool", "linen"),
+    "shirt": ("cotton", "poplin"),
+    "tie": ("silk", "knitted silk"),
+    "trousers": ("twill", "cotton"),
+    "shoes": ("calf leather", "suede"),
+    "hat": ("felt", "straw"),
+    "coat": ("wool", "cashmere blend"),
+    "scarf": ("wool", "modal"),
+    "dress": ("crepe", "viscose"),
+    "handbag": ("grained leather", "canvas"),
+    "heels": ("suede", "patent leather"),
+    "sweater": ("merino", "lambswool"),
+    "sneakers": ("canvas", "mesh"),
+    "cap": ("cotton", "twill"),
+    "backpack": ("canvas", "ripstop"),
+}
+_PRICES = {
+    "suit": 289,
+    "shirt": 69,
+    "tie": 45,
+    "trousers": 95,
+    "shoes": 179,
+    "hat": 79,
+    "coat": 329,
+    "scarf": 49,
+    "dress": 149,
+    "handbag": 199,
+    "heels": 159,
+    "sweater": 99,
+    "sneakers": 119,
+    "cap": 29,
+    "backpack": 109,
+}
+_FIRST = ("Vel", "Ost", "Tal", "Brin", "Quil", "Sor", "Mar", "Eld", "Fen", "Jun", "Hax", "Lum")
+_LAST = ("drune", "renno", "vikka", "dlowe", "mirre", "vantu", "quessa", "worrin")
+_OCCASIONS = (
+    "for long evenings",
+    "for early trains",
+    "for the office and after",
+    "for weekends by the water",
+    "for the first cold morning",
+    "for days with many plans",
+)
+_DETAILS = (
+    "Cut close and finished by hand.",
+    "A quiet piece that goes with more than you expect.",
+    "Light to wear and easy to care for.",
+    "Made in small batches and lined throughout.",
+    "Soft from the first day, better after a year.",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Product:
+    """One product.
+
+    Args:
+        item_id: Stock number.
+        shape: One of `SHAPES`.
+        colour: Key of `COLOURS`.
+        pattern: Key of `PATTERNS`.
+        background: Key of `BACKGROUNDS`.
+        title: What the shop window says.
+        description: A sentence or two, or None.
+        price: In whole units of no currency in particular.
+        has_picture: Whether a picture exists.
+    """
+
+    item_id: str
+    shape: str
+    colour: str
+    pattern: str
+    background: str
+    title: str
+    description: str | None
+    price: int
+    has_picture: bool
+
+
+def make_catalogue(num_items: int, seed: int) -> list[Product]:
+    """Invent `num_items` products.
+
+    Shapes, colours and patterns are combined evenly: any 600 consecutive
+    products hold every combination once, in an order drawn from the seed.
+    About one product in 50 lacks its picture, one in 40 its description.
+
+    Args:
+        num_items: At least 1.
+        seed: Any int >= 0.
+
+    Returns:
+        Products in catalogue order.
+    """
+    rng = np.random.default_rng([seed, 1])
+    combinations = list(itertools.product(SHAPES, COLOURS, PATTERNS))
+    order = np.concatenate(
+        [rng.permutation(len(combinations)) for _ in range(-(-num_items // len(combinations)))]
+    )
+    pictureless, wordless = _drawn(rng, num_items, 50), _drawn(rng, num_items, 40)
+    products = []
+    for index, combination in enumerate(order[:num_items]):
+        shape, colour, pattern = combinations[combination]
+        noun, material = rng.choice(_NOUNS[shape]), rng.choice(_MATERIALS[shape])
+        shade = rng.choice(COLOURS[colour][0])
+        brand = f"{rng.choice(_FIRST)}{rng.choice(_LAST)}"
+        adjective = PATTERNS[pattern]
+        description = (
+            f"{adjective} {noun.lower()} in {shade} {material}, {rng.choice(_OCCASIONS)}. "
+            f"{rng.choice(_DETAILS)}"
+        )
+        products.append(
+            Product(
+                item_id=f"KB{index + 1:05d}",
+                shape=shape,
+                colour=colour,
+                pattern=pattern,
+                background=str(rng.choice(list(BACKGROUNDS))),
+                title=f"{brand} {adjective} {noun} in {str(shade).title()}",
+                description=None if index in wordless else description,
+                price=round(_PRICES[shape] * rng.uniform(0.75, 1.35)),
+                has_picture=index not in pictureless,
+            )
+        )
+    return products
+
+
+def _drawn(rng: np.random.Generator, num_items: int, one_in: int) -> set[int]:
+    return set(rng.choice(num_items, size=num_items // one_in, replace=False).tolist())
