@@ -119,7 +119,8 @@ def column_names(path: str) -> list[str]:
             return _parquet(path, file).schema_arrow.names
         if path.endswith(".csv"):
             try:
-                return pa.csv.open_csv(file).schema.names
+                skip = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+                return pa.csv.open_csv(file, parse_options=skip).schema.names
             except pa.ArrowInvalid as error:
                 raise InputError(f"{path} cannot be read as CSV: {error}") from None
         names: dict[str, None] = {}
@@ -165,12 +166,14 @@ def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Ba
     names = column_names(piece.path)
     wanted = [name for name in names if columns is None or name in columns]
     rejected: list[Rejected] = []
+    skipped: list[int] = []
 
     def skip(invalid: pa.csv.InvalidRow) -> str:
         # `number` counts the header as row 1.
-        row = json.dumps(invalid.text, ensure_ascii=False)
+        skipped.append(invalid.number - 2)
+        text = json.dumps(invalid.text, ensure_ascii=False)
         where = piece.where(invalid.number - 2)
-        rejected.append(Rejected("wrong number of CSV fields", where, row))
+        rejected.append(Rejected("wrong number of CSV fields", where, text))
         return "skip"
 
     reader = pa.csv.open_csv(
@@ -182,14 +185,18 @@ def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Ba
             include_columns=wanted, column_types=dict.fromkeys(wanted, pa.binary())
         ),
     )
-    row = 0
+    row = reported = 0
     for batch in reader:
-        rows = np.arange(row, row + len(batch))
-        row += len(batch)
-        yield Batch(rows, dict(zip(batch.schema.names, batch.columns, strict=True)), list(rejected))
-        rejected.clear()
-    if rejected:
-        yield Batch(np.arange(0), {name: [] for name in wanted}, list(rejected))
+        # The reader works ahead: `skipped` may name rows of later batches too.
+        rows = np.arange(row, row + len(batch) + len(skipped))
+        rows = rows[~np.isin(rows, skipped)][: len(batch)]
+        row = int(rows[-1]) + 1 if len(rows) else row
+        read = dict(zip(batch.schema.names, batch.columns, strict=True))
+        found = rejected[reported:]
+        reported += len(found)
+        yield Batch(rows, read, found)
+    if len(rejected) > reported:
+        yield Batch(np.arange(0), {name: [] for name in wanted}, rejected[reported:])
 
 
 def _read_jsonl(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import fsspec
@@ -14,14 +14,12 @@ import fsspec
 from kdsr_tf.artifacts import fingerprint, join
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
-from kdsr_tf.schema import ITEM_ID, USER_ID
+from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files, items
 from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.interactions import COLUMNS
 from kdsr_tf.sources.items import CatalogueRow
 
-TIMESTAMP = "timestamp"
-
-_INTERACTION_COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP)
 _LOCAL_SCHEMES = ("file", "local")
 
 
@@ -137,7 +135,7 @@ def open_source(config: SourceConfig) -> Source:
     names = sorted(posixpath.basename(name.rstrip("/")) for name in filesystem.ls(folder, False))
     interactions = join(path, _find(names, "interactions", config.path))
     catalogue = join(path, _find(names, "items", config.path))
-    _check_columns(interactions, _INTERACTION_COLUMNS)
+    _check_columns(interactions, COLUMNS)
     return Source(
         path=path,
         interactions=interactions,
@@ -160,7 +158,7 @@ def _find(names: list[str], stem: str, folder: str) -> str:
     )
 
 
-def _check_columns(path: str, required: tuple[str, ...]) -> list[str]:
+def _check_columns(path: str, required: Sequence[str]) -> list[str]:
     found = files.column_names(path)
     missing = [name for name in required if name not in found]
     if missing:
