@@ -1,0 +1,1 @@
+"""Input of training and evaluation: `examples` (tf.data) and `arrays` (NumPy)."""

@@ -1,0 +1,149 @@
+"""Batches of windows from `examples/`, through TFDS and tf.data.
+
+Fields stay raw bytes until a whole batch is decoded by one operation per field
+(`tf.io.decode_raw` pads as it decodes), so decoding costs microseconds per window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from kdsr_tf import schema
+
+SHUFFLE_WINDOWS = 65_536
+"""Most windows held by the shuffle buffer; smaller splits are shuffled whole."""
+
+
+class Examples:
+    """Reader of one `examples/` directory.
+
+    Every batch is the dict that `Distiller` takes: `items` and `target` int32
+    `(batch, length)` and per modality `*_present` bool `(batch, length)`,
+    `*_scores` float16 and `*_codes` int32 `(batch, length(length-1)/2)`,
+    right-padded with 0. `length` is the smallest of `lengths` that holds the
+    longest window of the batch: few distinct shapes, whatever the data. No
+    window is dropped; the last batch of an epoch may be smaller.
+
+    Args:
+        directory: Local path or URI of `examples/`.
+        max_length: Longest window, as in `windows.max_length`.
+        modalities: Modalities whose pairs are read.
+        lengths: Padded lengths, ascending and ending in `max_length`; None takes
+            a quarter, a half and the whole of it.
+
+    Raises:
+        ValueError: if `lengths` does not ascend to `max_length`.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        max_length: int,
+        modalities: Sequence[str] = (),
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        if lengths is None:
+            lengths = sorted({-(-max_length // part) for part in (4, 2, 1)})
+        if list(lengths) != sorted(set(lengths)) or lengths[-1] != max_length:
+            raise ValueError(
+                f"`lengths` must ascend to `max_length`. Received: lengths={list(lengths)}, "
+                f"max_length={max_length}."
+            )
+        self._builder = tfds.builder_from_directory(directory)
+        self._lengths = tf.constant(lengths, tf.int32)
+        self._modalities = tuple(modalities)
+
+    def num_windows(self, *splits: str) -> int:
+        """Windows of some splits together."""
+        return sum(self._builder.info.splits[split].num_examples for split in splits)
+
+    def steps_per_epoch(self, batch_size: int, splits: Sequence[str] = ("train",)) -> int:
+        """Batches of one epoch, the last one perhaps smaller."""
+        return math.ceil(self.num_windows(*splits) / batch_size)
+
+    def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+        """One ordered pass over a split."""
+        return self._decoded(self._raw((split,)).batch(batch_size))
+
+    def train_batches(
+        self,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        first_epoch: int = 0,
+        first_step: int = 0,
+        splits: Sequence[str] = ("train",),
+    ) -> tf.data.Dataset:
+        """All epochs in one stream, each in its own order.
+
+        The order of epoch `e` depends on `seed` and `e` (and on TensorFlow's
+        global seed, where one is set) and on nothing that happened before, so a
+        stream that starts at `(first_epoch, first_step)` equals the tail of the
+        whole one.
+
+        Args:
+            batch_size: Windows per batch.
+            epochs: Epoch at which the stream ends.
+            seed: Any int >= 0.
+            first_epoch: Epoch of the first batch, from 0.
+            first_step: Batches of that epoch to leave out.
+            splits: Splits that are mixed.
+        """
+        windows = self._raw(splits)
+        buffer = min(self.num_windows(*splits), SHUFFLE_WINDOWS)
+        seeds = [
+            int(np.random.default_rng([seed, epoch]).integers(2**63 - 1))
+            for epoch in range(first_epoch, epochs)
+        ]
+
+        def epoch_batches(epoch_seed: tf.Tensor) -> tf.data.Dataset:
+            shuffled = windows.shuffle(buffer, epoch_seed, reshuffle_each_iteration=False)
+            return shuffled.batch(batch_size)
+
+        stream = tf.data.Dataset.from_tensor_slices(np.array(seeds, np.int64))
+        return self._decoded(stream.flat_map(epoch_batches).skip(first_step))
+
+    def _raw(self, splits: Sequence[str]) -> tf.data.Dataset:
+        """Windows as scalar strings, in file order."""
+        fields = [schema.ITEMS, schema.TARGET]
+        for modality in self._modalities:
+            fields += [make(modality) for make in _PAIR_KEYS]
+        windows = self._builder.as_dataset(
+            split="+".join(splits),
+            shuffle_files=False,
+            decoders=dict.fromkeys(fields, tfds.decode.SkipDecoding()),
+        )
+        return windows.map(lambda window: {name: window[name] for name in fields})
+
+    def _decoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        features = self._builder.info.features
+
+        def decode(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            longest = tf.reduce_max(tf.strings.length(raw[schema.ITEMS])) // 4
+            length = self._lengths[tf.searchsorted(self._lengths, longest[tf.newaxis])[0]]
+            pairs = length * (length - 1) // 2
+
+            def array(name: str, width: tf.Tensor) -> tf.Tensor:
+                dtype = features[name].tf_dtype
+                # There is no padded decoder of float16: its bits are read as uint16.
+                bits = tf.uint16 if dtype == tf.float16 else dtype
+                values = tf.io.decode_raw(raw[name], bits, fixed_length=width * dtype.size)
+                return tf.bitcast(values, dtype)
+
+            batch = {name: array(name, length) for name in (schema.ITEMS, schema.TARGET)}
+            for modality in self._modalities:
+                present, scores, codes = (make(modality) for make in _PAIR_KEYS)
+                batch[present] = tf.cast(array(present, length), tf.bool)
+                batch[scores] = array(scores, pairs)
+                batch[codes] = tf.cast(array(codes, pairs), tf.int32)
+            return batch
+
+        return batches.map(decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+_PAIR_KEYS = (schema.present_key, schema.scores_key, schema.codes_key)
