@@ -90,25 +90,42 @@ def shard_path(directory: str, split: str, shard: int, num_shards: int) -> str:
     return join(directory, *name.split("/"))
 
 
-def write_records(path: str, records: Iterable[bytes]) -> tuple[int, int]:
-    """Write one TFRecord file; equal records give equal bytes.
+class RecordWriter:
+    """Writes one TFRecord file; equal records give equal bytes.
 
     Args:
         path: Local path or URI. Missing parents are made.
-        records: Serialised examples, in the order of the file.
 
-    Returns:
-        The number of records and of their bytes without framing.
+    Attributes:
+        count: Records written.
+        size: Their bytes without framing.
     """
-    filesystem, local = fsspec.core.url_to_fs(path)
-    filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
-    count = size = 0
-    with filesystem.open(local, "wb") as file:
+
+    def __init__(self, path: str):
+        filesystem, local = fsspec.core.url_to_fs(path)
+        filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
+        self._file = filesystem.open(local, "wb")
+        self.count = self.size = 0
+
+    def write(self, record: bytes) -> None:
+        """Append one serialised example."""
+        tfrecordio._TFRecordUtil.write_record(self._file, record)
+        self.count += 1
+        self.size += len(record)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def write_records(path: str, records: Iterable[bytes]) -> tuple[int, int]:
+    """Write one file at once; returns the number of records and of their bytes."""
+    with RecordWriter(path) as writer:
         for record in records:
-            tfrecordio._TFRecordUtil.write_record(file, record)
-            count += 1
-            size += len(record)
-    return count, size
+            writer.write(record)
+    return writer.count, writer.size
 
 
 def write_dataset_info(

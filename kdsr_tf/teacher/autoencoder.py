@@ -1,0 +1,219 @@
+"""Condensing encoder features to the student's size (m → m̃).
+
+The optimum of a linear autoencoder under MSE is known: its code spans the
+leading principal components, up to an invertible map. Here it is solved exactly
+from one streamed pass of sums, with this choice of the map: components are
+centred, keep their lengths, and are turned by a seeded random rotation. Without
+the rotation the first of the D sub-vectors would hold most of the variance; with
+it all hold about the same (measured in the teacher's report).
+
+The sigmoid variant, which the authors' published code uses, is fitted with Keras.
+
+Reference:
+    - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.2.
+    - [Baldi and Hornik, 1989: Neural networks and principal component
+      analysis](https://doi.org/10.1016/0893-6080(89)90014-2)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+import keras
+import numpy as np
+
+Batches = Callable[[], Iterable[np.ndarray]]
+"""Starts a new pass over the features: float32 batches `(items, size)`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Autoencoder:
+    """A fitted autoencoder: `code = scale · f(((x − mean) / spread) W_e + b_e)`.
+
+    Args:
+        mean: Float32 `(size,)`, subtracted from the features.
+        spread: Number the centred features are divided by.
+        encoder_kernel: Float32 `(size, dim)`.
+        encoder_bias: Float32 `(dim,)`.
+        decoder_kernel: Float32 `(dim, size)`.
+        decoder_bias: Float32 `(size,)`.
+        activation: f: `linear` or `sigmoid`.
+        scale: Makes the mean squared length of a code 1.
+    """
+
+    mean: np.ndarray
+    spread: float
+    encoder_kernel: np.ndarray
+    encoder_bias: np.ndarray
+    decoder_kernel: np.ndarray
+    decoder_bias: np.ndarray
+    activation: str
+    scale: float = 1.0
+
+    def encode(self, features: np.ndarray) -> np.ndarray:
+        """Condensed vectors, float32 `(items, dim)`."""
+        hidden = (features - self.mean) / self.spread @ self.encoder_kernel + self.encoder_bias
+        if self.activation == "sigmoid":
+            hidden = 1 / (1 + np.exp(-hidden))
+        return np.asarray(self.scale * hidden, np.float32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Reconstructed features, float32 `(items, size)`."""
+        hidden = codes / self.scale @ self.decoder_kernel + self.decoder_bias
+        return np.asarray(hidden * self.spread + self.mean, np.float32)
+
+    def save(self, file: str | BinaryIO) -> None:
+        """Write every field to an `.npz` file."""
+        np.savez(file, **dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, file: str | BinaryIO) -> Autoencoder:
+        """Read what `save` wrote."""
+        with np.load(file) as arrays:
+            fields = {name: arrays[name] for name in arrays.files}
+        return cls(**{k: v if v.ndim else v.item() for k, v in fields.items()})
+
+
+def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
+    """The exact optimum of the linear autoencoder, from sums of one pass.
+
+    Args:
+        batches: Starts a pass over the features.
+        size: Their dimension; where it is below `dim`, the code has rank `size`.
+        dim: Size of the code.
+        seed: Of the rotation.
+
+    Returns:
+        The autoencoder. Memory is `O(size²)` whatever the number of items.
+    """
+    mean, covariance = _moments(batches, size)
+    values, components = np.linalg.eigh(covariance)
+    rank = min(size, dim)
+    order = np.argsort(values)[::-1][:rank]
+    directions = np.zeros((size, dim))
+    directions[:, :rank] = components[:, order]
+    rotation, triangle = np.linalg.qr(np.random.default_rng([seed, 0]).normal(size=(dim, dim)))
+    rotation *= np.sign(np.diag(triangle))  # uniform over rotations
+    kernel = directions @ rotation
+    length = values[order].sum()
+    return Autoencoder(
+        mean=mean.astype(np.float32),
+        spread=1.0,
+        encoder_kernel=kernel.astype(np.float32),
+        encoder_bias=np.zeros(dim, np.float32),
+        decoder_kernel=kernel.T.astype(np.float32),
+        decoder_bias=np.zeros(size, np.float32),
+        activation="linear",
+        scale=float(1 / np.sqrt(length)) if length > 0 else 1.0,
+    )
+
+
+def fit_sigmoid(
+    features: np.ndarray,
+    dim: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> Autoencoder:
+    """An autoencoder with a sigmoid code layer, fitted with Keras (Adam, MSE).
+
+    Args:
+        features: Float32 `(items, size)`; may be memory-mapped, batches are read
+            as they are needed.
+        dim: Size of the code.
+        epochs: Passes over the features.
+        batch_size: Items per step.
+        learning_rate: Of Adam.
+        seed: Of the weights and of the order of items.
+    """
+    size = features.shape[1]
+    mean, covariance = _moments(lambda: slices(features), size)
+    spread = float(np.sqrt(np.trace(covariance) / size)) or 1.0
+    data = _ShuffledBatches(features, mean, spread, batch_size, seed)
+    seeds = keras.random.SeedGenerator(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((size,)),
+            keras.layers.Dense(
+                dim,
+                activation="sigmoid",
+                kernel_initializer=keras.initializers.GlorotUniform(seeds),
+            ),
+            keras.layers.Dense(size, kernel_initializer=keras.initializers.GlorotUniform(seeds)),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mse")
+    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
+    (encoder_kernel, encoder_bias), (decoder_kernel, decoder_bias) = (
+        layer.get_weights() for layer in model.layers
+    )
+    unscaled = Autoencoder(
+        mean=mean.astype(np.float32),
+        spread=spread,
+        encoder_kernel=encoder_kernel,
+        encoder_bias=encoder_bias,
+        decoder_kernel=decoder_kernel,
+        decoder_bias=decoder_bias,
+        activation="sigmoid",
+    )
+    squares = sum(float(np.square(unscaled.encode(part)).sum()) for part in slices(features))
+    return dataclasses.replace(unscaled, scale=float(np.sqrt(len(features) / squares)))
+
+
+def slices(features: np.ndarray, rows: int = 4096) -> Iterable[np.ndarray]:
+    """Consecutive parts of an array, the last one shorter."""
+    for start in range(0, len(features), rows):
+        yield np.asarray(features[start : start + rows])
+
+
+def _moments(batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `(size,)` and covariance `(size, size)` in float64."""
+    count, shift = 0, None
+    total, products = np.zeros(size), np.zeros((size, size))
+    for batch in batches():
+        rows = np.asarray(batch, np.float64)
+        if not len(rows):
+            continue
+        if shift is None:  # keeps the sums small where features are far from 0
+            shift = rows.mean(0)
+        rows = rows - shift
+        count += len(rows)
+        total += rows.sum(0)
+        products += rows.T @ rows
+    if shift is None:
+        return np.zeros(size), np.zeros((size, size))
+    mean = total / count
+    return mean + shift, products / count - np.outer(mean, mean)
+
+
+class _ShuffledBatches(keras.utils.PyDataset):
+    """Batches of standardised features in an order drawn per epoch."""
+
+    def __init__(
+        self, features: np.ndarray, mean: np.ndarray, spread: float, batch_size: int, seed: int
+    ):
+        super().__init__()
+        self._features, self._batch_size, self._seed = features, batch_size, seed
+        self._mean, self._spread = mean.astype(np.float32), np.float32(spread)
+        self._epoch = 0
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return -(-len(self._features) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        batch = (self._features[np.sort(rows)] - self._mean) / self._spread
+        return batch, batch
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        rng = np.random.default_rng([self._seed, 1, self._epoch])
+        self._order = rng.permutation(len(self._features))

@@ -1,0 +1,53 @@
+"""Streaming the encoder's vectors out of `features/<modality>/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from kdsr_tf import schema
+from kdsr_tf.artifacts import join
+
+_ROWS_PER_BATCH = 4096
+
+
+class Features:
+    """The committed vectors of one modality, read in batches.
+
+    Args:
+        directory: Local path or URI of `features/<modality>/`.
+        size: Dimension of a vector, from the manifest.
+    """
+
+    def __init__(self, directory: str, size: int):
+        self.size = size
+        filesystem, local = fsspec.core.url_to_fs(directory)
+        self._filesystem = filesystem
+        self._paths = sorted(filesystem.glob(join(local, "vectors-*.parquet")))
+
+    def __len__(self) -> int:
+        """Number of items with a vector."""
+        return sum(self._metadata(path).num_rows for path in self._paths)
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Item indices `(rows,)` and float32 vectors `(rows, size)`."""
+        for path in self._paths:
+            with self._filesystem.open(path, "rb") as file:
+                parquet = pq.ParquetFile(file)
+                for batch in parquet.iter_batches(_ROWS_PER_BATCH):
+                    column = batch.column(schema.VECTOR)
+                    vectors = column.flatten().to_numpy(zero_copy_only=False)
+                    items = batch.column(schema.ITEM).to_numpy(zero_copy_only=False)
+                    yield items, vectors.reshape(len(items), self.size)
+
+    def vectors(self) -> Iterator[np.ndarray]:
+        """Only the vectors of `batches`."""
+        for _, vectors in self.batches():
+            yield vectors
+
+    def _metadata(self, path: str) -> pq.FileMetaData:
+        with self._filesystem.open(path, "rb") as file:
+            return pq.read_metadata(file)

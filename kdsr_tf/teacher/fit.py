@@ -1,0 +1,210 @@
+"""The `teach` stage: condensed vectors and a codebook per modality.
+
+Features are streamed and the condensed vectors written through a memory map, so
+memory grows with the pair sample and the vectors' size, not with the catalogue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.config import Config, TeachConfig
+from kdsr_tf.console import console, progress
+from kdsr_tf.schema import MODALITIES
+from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid
+from kdsr_tf.teacher.codebook import learn_codebook
+from kdsr_tf.teacher.features import Features
+from kdsr_tf.teacher.report import collapse_warnings, describe_codebook, describe_scores
+
+_PAIRS_PER_CHUNK = 16_384
+
+
+def teach(config: Config) -> list[Manifest]:
+    """Fit the teacher of every modality that is not up to date.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        One manifest per modality, in the order of `config.modalities`.
+
+    Raises:
+        MissingArtifactError: naming the stage to run first.
+        StaleArtifactError: if features and sequences do not belong together.
+    """
+    return [_teach_modality(config, modality) for modality in config.modalities]
+
+
+def _teach_modality(config: Config, modality: str) -> Manifest:
+    name = f"teacher/{modality}"
+    inputs = stages.read_inputs(config, name)
+    manifest = stages.new_manifest(config, name, inputs)
+    location = stages.location(config, name)
+    existing = artifacts.find_manifest(location)
+    if existing is not None and existing.fingerprint == manifest.fingerprint:
+        return existing
+    sequences = stages.location(config, "sequences")
+    features = Features(
+        stages.location(config, f"features/{modality}"),
+        inputs[f"features/{modality}"].details["size"],
+    )
+    with fsspec.open(join(sequences, "items.parquet"), "rb") as file:
+        num_items = pq.read_metadata(file).num_rows
+    with (
+        artifacts.committing(location, manifest) as target,
+        _local_folder(target) as folder,
+        progress(f"teach {modality}", total=4) as bar,
+    ):
+        seed = config.seed * len(MODALITIES) + MODALITIES.index(modality)
+        autoencoder = _fit_autoencoder(features, config, seed)
+        autoencoder.save(os.path.join(folder, "autoencoder.npz"))
+        bar.advance()
+        condensed = _condense(features, autoencoder, num_items, config, folder)
+        bar.advance()
+        pairs, scores, profiles = _correlate_sample(sequences, folder, config.teach)
+        score_scale, vector_scale = _scales(scores, profiles, config.teach)
+        scores /= score_scale
+        profiles /= vector_scale
+        bar.advance()
+        codebook = learn_codebook(profiles, config.teach.num_codes, config.teach.codebook, seed)
+        np.save(os.path.join(folder, "codebook.npy"), codebook)
+        codes = arrays.nearest_codes(profiles, codebook)
+        bar.advance()
+        report = {
+            "reconstruction": condensed["reconstruction"],
+            "sub_vector_variance": condensed["sub_vector_variance"],
+            "scores": describe_scores(scores),
+            "codebook": describe_codebook(profiles, codes, codebook, pairs),
+        }
+        with open(os.path.join(folder, "report.json"), "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+        warnings = collapse_warnings(modality, config.teach.num_codes, report["codebook"])
+        manifest.counts = {
+            "items": condensed["items"],
+            "absent": num_items - condensed["items"],
+            "pairs": len(pairs),
+        }
+        manifest.details = {
+            "correlation": config.teach.correlation,
+            "score_scale": score_scale,
+            "vector_scale": vector_scale,
+            "num_codes": len(codebook),
+            "num_domains": config.teach.num_domains,
+            "unexplained_variance": condensed["reconstruction"]["unexplained_share"],
+            **{
+                key: report["codebook"][key]
+                for key in ("used_share", "perplexity", "quantisation_error")
+            },
+            "warnings": warnings,
+        }
+    for warning in warnings:
+        console.print(f"[yellow]{warning}[/yellow]")
+    return manifest
+
+
+def _fit_autoencoder(features: Features, config: Config, seed: int) -> Autoencoder:
+    teach, count = config.teach, len(features)
+    if teach.autoencoder == "linear" or not count:
+        return fit_linear(features.vectors, features.size, config.model.dim, seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "features.npy")
+        table = np.lib.format.open_memmap(path, "w+", np.float32, (count, features.size))
+        stop = 0
+        for batch in features.vectors():
+            table[stop : stop + len(batch)] = batch
+            stop += len(batch)
+        return fit_sigmoid(
+            table,
+            config.model.dim,
+            epochs=teach.epochs,
+            batch_size=teach.batch_size,
+            learning_rate=teach.learning_rate,
+            seed=seed,
+        )
+
+
+def _condense(
+    features: Features, autoencoder: Autoencoder, num_items: int, config: Config, folder: str
+) -> dict[str, Any]:
+    """Write `vectors.npy` and `present.npy`; measure what the code keeps."""
+    dim, domains = config.model.dim, config.teach.num_domains
+    # A new memory map is a sparse file of zeros: absent items stay zero.
+    table = np.lib.format.open_memmap(
+        os.path.join(folder, "vectors.npy"), "w+", np.float32, (num_items + 1, dim)
+    )
+    present = np.zeros(num_items + 1, bool)
+    total, squares = np.zeros(dim), np.zeros(dim)
+    error = spread = 0.0
+    for items, vectors in features.batches():
+        codes = autoencoder.encode(vectors)
+        table[items] = codes
+        present[items] = True
+        total += codes.sum(0, dtype=np.float64)
+        squares += np.square(codes, dtype=np.float64).sum(0)
+        error += float(np.square(vectors - autoencoder.decode(codes), dtype=np.float64).sum())
+        spread += float(np.square(vectors - autoencoder.mean, dtype=np.float64).sum())
+    table.flush()
+    np.save(os.path.join(folder, "present.npy"), present)
+    count = int(present.sum())
+    variance = squares / max(count, 1) - np.square(total / max(count, 1))
+    return {
+        "items": count,
+        "reconstruction": {
+            "mean_squared_error": error / max(count * features.size, 1),
+            "unexplained_share": error / spread if spread > 0 else 0.0,
+        },
+        "sub_vector_variance": variance.reshape(domains, -1).sum(1).tolist(),
+    }
+
+
+def _correlate_sample(
+    sequences: str, folder: str, teach: TeachConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of the sample with both items present, their scores and vectors."""
+    with fsspec.open(join(sequences, "pairs.parquet"), "rb") as file:
+        table = pq.read_table(file, columns=["first", "second"])
+    pairs = np.stack([column.to_numpy() for column in table.columns], axis=1)
+    present = np.load(os.path.join(folder, "present.npy"))
+    vectors = np.load(os.path.join(folder, "vectors.npy"), mmap_mode="r")
+    pairs = pairs[present[pairs].all(1)]
+    scores = np.empty(len(pairs), np.float32)
+    profiles = np.empty((len(pairs), teach.num_domains), np.float32)
+    for start in range(0, len(pairs), _PAIRS_PER_CHUNK):
+        rows = slice(start, start + _PAIRS_PER_CHUNK)
+        first, second = vectors[pairs[rows, 0]], vectors[pairs[rows, 1]]
+        scores[rows] = arrays.correlation(first, second, teach.correlation)
+        profiles[rows] = arrays.correlation_vectors(
+            first, second, teach.num_domains, teach.correlation
+        )
+    return pairs, scores, profiles
+
+
+def _scales(scores: np.ndarray, profiles: np.ndarray, teach: TeachConfig) -> tuple[float, float]:
+    if teach.scale == "none" or teach.correlation == "cosine" or not len(scores):
+        return 1.0, 1.0
+    return float(scores.std()) or 1.0, float(profiles.std()) or 1.0
+
+
+@contextlib.contextmanager
+def _local_folder(target: str) -> Iterator[str]:
+    """A local folder whose files are in `target` afterwards."""
+    if "://" not in target:
+        yield target
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+        filesystem, remote = fsspec.core.url_to_fs(target)
+        for name in sorted(os.listdir(folder)):
+            filesystem.put_file(os.path.join(folder, name), join(remote, name))

@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+
+from kdsr_tf.ops.correlation import CORRELATIONS, correlation, correlation_vectors
+from kdsr_tf.teacher import arrays
+
+
+@pytest.fixture
+def vectors():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 5, 3, 12)).astype("float32")
+    first[0, 0] = 0
+    second[1] = first[1]
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "kind, expected", [("cosine", 0.96), ("dot", 24), ("euclidean", 2**0.5), ("manhattan", 2)]
+)
+def test_values_by_hand(kind, expected):
+    got = correlation(np.array([3.0, 4.0]), np.array([4.0, 3.0]), kind)
+    assert float(got) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", CORRELATIONS)
+def test_numpy_twins_agree(vectors, kind):
+    first, second = vectors
+    got = keras.ops.convert_to_numpy(correlation(first, second, kind))
+    np.testing.assert_allclose(got, arrays.correlation(first, second, kind), atol=1e-5)
+    got = keras.ops.convert_to_numpy(correlation_vectors(first, second, 4, kind))
+    assert got.shape == (5, 3, 4)
+    np.testing.assert_allclose(got, arrays.correlation_vectors(first, second, 4, kind), atol=1e-5)
+    for domain in range(4):
+        part = slice(3 * domain, 3 * domain + 3)
+        np.testing.assert_allclose(
+            got[..., domain],
+            arrays.correlation(first[..., part], second[..., part], kind),
+            atol=1e-5,
+        )
+
+
+def test_both_sides_know_the_same_kinds():
+    assert tuple(CORRELATIONS) == arrays.CORRELATIONS
+    for function in (correlation, arrays.correlation):
+        with pytest.raises(ValueError, match="cosine, dot, euclidean, manhattan"):
+            function(np.ones(2), np.ones(2), "pearson")
+
+
+@pytest.mark.parametrize("kind", CORRELATIONS)
+def test_zero_vectors_and_zero_distances_have_finite_values_and_gradients(kind):
+    import tensorflow as tf
+
+    first = tf.Variable([[0.0, 0, 0, 0], [1, 2, 3, 4], [1e-20, 0, 0, 0], [0, 0, 0, 0]])
+    second = tf.Variable([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 0, 0, 0], [0, 0, 0, 0]])
+    with tf.GradientTape() as tape:
+        scores = correlation_vectors(first, second, 2, kind)
+        total = tf.reduce_sum(scores)
+    for gradient in tape.gradient(total, [first, second]):
+        assert np.isfinite(gradient.numpy()).all()
+    assert np.isfinite(scores.numpy()).all()
+    if kind == "cosine":
+        np.testing.assert_array_equal(scores.numpy()[[0, 3]], 0)
+
+
+def test_half_precision_does_not_overflow():
+    big = np.full((1, 128), 60.0, "float16")
+    assert float(correlation(big, -big, "cosine")[0]) == pytest.approx(-1, abs=1e-3)
