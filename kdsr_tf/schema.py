@@ -28,6 +28,10 @@ NUM_TRAIN = "num_train"
 TARGET = "target"
 WINDOW_START = "window_start"
 
+TARGET_INDEX = "target_index"
+"""Optional key of a batch: int32 `[K]`, where in the flattened `[B*L]` targets a
+loss is taken, padded with -1. It gives compiled steps a static number of logits."""
+
 # Vocabulary columns (`sequences/items.parquet`, row k holds item k + 1).
 ITEM = "item"
 ITEM_ID = "item_id"
