@@ -1,0 +1,40 @@
+"""Modality-aware sequential recommendation with knowledge distillation.
+
+The names below are imported on first use: `import kdsr_tf` imports neither Keras
+nor TensorFlow, and none of the names needs TensorFlow when Keras runs on JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_MODULES = {
+    "BACKBONES": "kdsr_tf.backbones.catalogue",
+    "Backbone": "kdsr_tf.backbones.base",
+    "CodeLoss": "kdsr_tf.losses.code_loss",
+    "CorrelationHead": "kdsr_tf.layers.correlation_head",
+    "Distiller": "kdsr_tf.models.distiller",
+    "FeatureFusion": "kdsr_tf.layers.feature_fusion",
+    "GRU4Rec": "kdsr_tf.backbones.gru4rec",
+    "HitRate": "kdsr_tf.metrics.hit_rate",
+    "ItemTables": "kdsr_tf.layers.item_tables",
+    "MeanReciprocalRank": "kdsr_tf.metrics.mean_reciprocal_rank",
+    "NextItemLoss": "kdsr_tf.losses.next_item_loss",
+    "Pearson": "kdsr_tf.metrics.pearson",
+    "PredictionHead": "kdsr_tf.layers.prediction_head",
+    "SASRec": "kdsr_tf.backbones.sasrec",
+    "ScoreLoss": "kdsr_tf.losses.score_loss",
+    "Student": "kdsr_tf.models.student",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,92 @@
+"""The interface of all backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from kdsr_tf.layers.seeding import derive_seed
+
+
+class Backbone(keras.layers.Layer):
+    """Turns the embeddings of a window into one hidden state per position.
+
+    A backbone gets ids and features apart and decides itself how they meet
+    (`FeatureFusion` is the plain way). It knows no losses and no prediction head.
+
+    A subclass sets `causal`, builds all its children in `build` (shapes follow
+    from the arguments) and keeps padding out: states at real positions must not
+    depend on it. States at padding mean nothing.
+
+    Attributes:
+        causal: Whether the state at a position depends on no later item. Causal
+            backbones learn from all positions of a window at once; the others
+            see one prefix per example.
+
+    Args:
+        dim: Size of embeddings and states, > 0.
+        max_length: Longest window, > 0.
+        num_layers: Blocks, > 0.
+        num_heads: Attention heads, where there is attention.
+        dropout: Share of units dropped in training, in [0, 1).
+        modalities: Modalities among the inputs.
+        seed: Of kernels and dropout.
+
+    Call arguments:
+        embeddings: Result of `ItemTables`: `items` ints `(batch, length)`, `ids`
+            and each modality `(batch, length, dim)`, and `{m}_present` bools
+            `(batch, length)`.
+        training: Whether to drop.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+    """
+
+    causal = True
+
+    def __init__(
+        self,
+        dim: int,
+        max_length: int,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        dropout: float = 0.2,
+        modalities: Sequence[str] = (),
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (("dim", dim), ("max_length", max_length), ("num_layers", num_layers)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be > 0. Received: {name}={value}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+        self.dim = dim
+        self.max_length = max_length
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.modalities = tuple(modalities)
+        self.seed = seed
+
+    def compute_output_shape(self, input_shape) -> tuple:
+        return input_shape["ids"]
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "max_length": self.max_length,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "modalities": list(self.modalities),
+            "seed": self.seed,
+        }
+
+    def make_dropout(self, name: str) -> keras.layers.Dropout:
+        """A dropout layer with a seed of its own."""
+        return keras.layers.Dropout(
+            self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
+        )

@@ -1,0 +1,38 @@
+"""All backbones by name."""
+
+from __future__ import annotations
+
+import inspect
+
+from kdsr_tf.backbones.base import Backbone
+from kdsr_tf.backbones.gru4rec import GRU4Rec
+from kdsr_tf.backbones.sasrec import SASRec
+
+BACKBONES: dict[str, type[Backbone]] = {"gru4rec": GRU4Rec, "sasrec": SASRec}
+"""Names in a configuration and their classes."""
+
+
+def create_backbone(key: str, options: dict | None = None, **arguments) -> Backbone:
+    """A backbone by name.
+
+    Args:
+        key: Key of `BACKBONES`.
+        options: Arguments that only this backbone has.
+        **arguments: Arguments that every backbone has (see `Backbone`).
+
+    Raises:
+        ValueError: for an unknown name or option; the message lists valid ones.
+    """
+    if key not in BACKBONES:
+        raise ValueError(
+            f"`backbone` must be one of {', '.join(BACKBONES)}. Received: backbone={key!r}."
+        )
+    own = set(inspect.signature(BACKBONES[key].__init__).parameters)
+    own -= {"self", "kwargs", *inspect.signature(Backbone.__init__).parameters}
+    for option in options or {}:
+        if option not in own:
+            raise ValueError(
+                f"The backbone `{key}` has no option `{option}`. "
+                f"Its options: {', '.join(sorted(own)) or 'none'}."
+            )
+    return BACKBONES[key](**arguments, **(options or {}))

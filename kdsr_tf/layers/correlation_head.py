@@ -1,0 +1,113 @@
+"""What the student must predict about pairs of items."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.correlation import CORRELATIONS
+from kdsr_tf.ops.pairs import Positions, pair_correlation, take_positions
+from kdsr_tf.types import Tensor
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class CorrelationHead(keras.layers.Layer):
+    """Predicts correlation scores and codes from the embeddings of one modality.
+
+    Holistic (Eq. 2): r̂_ij = ξ(g_φ(e_i), g_φ(e_j)) with g_φ linear. Dissected
+    (Eq. 5): p_ij = W_out ReLU(W_c |e_i - e_j|), on e itself, not on g_φ(e). Used
+    in training only: no served model holds its weights. All pairs are computed,
+    padding included; the losses mask them.
+
+    Args:
+        dim: Size of the embeddings, > 0.
+        num_codes: Codewords x, > 0.
+        correlation: The function ξ, a key of `kdsr_tf.ops.correlation.CORRELATIONS`.
+        score_scale: Divisor of r̂, > 0; the teacher's.
+        seed: Of g_φ, W_c and W_out.
+
+    Call arguments:
+        embeddings: Floats `(batch, length, dim)`.
+        first: Positions i, ints `(pairs,)` or `(batch, pairs)`.
+        second: Positions j, likewise.
+
+    Returns:
+        Scores `(batch, pairs)` and code logits `(batch, pairs, num_codes)`.
+
+    Raises:
+        ValueError: for another correlation, or a scale that is not > 0.
+
+    Example:
+        >>> import numpy as np
+        >>> head = CorrelationHead(dim=4, num_codes=3)
+        >>> first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
+        >>> scores, logits = head(np.ones((2, 3, 4), "float32"), first, second)
+        >>> tuple(scores.shape), tuple(logits.shape)
+        ((2, 3), (2, 3, 3))
+
+    Reference:
+        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Eq. 2 and 5.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_codes: int,
+        correlation: str = "cosine",
+        score_scale: float = 1.0,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if correlation not in CORRELATIONS:
+            raise ValueError(
+                f"`correlation` must be one of {', '.join(CORRELATIONS)}. "
+                f"Received: correlation={correlation!r}."
+            )
+        if not score_scale > 0:
+            raise ValueError(f"`score_scale` must be > 0. Received: score_scale={score_scale}.")
+        self.dim = dim
+        self.num_codes = num_codes
+        self.correlation = correlation
+        self.score_scale = score_scale
+        self.seed = seed
+        self._project = self._dense("g_phi", dim, use_bias=True)
+        self._compare = self._dense("W_c", dim, activation="relu")
+        self._classify = self._dense("W_out", num_codes)
+
+    def build(self, embeddings_shape=None, first_shape=None, second_shape=None) -> None:
+        for dense in (self._project, self._compare, self._classify):
+            dense.build((None, None, self.dim))
+        self.built = True
+
+    def call(self, embeddings: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        positions: Positions = (first, second)
+        scores = pair_correlation(self._project(embeddings), positions, self.correlation)
+        distance = ops.abs(take_positions(embeddings, first) - take_positions(embeddings, second))
+        return scores / self.score_scale, self._classify(self._compare(distance))
+
+    def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
+        pairs = (embeddings_shape[0], first_shape[-1])
+        return pairs, (*pairs, self.num_codes)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "num_codes": self.num_codes,
+            "correlation": self.correlation,
+            "score_scale": self.score_scale,
+            "seed": self.seed,
+        }
+
+    def _dense(self, name: str, units: int, use_bias: bool = False, activation=None):
+        initializer = keras.initializers.GlorotUniform(seed=derive_seed(self.seed, name))
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )

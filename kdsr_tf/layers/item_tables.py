@@ -1,0 +1,192 @@
+"""Embeddings of items: ids and modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.schema import ITEMS, PAD, present_key
+from kdsr_tf.types import Tensor
+
+IDS = "ids"
+"""Key of the id embeddings e_v among the outputs."""
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class ItemTables(keras.layers.Layer):
+    """The item embeddings e_v (ids), e_a (image) and e_b (text).
+
+    The id table starts at random; a modality table starts from the teacher's
+    condensed vectors m̃ (`set_modality_vectors`) and is tuned or frozen. The row
+    of an item without the modality starts at the mean of m̃, and a learnt
+    "absent" bias is added to it, so outputs are finite even if no item has the
+    modality. Padding has row 0; nothing downstream may read its output.
+
+    Args:
+        num_items: Items N, > 0; rows are `0..N`.
+        dim: Size of every embedding, > 0.
+        modalities: Names of the modality tables.
+        trainable_modalities: False freezes the modality tables; the absent bias
+            is learnt all the same.
+        initial_std: Standard deviation of the random tables.
+        seed: Of the random tables.
+
+    Call arguments:
+        items: Ints `(batch, length)`, right-padded with 0.
+
+    Returns:
+        Dict of `items` as given, `ids` `(batch, length, dim)` and per modality m:
+        m `(batch, length, dim)` and `{m}_present`, bools `(batch, length)`.
+
+    Example:
+        >>> tables = ItemTables(num_items=9, dim=4, modalities=("text",))
+        >>> outputs = tables(np.array([[3, 5, 0]]))
+        >>> sorted(outputs), tuple(outputs["text"].shape)
+        (['ids', 'items', 'text', 'text_present'], (1, 3, 4))
+
+    Reference:
+        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.1.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        modalities: Sequence[str] = (),
+        trainable_modalities: bool = True,
+        initial_std: float = 0.02,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if num_items < 1 or dim < 1:
+            raise ValueError(
+                f"`num_items` and `dim` must be > 0. Received: num_items={num_items}, dim={dim}."
+            )
+        self.num_items = num_items
+        self.dim = dim
+        self.modalities = tuple(modalities)
+        self.trainable_modalities = trainable_modalities
+        self.initial_std = initial_std
+        self.seed = seed
+
+    def build(self, input_shape=None) -> None:
+        shape = (self.num_items + 1, self.dim)
+        self.id_table = self.add_weight(
+            shape=shape, initializer=self._initializer(IDS), name="id_table"
+        )
+        self._tables, self._present, self._absent_bias = {}, {}, {}
+        for modality in self.modalities:
+            self._tables[modality] = self.add_weight(
+                shape=shape,
+                initializer=self._initializer(modality),
+                trainable=self.trainable_modalities,
+                name=f"{modality}_table",
+            )
+            self._absent_bias[modality] = self.add_weight(
+                shape=(self.dim,), initializer="zeros", name=f"{modality}_absent_bias"
+            )
+            self._present[modality] = self.add_weight(
+                shape=(self.num_items + 1,),
+                initializer="ones",
+                trainable=False,
+                name=f"{modality}_present",
+            )
+        self.built = True
+
+    def call(self, items: Tensor) -> dict[str, Tensor]:
+        outputs = {ITEMS: items, IDS: ops.take(self.id_table, items, axis=0)}
+        for modality in self.modalities:
+            outputs[modality], outputs[present_key(modality)] = self._look_up(modality, items)
+        return outputs
+
+    def modality_table(self, modality: str) -> keras.Variable:
+        """The variable `(num_items + 1, dim)` of a modality.
+
+        Raises:
+            ValueError: if there is no such table.
+        """
+        self._check_modality(modality)
+        return self._tables[modality]
+
+    def modality_rows(self, modality: str) -> Tensor:
+        """Embeddings of all items `(num_items + 1, dim)`, absent bias included."""
+        self._check_modality(modality)
+        return self._look_up(modality, ops.arange(self.num_items + 1, dtype="int32"))[0]
+
+    def set_modality_vectors(
+        self,
+        modality: str,
+        vectors: np.ndarray,
+        present: np.ndarray,
+        initial_std: float | None = None,
+    ) -> None:
+        """Start a modality table from the teacher's condensed vectors.
+
+        Args:
+            modality: Name of the table.
+            vectors: Floats `(num_items + 1, dim)`; rows of absent items are ignored.
+            present: Bools `(num_items + 1,)`; row 0 is ignored.
+            initial_std: Standard deviation that the present rows are scaled to,
+                > 0; None keeps theirs.
+
+        Raises:
+            ValueError: for an unknown modality, another shape, or a value that is
+                not finite.
+        """
+        self._check_modality(modality)
+        vectors = np.array(vectors, "float32")
+        present = np.array(present, bool)
+        shape = (self.num_items + 1, self.dim)
+        if vectors.shape != shape or present.shape != shape[:1]:
+            raise ValueError(
+                f"`vectors` must have shape {shape} and `present` {shape[:1]}. Received: "
+                f"vectors.shape={vectors.shape}, present.shape={present.shape}."
+            )
+        present[PAD] = False
+        if not np.isfinite(vectors[present]).all():
+            raise ValueError(f"The `{modality}` vectors of present items must be finite.")
+        if present.any():
+            scale = float(vectors[present].std())
+            if initial_std is not None and scale > 0:
+                vectors = vectors * np.float32(initial_std / scale)
+            vectors[~present] = vectors[present].mean(axis=0)
+        else:
+            vectors[:] = 0.0
+        vectors[PAD] = 0.0
+        self._tables[modality].assign(vectors)
+        self._present[modality].assign(present.astype("float32"))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "num_items": self.num_items,
+            "dim": self.dim,
+            "modalities": list(self.modalities),
+            "trainable_modalities": self.trainable_modalities,
+            "initial_std": self.initial_std,
+            "seed": self.seed,
+        }
+
+    def _look_up(self, modality: str, items: Tensor) -> tuple[Tensor, Tensor]:
+        rows = ops.take(self._tables[modality], items, axis=0)
+        has = ops.take(self._present[modality], items, axis=0)
+        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
+        bias = ops.cast(self._absent_bias[modality], rows.dtype)
+        real = ops.not_equal(items, PAD)
+        return rows + absent * bias, ops.logical_and(has > 0.5, real)
+
+    def _initializer(self, name: str) -> keras.initializers.Initializer:
+        return keras.initializers.RandomNormal(
+            stddev=self.initial_std, seed=derive_seed(self.seed, name)
+        )
+
+    def _check_modality(self, modality: str) -> None:
+        if modality not in self.modalities:
+            raise ValueError(
+                f"There is no `{modality}` table. Tables: {', '.join(self.modalities) or 'none'}."
+            )

@@ -1,0 +1,112 @@
+"""From hidden states to the representation of a prefix."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.masking import zero_padding
+from kdsr_tf.ops.pooling import prefix_mean, trailing_sum
+from kdsr_tf.types import Tensor
+
+POOLINGS = ("eq6", "last_sum", "last")
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class PredictionHead(keras.layers.Layer):
+    """The representation P of every prefix, from long- and short-term states (Eq. 6).
+
+    With `eq6`, α_i = W_2 ReLU(W_1 h_i), not normalised; h^s = Σ α_i h_i over the
+    last q items; h^l is the mean of h over all items; P = [h^s; h^l] W_3, without
+    biases. `last_sum` is the plain sum of the last q states (the authors' code,
+    with q = 2; the paper does not give q) and `last` the last state: neither has
+    weights. Every position gets the P of the prefix that ends there, in one
+    pass. Positions of padding get zeros and reach no other position.
+
+    Args:
+        dim: Size of states and result, > 0.
+        pooling: `eq6`, `last_sum` or `last`.
+        short_term: Items q of the short-term part, > 0.
+        seed: Of W_1, W_2 and W_3.
+
+    Call arguments:
+        states: Floats `(batch, length, dim)`.
+        items: Ints `(batch, length)`, right-padded with 0.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+
+    Raises:
+        ValueError: for another pooling or a `short_term` below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> head = PredictionHead(dim=4, pooling="last_sum")
+        >>> states = np.ones((1, 3, 4), "float32")
+        >>> [float(p) for p in head(states, np.array([[5, 7, 0]]))[0, :, 0]]
+        [1.0, 2.0, 0.0]
+
+    Reference:
+        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Eq. 6.
+    """
+
+    def __init__(
+        self, dim: int, pooling: str = "eq6", short_term: int = 2, seed: int = 0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if pooling not in POOLINGS:
+            raise ValueError(
+                f"`pooling` must be one of {', '.join(POOLINGS)}. Received: pooling={pooling!r}."
+            )
+        if short_term < 1:
+            raise ValueError(f"`short_term` must be > 0. Received: short_term={short_term}.")
+        self.dim = dim
+        self.pooling = pooling
+        self.short_term = short_term
+        self.seed = seed
+        if pooling == "eq6":
+            self._hidden = self._dense("W_1", dim, activation="relu")
+            self._weight = self._dense("W_2", 1)
+            self._join = self._dense("W_3", dim)
+
+    def build(self, states_shape=None, items_shape=None) -> None:
+        if self.pooling == "eq6":
+            self._hidden.build((None, None, self.dim))
+            self._weight.build((None, None, self.dim))
+            self._join.build((None, None, 2 * self.dim))
+        self.built = True
+
+    def call(self, states: Tensor, items: Tensor) -> Tensor:
+        if self.pooling == "last":
+            return zero_padding(states, items)
+        if self.pooling == "last_sum":
+            return zero_padding(trailing_sum(states, self.short_term), items)
+        weighted = self._weight(self._hidden(states)) * states
+        short = trailing_sum(weighted, self.short_term)
+        return zero_padding(
+            self._join(ops.concatenate([short, prefix_mean(states)], axis=-1)), items
+        )
+
+    def compute_output_shape(self, states_shape, items_shape) -> tuple:
+        return states_shape
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "pooling": self.pooling,
+            "short_term": self.short_term,
+            "seed": self.seed,
+        }
+
+    def _dense(self, name: str, units: int, activation: str | None = None) -> keras.layers.Dense:
+        initializer = keras.initializers.GlorotUniform(seed=derive_seed(self.seed, name))
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            use_bias=False,
+            kernel_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )

@@ -1,0 +1,97 @@
+"""One block of a causal transformer."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kdsr_tf.layers.causal_attention import CausalAttention
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.types import Tensor
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class TransformerBlock(keras.layers.Layer):
+    """Causal attention and a point-wise network, each x + Dropout(f(LayerNorm(x))).
+
+    As in SASRec the point-wise network is as wide as its input and uses ReLU.
+    Padding behaves as in `CausalAttention`.
+
+    Args:
+        dim: Size of inputs and outputs; a multiple of `num_heads`.
+        num_heads: Attention heads, > 0.
+        dropout: Share of units and attention weights dropped in training, in [0, 1).
+        seed: Of kernels and dropout.
+
+    Call arguments:
+        states: Floats `(batch, length, dim)`.
+        training: Whether to drop.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+
+    Example:
+        >>> import numpy as np
+        >>> tuple(TransformerBlock(dim=4, num_heads=2)(np.ones((1, 3, 4), "float32")).shape)
+        (1, 3, 4)
+
+    Reference:
+        - [SASRec, arXiv 1808.09781](https://arxiv.org/abs/1808.09781), section III.B.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.seed = seed
+        policy = self.dtype_policy
+        self._attention = CausalAttention(
+            dim, num_heads, dropout, derive_seed(seed, "attention"), dtype=policy, name="attention"
+        )
+        self._attention_norm = keras.layers.LayerNormalization(dtype=policy, name="attention_norm")
+        self._dense_norm = keras.layers.LayerNormalization(dtype=policy, name="dense_norm")
+        self._inner = self._dense("inner", "relu")
+        self._outer = self._dense("outer", None)
+        self._drop_attention = self._dropout("drop_attention")
+        self._drop_dense = self._dropout("drop_dense")
+
+    def build(self, input_shape=None) -> None:
+        shape = (None, None, self.dim)
+        children = (self._attention, self._attention_norm, self._dense_norm)
+        for layer in (*children, self._inner, self._outer):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, states: Tensor, training: bool | None = None) -> Tensor:
+        attended = self._attention(self._attention_norm(states), training=training)
+        states = ops.add(states, self._drop_attention(attended, training=training))
+        dense = self._outer(self._inner(self._dense_norm(states)))
+        return ops.add(states, self._drop_dense(dense, training=training))
+
+    def compute_output_shape(self, input_shape) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+    def _dense(self, name: str, activation: str | None) -> keras.layers.Dense:
+        initializer = keras.initializers.GlorotUniform(seed=derive_seed(self.seed, name))
+        return keras.layers.Dense(
+            self.dim,
+            activation=activation,
+            kernel_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _dropout(self, name: str) -> keras.layers.Dropout:
+        return keras.layers.Dropout(
+            self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
+        )

@@ -1,0 +1,222 @@
+"""The model that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from kdsr_tf.backbones.catalogue import create_backbone
+from kdsr_tf.layers.item_tables import ItemTables
+from kdsr_tf.layers.prediction_head import PredictionHead
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.masking import at_last_real
+from kdsr_tf.types import Tensor
+
+MODALITY_TABLES = ("off", "frozen", "tuned")
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class Student(keras.Model):
+    """A sequential recommender: item tables, a backbone and a prediction head.
+
+    It is complete without a teacher: `Distiller` adds what exists in training
+    only, so the served model costs what its backbone costs. Item 0 is padding,
+    histories are right-padded, oldest item first.
+
+    Args:
+        num_items: Items N, > 0.
+        dim: Size d of embeddings and representations, > 0.
+        max_length: Longest history, > 0.
+        backbone: Key of `kdsr_tf.backbones.BACKBONES`.
+        num_layers: Blocks of the backbone, > 0.
+        num_heads: Attention heads.
+        dropout: Share of units dropped in training, in [0, 1).
+        modalities: Modalities that have a table.
+        modality_tables: `off` (ids only), `frozen` or `tuned`.
+        pooling: `eq6`, `last_sum` or `last`; see `PredictionHead`.
+        short_term: Items q of the short-term part, > 0.
+        seed: Of all weights and of dropout.
+        backbone_options: Arguments that only this backbone has.
+
+    Call arguments:
+        items: Ints `(batch, length)`, `length <= max_length`.
+        training: Whether to drop.
+
+    Returns:
+        The representation P of the prefix that ends at each position, floats
+        `(batch, length, dim)`; zeros at padding.
+
+    Raises:
+        ValueError: for an unknown backbone, option, pooling or kind of tables.
+
+    Example:
+        >>> student = Student(num_items=9, dim=4, max_length=5)
+        >>> histories = np.array([[3, 5, 0], [1, 0, 0]])
+        >>> tuple(student(histories).shape), tuple(student.scores(histories).shape)
+        ((2, 3, 4), (2, 10))
+
+    Reference:
+        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int = 128,
+        max_length: int = 50,
+        backbone: str = "sasrec",
+        num_layers: int = 2,
+        num_heads: int = 2,
+        dropout: float = 0.2,
+        modalities: Sequence[str] = (),
+        modality_tables: str = "tuned",
+        pooling: str = "eq6",
+        short_term: int = 2,
+        seed: int = 0,
+        backbone_options: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if modality_tables not in MODALITY_TABLES:
+            raise ValueError(
+                f"`modality_tables` must be one of {', '.join(MODALITY_TABLES)}. "
+                f"Received: modality_tables={modality_tables!r}."
+            )
+        self._config = {
+            "num_items": num_items,
+            "dim": dim,
+            "max_length": max_length,
+            "backbone": backbone,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "dropout": dropout,
+            "modalities": list(modalities),
+            "modality_tables": modality_tables,
+            "pooling": pooling,
+            "short_term": short_term,
+            "seed": seed,
+            "backbone_options": dict(backbone_options or {}),
+        }
+        self.num_items = num_items
+        self.dim = dim
+        self.max_length = max_length
+        self.modality_tables = modality_tables
+        self.modalities = () if modality_tables == "off" else tuple(modalities)
+        policy = self.dtype_policy
+        self.tables = ItemTables(
+            num_items,
+            dim,
+            self.modalities,
+            trainable_modalities=modality_tables == "tuned",
+            seed=derive_seed(seed, "tables"),
+            dtype=policy,
+            name="tables",
+        )
+        self.backbone = create_backbone(
+            backbone,
+            backbone_options,
+            dim=dim,
+            max_length=max_length,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            dropout=dropout,
+            modalities=self.modalities,
+            seed=derive_seed(seed, "backbone"),
+            dtype=policy,
+            name="backbone",
+        )
+        self.head = PredictionHead(
+            dim, pooling, short_term, derive_seed(seed, "head"), dtype=policy, name="head"
+        )
+        self.build()
+
+    def build(self, input_shape=None) -> None:
+        # All shapes follow from the arguments: tables can be set before any call.
+        self.tables.build()
+        self.backbone.build()
+        self.head.build()
+        self.built = True
+
+    def call(self, items: Tensor, training: bool | None = None) -> Tensor:
+        return self.represent(self.tables(items), training=training)
+
+    def represent(self, embeddings: dict[str, Tensor], training: bool | None = None) -> Tensor:
+        """P at every position, from the result of `tables`.
+
+        Args:
+            embeddings: Result of `self.tables(items)`.
+            training: Whether to drop.
+
+        Returns:
+            Floats `(batch, length, dim)`.
+
+        Raises:
+            ValueError: if the histories are longer than `max_length`.
+        """
+        items = embeddings["items"]
+        length = items.shape[1]
+        if length is not None and length > self.max_length:
+            raise ValueError(
+                f"Histories must have at most `max_length` = {self.max_length} items. "
+                f"Received: {length}. Keep the last ones."
+            )
+        return self.head(self.backbone(embeddings, training=training), items)
+
+    def user_vectors(self, items: Tensor) -> Tensor:
+        """P of whole histories.
+
+        Args:
+            items: Ints `(batch, length)`.
+
+        Returns:
+            Floats `(batch, dim)`; zeros for an empty history.
+        """
+        return at_last_real(self(items, training=False), items)
+
+    def output_table(self) -> Tensor:
+        """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
+        return ops.convert_to_tensor(self.tables.id_table)
+
+    def logits(self, representations: Tensor) -> Tensor:
+        """Scores of all items; padding has no column.
+
+        Args:
+            representations: P, floats `(..., dim)`.
+
+        Returns:
+            Floats `(..., num_items)`; column k belongs to item k + 1.
+        """
+        table = ops.cast(self.output_table()[1:], representations.dtype)
+        return ops.matmul(representations, ops.transpose(table))
+
+    def scores(self, items: Tensor) -> Tensor:
+        """Scores of all items after whole histories.
+
+        Args:
+            items: Ints `(batch, length)`.
+
+        Returns:
+            Floats `(batch, num_items + 1)`; column 0, padding, is -inf.
+        """
+        logits = self.logits(self.user_vectors(items))
+        return ops.pad(logits, [[0, 0], [1, 0]], constant_values=-float("inf"))
+
+    def modality_table(self, modality: str) -> keras.Variable:
+        """The variable `(num_items + 1, dim)` of a modality."""
+        return self.tables.modality_table(modality)
+
+    def set_modality_vectors(
+        self,
+        modality: str,
+        vectors: np.ndarray,
+        present: np.ndarray,
+        initial_std: float | None = None,
+    ) -> None:
+        """Start a modality table from the teacher; see `ItemTables.set_modality_vectors`."""
+        self.tables.set_modality_vectors(modality, vectors, present, initial_std)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **self._config}

@@ -1,0 +1,55 @@
+"""Which positions of right-padded sequences are real."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from kdsr_tf.schema import PAD
+from kdsr_tf.types import Tensor
+
+
+def real_positions(items: Tensor) -> Tensor:
+    """Whether a position holds an item.
+
+    Args:
+        items: Ints `(batch, length)`, right-padded with `PAD`.
+
+    Returns:
+        Bools `(batch, length)`.
+    """
+    return ops.not_equal(items, PAD)
+
+
+def zero_padding(states: Tensor, items: Tensor) -> Tensor:
+    """States with zeros where the sequence is padding.
+
+    Args:
+        states: Floats `(batch, length, dim)`.
+        items: Ints `(batch, length)`.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+    """
+    return states * ops.cast(real_positions(items), states.dtype)[:, :, None]
+
+
+def at_last_real(states: Tensor, items: Tensor) -> Tensor:
+    """The state at the last real position; zeros for an empty sequence.
+
+    Args:
+        states: Floats `(batch, length, dim)`.
+        items: Ints `(batch, length)`, right-padded with `PAD`.
+
+    Returns:
+        Floats `(batch, dim)`.
+
+    Example:
+        >>> import numpy as np
+        >>> states = np.array([[[1.0], [2.0], [3.0]]], "float32")
+        >>> float(at_last_real(states, np.array([[5, 7, 0]]))[0, 0])
+        2.0
+    """
+    lengths = ops.sum(ops.cast(real_positions(items), "int32"), axis=1)
+    index = ops.maximum(lengths - 1, 0)[:, None, None]
+    last = ops.squeeze(ops.take_along_axis(states, index, axis=1), axis=1)
+    return last * ops.cast(lengths > 0, last.dtype)[:, None]

@@ -1,0 +1,74 @@
+"""Summaries of every prefix of a sequence, in one pass."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from kdsr_tf.types import Tensor
+
+
+def prefix_mean(states: Tensor) -> Tensor:
+    """Mean of the states up to and including each position.
+
+    Args:
+        states: Floats `(batch, length, dim)`.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+
+    Example:
+        >>> import numpy as np
+        >>> means = prefix_mean(np.array([[[2.0], [4.0], [9.0]]], "float32"))
+        >>> [float(mean) for mean in means[0, :, 0]]
+        [2.0, 3.0, 5.0]
+    """
+    counts = ops.arange(1, ops.shape(states)[1] + 1, dtype="int32")
+    sums = ops.cumsum(states, axis=1)
+    return sums / ops.cast(counts, sums.dtype)[None, :, None]
+
+
+def trailing_sum(states: Tensor, size: int) -> Tensor:
+    """Sum of the last `size` states up to and including each position.
+
+    Args:
+        states: Floats `(batch, length, dim)`.
+        size: States summed, > 0; fewer where fewer precede.
+
+    Returns:
+        Floats `(batch, length, dim)`.
+
+    Example:
+        >>> import numpy as np
+        >>> sums = trailing_sum(np.array([[[2.0], [4.0], [9.0]]], "float32"), 2)
+        >>> [float(total) for total in sums[0, :, 0]]
+        [2.0, 6.0, 13.0]
+    """
+    length = ops.shape(states)[1]
+    padded = ops.pad(states, [[0, 0], [size - 1, 0], [0, 0]])
+    total = padded[:, :length]
+    for offset in range(1, size):
+        total = total + padded[:, offset : offset + length]
+    return total
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean over the last axis; 0 where all weights are 0.
+
+    Values of weight 0 reach neither the mean nor, if finite, its gradient.
+
+    Args:
+        values: Floats `(..., count)`.
+        weights: Floats `(..., count)`, >= 0.
+
+    Returns:
+        Floats `(...)`.
+
+    Example:
+        >>> import numpy as np
+        >>> float(weighted_mean(np.array([1.0, 3.0, 9.0]), np.array([1.0, 1.0, 0.0])))
+        2.0
+    """
+    weights = ops.cast(weights, values.dtype)
+    total = ops.sum(ops.where(weights > 0, weights * values, ops.zeros_like(values)), axis=-1)
+    weight = ops.sum(weights, axis=-1)
+    return total / ops.where(weight > 0, weight, ops.ones_like(weight))
