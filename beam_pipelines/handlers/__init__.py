@@ -1,0 +1,1 @@
+"""Encoders: from the text or picture of an item to a vector."""

@@ -1,0 +1,230 @@
+"""The encoder interface, and what text and image encoders share.
+
+To plug in an encoder of your own, subclass `TextEncoder` or `ImageEncoder`,
+implement `build`, `size` and `encode`, and pass an instance to
+`beam_pipelines.encode.EncodeItems`:
+
+    class LengthEncoder(TextEncoder):
+        name = "length"
+
+        def build(self):
+            return None
+
+        def size(self, model):
+            return 1
+
+        def encode(self, batch, model):
+            return np.array([[len(text)] for text in batch], np.float32)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import fsspec
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler
+
+from beam_pipelines.handlers.pictures import read_picture
+from kdsr_tf.artifacts import exists
+from kdsr_tf.errors import ConfigError
+
+LONGEST_TEXT = 100_000
+"""Characters of a text above which it is taken for broken data."""
+
+_models: dict[str, Any] = {}
+_models_lock = threading.Lock()
+
+
+class Unusable(Exception):
+    """An element that cannot be encoded; the message is the reason, equal for equal causes."""
+
+
+class Encoder(ModelHandler[Any, np.ndarray, Any]):
+    """A Beam model handler that turns contents into vectors.
+
+    The job calls `identify` and `prepare` on single elements, before inference,
+    so that a bad one is set aside alone; `encode` sees sound elements only.
+    Instances are pickled to the workers: keep plain values in `self` and load
+    everything else in `build`.
+
+    Args:
+        batch_size: Elements per call of the model, > 0.
+    """
+
+    name = "encoder"
+    """Short name for the manifest."""
+
+    group_size = 1024
+    """Elements the job hands to `encode` together, about. Groups are the same
+    whatever the number of workers."""
+
+    def __init__(self, batch_size: int = 64):
+        super().__init__(max_batch_size=batch_size)
+        self.batch_size = batch_size
+
+    def identify(self, content: Any) -> bytes:
+        """Bytes that are equal exactly for contents to encode once.
+
+        Raises:
+            Unusable: if the content cannot be read at all.
+        """
+        raise NotImplementedError
+
+    def prepare(self, content: Any) -> Any:
+        """One element of an `encode` batch.
+
+        Raises:
+            Unusable: if the content cannot be encoded.
+        """
+        return content
+
+    def build(self) -> Any:
+        """Load the model. Called once per process."""
+        raise NotImplementedError
+
+    def size(self, model: Any) -> int:
+        """Length of the vectors of a built model."""
+        raise NotImplementedError
+
+    def encode(self, batch: Sequence[Any], model: Any) -> np.ndarray:
+        """Vectors of prepared elements, float32 `[len(batch), size]`."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """Plain values that change the vectors; part of the digest."""
+        return {}
+
+    def files(self) -> list[str]:
+        """Local files whose content changes the vectors; part of the digest."""
+        return []
+
+    def digest(self) -> str:
+        """16 hexadecimal digits over the name, the parameters and the weights."""
+        digest = hashlib.sha256(json.dumps([self.name, self.parameters()], sort_keys=True).encode())
+        for path in self.files():
+            digest.update(os.path.basename(path).encode())
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()[:16]
+
+    def load_model(self) -> Any:
+        """The model, built once per process and kept until another one is asked for."""
+        key = json.dumps([type(self).__qualname__, self.parameters(), self.files()], sort_keys=True)
+        with _models_lock:
+            if key not in _models:
+                _models.clear()
+                _models[key] = self.build()
+            return _models[key]
+
+    def run_inference(
+        self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[np.ndarray]:
+        """Rows of `encode`, for Beam's `RunInference`."""
+        return list(self.encode(batch, model))
+
+    def get_num_bytes(self, batch: Sequence[Any]) -> int:
+        """Size of a batch for Beam's metrics, without pickling it."""
+        return sum(getattr(element, "nbytes", 0) or len(element) for element in batch)
+
+
+class TextEncoder(Encoder):
+    """Base of encoders whose contents are texts."""
+
+    def identify(self, content: str) -> bytes:
+        try:
+            return content.encode()
+        except UnicodeEncodeError:
+            raise Unusable("text is not valid Unicode") from None
+
+    def prepare(self, content: str) -> str:
+        if len(content) > LONGEST_TEXT:
+            raise Unusable(f"text is longer than {LONGEST_TEXT} characters")
+        return content
+
+
+class ImageEncoder(Encoder):
+    """Base of encoders whose contents are paths of pictures.
+
+    `prepare` decodes and resizes: `encode` sees uint8 `[image_size, image_size, 3]`.
+
+    Args:
+        image_size: Side of the square picture, in pixels.
+        max_pixels: Pictures with more pixels are refused before decoding.
+        batch_size: Elements per call of the model, > 0.
+    """
+
+    group_size = 256
+
+    def __init__(
+        self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32
+    ):
+        super().__init__(batch_size)
+        self.image_size = image_size
+        self.max_pixels = max_pixels
+
+    def parameters(self) -> dict[str, Any]:
+        return {"image_size": self.image_size}
+
+    def identify(self, content: str) -> bytes:
+        return _read_bytes(content)
+
+    def prepare(self, content: str) -> np.ndarray:
+        try:
+            return read_picture(_read_bytes(content), self.image_size, self.max_pixels)
+        except ValueError as error:
+            raise Unusable(str(error)) from None
+
+
+def local_file(path: str, key: str) -> str:
+    """Local path of a file or URI named in the configuration.
+
+    Args:
+        path: Local path or URI; a URI is copied to a local cache.
+        key: Configuration key, for the error.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
+    if not exists(path):
+        raise ConfigError(f"`{key}`: there is no file {path}. Give an existing local path or URI.")
+    return fsspec.open_local(f"filecache::{path}") if "://" in path else os.path.abspath(path)
+
+
+def local_folder(path: str, key: str) -> str | None:
+    """Absolute path of a preset folder, or None if `path` is the name of a preset.
+
+    Raises:
+        ConfigError: if `path` looks like a folder and there is none.
+    """
+    if os.path.isdir(path):
+        return os.path.abspath(path)
+    if os.path.isabs(path) or path.startswith((".", "~")):
+        raise ConfigError(f"`{key}`: there is no folder {path}. Give a preset's folder or name.")
+    return None
+
+
+def files_below(folder: str) -> list[str]:
+    """Files of a folder and its sub-folders in a fixed order, hidden ones left out."""
+    return sorted(
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".")
+    )
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Unusable("image file does not exist") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise Unusable(f"image file cannot be read ({type(error).__name__})") from None
