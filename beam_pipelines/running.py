@@ -8,10 +8,12 @@ another runner. Any other runner name goes to Beam unchanged.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
 import re
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 
 from kdsr_tf import errors
+from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import progress
 
 NAMESPACE = "kdsr"
@@ -33,6 +36,7 @@ DONE = "done"
 
 _PROGRESS_FILE = "KDSR_PROGRESS_FILE"
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
+_AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
 _REMOTE_POLL_SECONDS = 5.0
 
@@ -40,14 +44,15 @@ _REMOTE_POLL_SECONDS = 5.0
 def advance(amount: int = 1) -> None:
     """Report `amount` units of work as done; call it inside a `DoFn`.
 
-    Counts in Beam's metrics and, on a local runner, in a small file whose size
-    the launching process watches, so that worker processes report live as well.
+    Counts in Beam's metrics and, on a local runner, in a small file that the
+    launching process watches, so that worker processes report live as well.
     """
     Metrics.counter(NAMESPACE, DONE).inc(amount)
     path = os.environ.get(_PROGRESS_FILE)
     if path:
-        with open(path, "ab") as file:
-            file.write(b"." * amount)
+        # Eight bytes in one append: whole, whatever other processes write.
+        with open(path, "ab", buffering=0) as file:
+            file.write(_AMOUNT.pack(amount))
 
 
 def run_pipeline(
@@ -106,6 +111,30 @@ def run_pipeline(
     return counters(result)
 
 
+def job_arguments(
+    argv: Sequence[str] | None, job: str, description: str
+) -> tuple[Config, list[str]]:
+    """Arguments of a job started on its own: configuration first, then Beam options.
+
+    Args:
+        argv: Arguments without the program's name; None takes the process's own.
+        job: Name of the module in `beam_pipelines`.
+        description: First line of the help text.
+
+    Returns:
+        The configuration and what is left for Beam (after `--`, if it is given).
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m beam_pipelines.{job}", description=description.splitlines()[0]
+    )
+    parser.add_argument("--config", required=True, help="YAML file or URI")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--workdir", help="replaces `workdir` of the configuration")
+    arguments, beam_args = parser.parse_known_args(argv)
+    config = load_config(arguments.config, arguments.set, arguments.workdir)
+    return config, [argument for argument in beam_args if argument != "--"]
+
+
 def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:
     """User counters of a finished or running pipeline, summed over its steps."""
     found: dict[str, int] = {}
@@ -124,10 +153,20 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
     before = os.environ.get(_PROGRESS_FILE)
     os.environ[_PROGRESS_FILE] = path
     stopped = threading.Event()
+    done = read = 0
+
+    def look() -> None:
+        nonlocal done, read
+        with open(path, "rb") as file:
+            file.seek(read)
+            news = file.read()
+        read += len(news)
+        done += sum(amount for (amount,) in _AMOUNT.iter_unpack(news))
+        update(done)
 
     def watch() -> None:
         while not stopped.wait(_POLL_SECONDS):
-            update(os.path.getsize(path))
+            look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -136,7 +175,7 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
-        update(os.path.getsize(path))
+        look()
         os.remove(path)
         if before is None:
             del os.environ[_PROGRESS_FILE]

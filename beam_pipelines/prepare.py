@@ -1,0 +1,251 @@
+"""The `prepare` job: a user's files to sequences, vocabulary and pair sample.
+
+    python -m beam_pipelines.prepare --config FILE -- --runner=DataflowRunner ...
+
+Rows that cannot be used become dead letters; the rest is filtered to the k-core,
+split and written as one row per user. See `transforms.interactions` for the
+memory the job needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+from apache_beam.pvalue import AsIter, AsSingleton
+
+from beam_pipelines.running import job_arguments, run_pipeline
+from beam_pipelines.transforms import catalogue, interactions, sequences
+from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
+from beam_pipelines.transforms.reading import ReadItems
+from beam_pipelines.transforms.rejected import TallyReasons, WriteRejected
+from beam_pipelines.transforms.shards import all_shards, default_num_shards
+from kdsr_tf import artifacts, stages
+from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.config import Config
+from kdsr_tf.errors import InputError
+from kdsr_tf.sources import Source, open_source
+
+STATISTICS_FILE = "statistics.json"
+
+_INTERACTIONS_PER_SHARD = 100_000
+_REJECTED_ROWS_PER_SHARD = 5_000_000
+
+
+def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
+    """Read, check, filter and split the interactions.
+
+    The vocabulary is append-only: where `sequences/` of the same configuration
+    exists, its items keep their indices and new ones follow. A changed
+    configuration, or a catalogue that lacks more than half of the old items,
+    starts a new vocabulary.
+
+    Args:
+        config: The configuration.
+        beam_args: Beam options, such as `("--runner=DataflowRunner",)`.
+
+    Returns:
+        The manifest of `sequences/`.
+
+    Raises:
+        InputError: if the source cannot be read, too many rows are rejected or
+            nothing is left after filtering.
+    """
+    source = open_source(config.source)
+    location = stages.location(config, "sequences")
+    manifest = stages.new_manifest(config, "sequences", {}, source.fingerprint())
+    before = artifacts.find_manifest(location)
+    previous = location if before is not None and before.config == manifest.config else None
+    num_rows = source.num_interactions()
+    with artifacts.committing(location, manifest) as target:
+        job = _Prepare(config, source, num_rows, target, previous)
+        run_pipeline(job.build, beam_args, title="prepare", total=2 * num_rows)
+        statistics = _read_statistics(target)
+        _check(config, source, num_rows, statistics)
+        manifest.counts = statistics["counts"]
+        manifest.details = {
+            "vocabulary": statistics["vocabulary"],
+            "rejected": statistics["rejected"],
+            "columns": statistics["columns"],
+        }
+    return manifest
+
+
+class _Prepare:
+    """The pipeline of one run."""
+
+    def __init__(
+        self, config: Config, source: Source, num_rows: int, target: str, previous: str | None
+    ):
+        self._config = config
+        self._source = source
+        self._target = target
+        self._previous = previous
+        self._rejected_shards = default_num_shards(num_rows, _REJECTED_ROWS_PER_SHARD)
+        self._num_shards = config.prepare.num_shards or default_num_shards(
+            num_rows, _INTERACTIONS_PER_SHARD
+        )
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        config, once = self._config, pipeline | "Once" >> beam.Create([None])
+        read = pipeline | "Catalogue" >> ReadItems(self._source)
+        unique = read.rows | "Unique items" >> catalogue.UniqueItems(self._source)
+        hashes = catalogue.sorted_hashes(unique.rows)
+        rows = interactions.read_rows(
+            pipeline, self._source.interaction_pieces(), AsSingleton(hashes)
+        )
+        by_time = config.prepare.split == "global_time"
+        core = AsSingleton(
+            rows.rows
+            | "Find core"
+            >> interactions.FindCore(
+                config.prepare.k_core, config.prepare.test_fraction if by_time else None
+            )
+        )
+        entries = AsIter(unique.rows)
+        vocabulary = once | "Number items" >> beam.Map(
+            catalogue.number_items, entries, core, self._previous
+        )
+        index = vocabulary | "Index items" >> beam.Map(catalogue.index_items)
+        written = self._write_sequences(pipeline, rows.rows, core, AsSingleton(index))
+        counts = vocabulary | "Train counts" >> beam.Map(
+            _train_counts, AsIter(written[sequences.TRAIN_ITEMS])
+        )
+        columns = once | "Write items" >> beam.Map(
+            catalogue.write_items,
+            AsSingleton(vocabulary),
+            entries,
+            AsSingleton(counts),
+            self._target,
+            self._previous,
+        )
+        pairs = (
+            written[sequences.TRAIN_SEQUENCES]
+            | "Smallest pairs"
+            >> beam.CombineGlobally(
+                SmallestPairs(
+                    config.prepare.pair_sample_size, config.windows.max_length, config.seed
+                )
+            )
+            | "Write pairs" >> beam.Map(write_pairs, self._target)
+        )
+        rejected = (read.rejected, unique.rejected, rows.rejected) | "Rejected" >> beam.Flatten()
+        _ = rejected | "Write rejected" >> WriteRejected(self._target, self._rejected_shards)
+        reasons = rejected | "Reasons" >> TallyReasons()
+        num_catalogue_rows = (
+            (read.rows, read.rejected)
+            | "Catalogue rows" >> beam.Flatten()
+            | "Count catalogue" >> beam.combiners.Count.Globally()
+        )
+        _ = vocabulary | "Write statistics" >> beam.Map(
+            _write_statistics,
+            AsIter(written[sequences.STATISTICS]),
+            AsIter(reasons),
+            AsSingleton(columns),
+            AsSingleton(pairs),
+            AsSingleton(num_catalogue_rows),
+            self._target,
+        )
+
+    def _write_sequences(
+        self, pipeline: beam.Pipeline, rows: beam.PCollection, core: Any, index: Any
+    ) -> Any:
+        blocks = rows | "To blocks" >> beam.ParDo(
+            interactions.ToBlocks(self._num_shards), core, index
+        )
+        return (
+            {"blocks": blocks, "shards": all_shards(pipeline, self._num_shards)}
+            | "By shard" >> beam.CoGroupByKey()
+            | "Write sequences"
+            >> beam.ParDo(
+                sequences.WriteSequences(self._target, self._num_shards, self._config.prepare), core
+            ).with_outputs(sequences.STATISTICS, sequences.TRAIN_ITEMS, sequences.TRAIN_SEQUENCES)
+        )
+
+
+def _train_counts(vocabulary: catalogue.Vocabulary, parts: Any) -> Any:
+    return sequences.train_counts(None, parts, len(vocabulary.item_ids))
+
+
+def _write_statistics(
+    vocabulary: catalogue.Vocabulary,
+    parts: Any,
+    reasons: Any,
+    columns: dict[str, float],
+    num_pairs: int,
+    num_catalogue_rows: int,
+    directory: str,
+) -> None:
+    total = sequences.merge_statistics(parts)
+    num_items = len(vocabulary.item_ids)
+    cells = total.counts["users"] * num_items
+    rejected: dict[str, dict[str, Any]] = {}
+    for (file_name, reason), (count, first) in sorted(reasons):
+        rejected.setdefault(file_name, {})[reason] = {"rows": count, "first": first}
+    num_rejected = sum(row["rows"] for found in rejected.values() for row in found.values())
+    statistics = {
+        "counts": {
+            **total.counts,
+            "items": num_items,
+            "pairs": num_pairs,
+            "catalogue_rows": num_catalogue_rows,
+            "rejected": num_rejected,
+        },
+        "sparsity": 1 - total.counts["interactions"] / cells if cells else None,
+        "lengths": {str(length): total.lengths[length] for length in sorted(total.lengths)},
+        "times": total.times,
+        "columns": columns,
+        "vocabulary": {
+            "previous": vocabulary.num_previous,
+            "new": num_items - vocabulary.num_previous,
+        },
+        "rejected": rejected,
+    }
+    with fsspec.open(join(directory, STATISTICS_FILE), "w") as file:
+        file.write(json.dumps(statistics, indent=2) + "\n")
+
+
+def _read_statistics(directory: str) -> dict[str, Any]:
+    with fsspec.open(join(directory, STATISTICS_FILE), "r") as file:
+        return json.load(file)
+
+
+def _check(config: Config, source: Source, num_rows: int, statistics: dict[str, Any]) -> None:
+    """Refuse a run that rejected too much or kept nothing."""
+    limit = config.prepare.max_rejected_fraction
+    counts = statistics["counts"]
+    for path, total in (
+        (source.items, counts["catalogue_rows"]),
+        (source.interactions, num_rows),
+    ):
+        found = statistics["rejected"].get(path.rsplit("/", 1)[-1], {})
+        num_rejected = sum(row["rows"] for row in found.values())
+        if num_rejected > limit * total:
+            reason, worst = max(found.items(), key=lambda item: (item[1]["rows"], item[0]))
+            raise InputError(
+                f"{num_rejected:,} rows of {path} were rejected, more than the share "
+                f"prepare.max_rejected_fraction={limit} allows. Most frequent reason: {reason} "
+                f"({worst['rows']:,} rows, first: {worst['first']}). "
+                "Mend the file or raise prepare.max_rejected_fraction."
+            )
+    if not counts["interactions"]:
+        raise InputError(
+            f"No interaction of {source.path} is left with prepare.k_core="
+            f"{config.prepare.k_core}. Lower it, or bring more interactions."
+        )
+
+
+def run(argv: Sequence[str] | None = None) -> Manifest:
+    """Run the job from a command line, for launchers such as Dataflow templates."""
+    config, beam_args = job_arguments(argv, "prepare", __doc__)
+    return prepare(config, beam_args)
+
+
+if __name__ == "__main__":
+    # Imported anew, so that workers unpickle functions of this module by name.
+    from beam_pipelines import prepare as job
+
+    job.run()

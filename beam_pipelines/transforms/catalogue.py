@@ -1,0 +1,208 @@
+"""The catalogue: one row per item, the vocabulary, `items.parquet`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_pipelines.transforms.interactions import Core, hashes_of
+from beam_pipelines.transforms.reading import REJECTED, ROWS
+from beam_pipelines.transforms.shards import write_table
+from kdsr_tf import schema
+from kdsr_tf.artifacts import join
+from kdsr_tf.errors import InputError
+from kdsr_tf.hashing import stable_hash
+from kdsr_tf.sources import Source
+from kdsr_tf.sources.files import Rejected
+from kdsr_tf.sources.items import CatalogueRow, as_text, row_as_json
+
+IMAGE = "image"
+ITEMS_FILE = "items.parquet"
+ITEMS_SCHEMA = pa.schema(
+    [
+        (schema.ITEM, pa.int32()),
+        (schema.ITEM_ID, pa.string()),
+        (schema.TITLE, pa.string()),
+        (IMAGE, pa.string()),
+        (schema.TRAIN_COUNT, pa.int64()),
+    ]
+)
+
+_SAME_CATALOGUE = 0.5
+
+
+class Entry(NamedTuple):
+    """What `items.parquet` says of an item, and which columns have a value."""
+
+    item_id: str
+    title: str
+    image: str | None
+    columns: tuple[str, ...]
+
+
+class Vocabulary(NamedTuple):
+    """All items of the catalogue that have an index.
+
+    Args:
+        item_ids: Id of items 1..N, in order.
+        num_previous: How many of them an earlier run had numbered.
+    """
+
+    item_ids: list[str]
+    num_previous: int
+
+
+class ItemIndex(NamedTuple):
+    """The lean side of the vocabulary, for workers.
+
+    Args:
+        hashes: Hashes of all ids, sorted, uint64 `[N]`.
+        indices: Item index of each, int32 `[N]`.
+    """
+
+    hashes: np.ndarray
+    indices: np.ndarray
+
+    def indices_of(self, hashes: np.ndarray) -> np.ndarray:
+        """Item indices, int32, of hashes that are in the vocabulary."""
+        return self.indices[np.searchsorted(self.hashes, hashes)]
+
+
+class UniqueItems(beam.PTransform):
+    """`CatalogueRow`s to `Entry`s: the first row of an id counts, others are rejected.
+
+    Returns:
+        Two collections: `rows` of `Entry` and `rejected` of `Rejected`.
+    """
+
+    def __init__(self, source: Source):
+        super().__init__()
+        self._source = source
+
+    def expand(self, rows: beam.PCollection) -> Any:
+        return (
+            rows
+            | "By id" >> beam.Map(lambda row: (row.item_id, row))
+            | beam.GroupByKey()
+            | "First" >> beam.ParDo(_KeepFirst(self._source)).with_outputs(REJECTED, main=ROWS)
+        )
+
+
+class _KeepFirst(beam.DoFn):
+    def __init__(self, source: Source):
+        self._source = source
+
+    def process(self, element: tuple[str, Iterable[CatalogueRow]]) -> Iterator[Any]:
+        item_id, rows = element
+        first, *others = sorted(rows, key=lambda row: row.row)
+        for row in others:
+            yield _rejected(f"{schema.ITEM_ID} occurs twice", row)
+        title = as_text(first.values.get(self._source.title_column)) or item_id
+        image = as_text(first.values.get(self._source.image_column)) or None
+        if image is not None:
+            try:
+                image = self._source.image_path(image)
+            except InputError:
+                yield _rejected("image path leads outside the source folder", first)
+                image = None
+        columns = tuple(
+            name
+            for name in first.values
+            if name != schema.ITEM_ID and not (name == self._source.image_column and image is None)
+        )
+        yield Entry(item_id, title, image, columns)
+
+
+def sorted_hashes(entries: beam.PCollection) -> beam.PCollection:
+    """One array: the sorted hashes of all ids of the catalogue, uint64."""
+    return (
+        entries
+        | "Hash" >> beam.Map(lambda entry: stable_hash(entry.item_id))
+        | "Collect" >> beam.combiners.ToList()
+        | "Sort" >> beam.Map(lambda hashes: np.unique(np.array(hashes, np.uint64)))
+    )
+
+
+def number_items(_: None, entries: Iterable[Entry], core: Core, previous: str | None) -> Vocabulary:
+    """The vocabulary: earlier items keep their index, new ones follow in sorted order.
+
+    Args:
+        entries: The whole catalogue.
+        core: Its `items` are numbered.
+        previous: Folder of an earlier `sequences/`, or None. It is not continued
+            when less than half of its items are in the catalogue: that is
+            another catalogue.
+    """
+    known = {entry.item_id for entry in entries}
+    kept = set(core.items.tolist())
+    item_ids = [] if previous is None else read_items(previous)[schema.ITEM_ID].to_pylist()
+    if sum(item_id in known for item_id in item_ids) < _SAME_CATALOGUE * len(item_ids):
+        item_ids = []
+    num_previous = len(item_ids)
+    numbered = set(item_ids)
+    item_ids += sorted(
+        item_id for item_id in known if item_id not in numbered and stable_hash(item_id) in kept
+    )
+    return Vocabulary(item_ids, num_previous)
+
+
+def index_items(vocabulary: Vocabulary) -> ItemIndex:
+    """The index by hash of a vocabulary."""
+    hashes = hashes_of(pa.array(vocabulary.item_ids, pa.string()))
+    order = np.argsort(hashes)
+    if np.any(hashes[order][1:] == hashes[order][:-1]):
+        raise InputError("Two item ids have the same 64-bit hash. Rename one of them.")
+    return ItemIndex(hashes[order], (order + 1).astype(np.int32))
+
+
+def write_items(
+    _: None,
+    vocabulary: Vocabulary,
+    entries: Iterable[Entry],
+    train_counts: np.ndarray,
+    directory: str,
+    previous: str | None,
+) -> dict[str, float]:
+    """Write `items.parquet`; an item gone from the catalogue keeps its old title.
+
+    Returns:
+        Share of items that have a value, by catalogue column.
+    """
+    size = len(vocabulary.item_ids)
+    place = {item_id: position for position, item_id in enumerate(vocabulary.item_ids)}
+    titles: list[str] = list(vocabulary.item_ids)
+    images: list[str | None] = [None] * size
+    if vocabulary.num_previous:
+        old = read_items(previous)
+        titles[: old.num_rows] = old[schema.TITLE].to_pylist()
+        images[: old.num_rows] = old[IMAGE].to_pylist()
+    columns: dict[str, int] = {}
+    for entry in entries:
+        position = place.get(entry.item_id)
+        if position is None:
+            continue
+        titles[position], images[position] = entry.title, entry.image
+        for name in entry.columns:
+            columns[name] = columns.get(name, 0) + 1
+    values = [np.arange(1, size + 1), vocabulary.item_ids, titles, images, train_counts[1:]]
+    arrays = [
+        pa.array(column, field.type) for column, field in zip(values, ITEMS_SCHEMA, strict=True)
+    ]
+    write_table(join(directory, ITEMS_FILE), pa.table(arrays, schema=ITEMS_SCHEMA))
+    return {name: columns[name] / size for name in sorted(columns)}
+
+
+def read_items(directory: str) -> pa.Table:
+    """`items.parquet` of a `sequences/` folder."""
+    with fsspec.open(join(directory, ITEMS_FILE), "rb") as file:
+        return pq.read_table(file)
+
+
+def _rejected(reason: str, row: CatalogueRow) -> Rejected:
+    return Rejected(reason, row.where, row_as_json(row.values))

@@ -1,0 +1,229 @@
+"""From rows of interactions to blocks of kept interactions, grouped by user shard.
+
+Everything moves in batches of columns, never one interaction at a time.
+
+Memory: the k-core is found on one worker from two 64-bit hashes per interaction
+(16 bytes, and 8 more for `global_time`): 100 million interactions take about
+4 GB at the peak. Every worker holds 12 bytes per kept item and 8 per kept user
+and catalogue item; the rest is bounded by the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_pipelines.running import advance
+from beam_pipelines.transforms.reading import REJECTED, ROWS
+from kdsr_tf import splits
+from kdsr_tf.hashing import stable_hash
+from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.interactions import Interactions, read_interactions
+from kdsr_tf.sources.items import row_as_json
+
+UNKNOWN_ITEM = "item_id is not in the catalogue"
+
+
+class Rows(NamedTuple):
+    """Valid interactions of a batch.
+
+    Args:
+        user_ids: Distinct user ids, string array `[u]`.
+        user_hashes: Their hashes, uint64 `[u]`.
+        users: Position in `user_ids` of each row, int32 `[n]`.
+        item_hashes: uint64 `[n]`.
+        timestamps: int64 `[n]`.
+        rows: Number in the file, int64 `[n]`.
+    """
+
+    user_ids: pa.StringArray
+    user_hashes: np.ndarray
+    users: np.ndarray
+    item_hashes: np.ndarray
+    timestamps: np.ndarray
+    rows: np.ndarray
+
+
+class Core(NamedTuple):
+    """What the k-core keeps.
+
+    Args:
+        users: Sorted hashes of kept users, uint64.
+        items: Sorted hashes of kept items, uint64.
+        first_test_time: Where `global_time` divides, else None.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    first_test_time: int | None
+
+
+class Block(NamedTuple):
+    """Kept interactions of some users of one shard.
+
+    Args:
+        user_ids: Distinct user ids, string array `[u]`.
+        users: Position in `user_ids` of each row, int32 `[n]`.
+        items: Item indices, int32 `[n]`.
+        timestamps: int64 `[n]`.
+        rows: Number in the file, int64 `[n]`.
+    """
+
+    user_ids: pa.StringArray
+    users: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray
+    rows: np.ndarray
+
+
+def hashes_of(ids: pa.StringArray) -> np.ndarray:
+    """`stable_hash` of every id, uint64 `[n]`."""
+    return np.fromiter(map(stable_hash, ids.to_pylist()), np.uint64, len(ids))
+
+
+class ReadInteractions(beam.DoFn):
+    """Pieces of the interactions to `Rows`; rejected rows aside.
+
+    Needs the sorted hashes of the catalogue's items as its side input.
+    """
+
+    def process(self, piece: Piece, catalogue: np.ndarray) -> Iterator[Any]:
+        for batch in read_interactions(piece):
+            yield from self._rows(piece, batch, catalogue)
+
+    def _rows(self, piece: Piece, batch: Interactions, catalogue: np.ndarray) -> Iterator[Any]:
+        for row in batch.rejected:
+            yield beam.pvalue.TaggedOutput(REJECTED, row)
+        user_ids, users = _distinct(batch.user_ids)
+        item_ids, items = _distinct(batch.item_ids)
+        item_hashes = hashes_of(item_ids)
+        known = np.isin(item_hashes, catalogue)[items]
+        for position in np.flatnonzero(~known).tolist():
+            where = piece.where(int(batch.rows[position]))
+            text = row_as_json(batch.row(position))
+            yield beam.pvalue.TaggedOutput(REJECTED, Rejected(UNKNOWN_ITEM, where, text))
+        # A row counts once when read and once when written or dropped.
+        lost = len(batch.rejected) + int((~known).sum())
+        advance(len(known) + len(batch.rejected) + lost)
+        yield Rows(
+            user_ids,
+            hashes_of(user_ids),
+            users[known],
+            item_hashes[items[known]],
+            batch.timestamps[known],
+            batch.rows[known],
+        )
+
+
+class FindCore(beam.PTransform):
+    """`Rows` to one `Core`.
+
+    Args:
+        k: Fewest interactions of a kept user and item.
+        global_test_fraction: Share of interactions after the dividing moment of
+            `global_time`; None for other splits.
+    """
+
+    def __init__(self, k: int, global_test_fraction: float | None = None):
+        super().__init__()
+        self._k = k
+        self._fraction = global_test_fraction
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        with_times = self._fraction is not None
+        return (
+            rows
+            | "Edges" >> beam.Map(_edges, with_times)
+            | "Gather" >> beam.CombineGlobally(_Concatenate())
+            | "Core" >> beam.Map(_core, self._k, self._fraction)
+        )
+
+
+class ToBlocks(beam.DoFn):
+    """`Rows` to `(shard, Block)`; interactions outside the core are dropped.
+
+    Needs the `Core` and the `ItemIndex` as side inputs.
+
+    Args:
+        num_shards: Shards of users.
+    """
+
+    def __init__(self, num_shards: int):
+        self._num_shards = num_shards
+
+    def process(self, rows: Rows, core: Core, index: Any) -> Iterator[tuple[int, Block]]:
+        kept = np.isin(rows.user_hashes, core.users)[rows.users]
+        kept &= np.isin(rows.item_hashes, core.items)
+        advance(int((~kept).sum()))
+        positions = np.flatnonzero(kept)
+        shards = (rows.user_hashes % np.uint64(self._num_shards))[rows.users[positions]]
+        items = index.indices_of(rows.item_hashes[positions])
+        for shard in np.unique(shards).tolist():
+            chosen = shards == shard
+            at = positions[chosen]
+            users, codes = np.unique(rows.users[at], return_inverse=True)
+            yield (
+                shard,
+                Block(
+                    rows.user_ids.take(pa.array(users)),
+                    codes.astype(np.int32),
+                    items[chosen],
+                    rows.timestamps[at],
+                    rows.rows[at],
+                ),
+            )
+
+
+def read_rows(pipeline: beam.Pipeline, pieces: list[Piece], catalogue: Any) -> Any:
+    """Rows and rejected rows of all pieces, as attributes of those names."""
+    return (
+        pipeline
+        | "Pieces" >> beam.Create(pieces, reshuffle=True)
+        | "Read" >> beam.ParDo(ReadInteractions(), catalogue).with_outputs(REJECTED, main=ROWS)
+    )
+
+
+def _distinct(ids: pa.StringArray) -> tuple[pa.StringArray, np.ndarray]:
+    encoded = pc.dictionary_encode(ids)
+    return encoded.dictionary, encoded.indices.to_numpy()
+
+
+def _edges(rows: Rows, with_times: bool) -> tuple[np.ndarray, ...]:
+    edges = (rows.user_hashes[rows.users], rows.item_hashes)
+    return (*edges, rows.timestamps) if with_times else edges
+
+
+class _Concatenate(beam.CombineFn):
+    """Tuples of arrays to one tuple of longer arrays."""
+
+    def create_accumulator(self) -> list[tuple[np.ndarray, ...]]:
+        return []
+
+    def add_input(self, parts: list, arrays: tuple[np.ndarray, ...]) -> list:
+        parts.append(arrays)
+        return parts
+
+    def merge_accumulators(self, accumulators: Iterable[list]) -> list:
+        return [arrays for parts in accumulators for arrays in parts]
+
+    def extract_output(self, parts: list) -> tuple[np.ndarray, ...]:
+        return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
+def _core(edges: tuple[np.ndarray, ...], k: int, fraction: float | None) -> Core:
+    if not edges:
+        none = np.zeros(0, np.uint64)
+        return Core(none, none, None)
+    user_hashes, users = np.unique(edges[0], return_inverse=True)
+    item_hashes, items = np.unique(edges[1], return_inverse=True)
+    kept = splits.k_core(users, items, k)
+    moment = None
+    if fraction is not None and kept.any():
+        splits.check_global_times(users, edges[2])
+        moment = splits.first_test_time(edges[2][kept], fraction)
+    return Core(user_hashes[np.unique(users[kept])], item_hashes[np.unique(items[kept])], moment)

@@ -1,0 +1,78 @@
+"""Dead letters: rows that a job could not use, with the reason."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import pyarrow as pa
+
+from beam_pipelines.transforms.shards import ParquetWriter, WriteShards
+from kdsr_tf.sources.files import Rejected
+
+REJECTED_SCHEMA = pa.schema([("reason", pa.string()), ("where", pa.string()), ("row", pa.string())])
+
+
+class WriteRejected(beam.PTransform):
+    """Write `rejected-*.parquet`, in file order.
+
+    Args:
+        directory: Existing local folder or URI.
+        num_shards: Number of files.
+
+    Example:
+        >>> _ = rejected | WriteRejected(folder)  # doctest: +SKIP
+    """
+
+    def __init__(self, directory: str, num_shards: int = 1):
+        super().__init__()
+        self._directory = directory
+        self._num_shards = num_shards
+
+    def expand(self, rejected: beam.PCollection) -> beam.PCollection:
+        return (
+            rejected
+            | "As rows" >> beam.Map(Rejected._asdict)
+            | "Write"
+            >> WriteShards(
+                self._directory,
+                "rejected",
+                self._num_shards,
+                key_fn=_where,
+                sort_fn=_file_order,
+                writer=ParquetWriter(REJECTED_SCHEMA),
+            )
+        )
+
+
+class TallyReasons(beam.PTransform):
+    """Count rejected rows by file and reason.
+
+    Returns:
+        `((file name, reason), (count, where the first of them is))`.
+    """
+
+    def expand(self, rejected: beam.PCollection) -> beam.PCollection:
+        return (
+            rejected
+            | "By reason" >> beam.Map(_by_reason)
+            | "Tally" >> beam.CombinePerKey(_tally)
+            | "Plain" >> beam.MapTuple(lambda key, value: (key, (value[0], value[1][1])))
+        )
+
+
+def _where(row: dict[str, str]) -> str:
+    return row["where"]
+
+
+def _file_order(row: dict[str, str]) -> tuple[int, str, str, str]:
+    # Longer row numbers of one file are larger.
+    return len(row["where"]), row["where"], row["reason"], row["row"]
+
+
+def _by_reason(row: Rejected) -> tuple[tuple[str, str], tuple[int, tuple[int, str]]]:
+    file_name = row.where.partition(" ")[0]
+    return (file_name, row.reason), (1, (len(row.where), row.where))
+
+
+def _tally(values):
+    counts, places = zip(*values, strict=True)
+    return sum(counts), min(places)
