@@ -14,6 +14,7 @@ import threadpoolctl
 
 from kdsr_tf.teacher.arrays import nearest_codes
 
+_VQ_START_SAMPLE = 20_000
 _VQ_PASSES = 30
 _VQ_BATCH = 8192
 _VQ_DECAY = 0.95
@@ -44,14 +45,14 @@ def learn_codebook(vectors: np.ndarray, num_codes: int, kind: str, seed: int) ->
     distinct = np.unique(vectors, axis=0)
     if len(distinct) <= num_codes:
         return distinct.astype(np.float32)
-    return CODEBOOKS[kind](vectors, num_codes, seed).astype(np.float32)
+    # More threads would add the clusters' sums in an order that varies by run.
+    with threadpoolctl.threadpool_limits(1):
+        return CODEBOOKS[kind](vectors, num_codes, seed).astype(np.float32)
 
 
 def _kmeans(vectors: np.ndarray, num_codes: int, seed: int) -> np.ndarray:
-    # More threads would add the clusters' sums in an order that varies by run.
-    with threadpoolctl.threadpool_limits(1):
-        model = sklearn.cluster.KMeans(num_codes, n_init=1, max_iter=100, random_state=seed)
-        return model.fit(vectors).cluster_centers_
+    model = sklearn.cluster.KMeans(num_codes, n_init=1, max_iter=100, random_state=seed)
+    return model.fit(vectors).cluster_centers_
 
 
 def _vq(vectors: np.ndarray, num_codes: int, seed: int) -> np.ndarray:
@@ -61,7 +62,10 @@ def _vq(vectors: np.ndarray, num_codes: int, seed: int) -> np.ndarray:
     is dead; it restarts at a random vector of the batch, with the mean share.
     """
     rng = np.random.default_rng([seed, 2])
-    codebook = vectors[rng.choice(len(vectors), num_codes, replace=False)].astype(np.float64)
+    some = vectors[rng.permutation(len(vectors))[:_VQ_START_SAMPLE]]
+    # Random, but apart: codewords that start together in one cluster stay there.
+    codebook, _ = sklearn.cluster.kmeans_plusplus(some, num_codes, random_state=seed)
+    codebook = codebook.astype(np.float64)
     shares = np.full(num_codes, 1 / num_codes)
     sums = codebook * shares[:, None]
     for number in range(_VQ_PASSES):

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid, slices
+
+
+@pytest.fixture(scope="module")
+def features():
+    """600 vectors whose variance is concentrated in a few directions, far from 0."""
+    rng = np.random.default_rng(0)
+    spectrum = 3.0 * 0.8 ** np.arange(24)
+    mixed, _ = np.linalg.qr(rng.normal(size=(24, 24)))
+    return (5 + rng.normal(size=(600, 24)) * spectrum @ mixed).astype(np.float32)
+
+
+def _error(autoencoder, features):
+    return float(np.square(features - autoencoder.decode(autoencoder.encode(features))).mean())
+
+
+def test_linear_solution_is_the_optimum_that_descent_approaches_from_above(features):
+    exact = _error(fit_linear(lambda: slices(features), 24, 8, seed=0), features)
+    centred = (features - features.mean(0)).astype(np.float64)
+    encoder = np.random.default_rng(1).normal(size=(24, 8))
+    reached = []
+    for _ in range(100):  # exact steps in the decoder and the encoder, in turn
+        codes = centred @ encoder
+        decoder = np.linalg.lstsq(codes, centred, rcond=None)[0]
+        reached.append(float(np.square(centred - codes @ decoder).mean()))
+        encoder = np.linalg.pinv(decoder)
+    assert reached[0] > 1.2 * exact
+    assert min(reached) >= exact - 1e-6
+    assert reached[-1] == pytest.approx(exact, rel=1e-3)
+
+
+def test_batches_do_not_matter(features):
+    whole = fit_linear(lambda: [features], 24, 8, seed=0)
+    parts = fit_linear(lambda: slices(features, 7), 24, 8, seed=0)
+    np.testing.assert_allclose(parts.encode(features), whole.encode(features), atol=1e-4)
+
+
+def test_rotation_levels_the_sub_vectors_and_keeps_inner_products(features):
+    autoencoder = fit_linear(lambda: slices(features), 24, 16, seed=0)
+    codes = autoencoder.encode(features)
+    variance = codes.var(0).reshape(4, 4).sum(1)
+    components = np.linalg.eigvalsh(np.cov(features.T))[::-1][:16].reshape(4, 4).sum(1)
+    assert variance.max() / variance.min() < 4 < 20 < components.max() / components.min()
+    assert np.square(codes).sum(1).mean() == pytest.approx(1, rel=1e-4)
+    kept = autoencoder.decode(codes) - autoencoder.mean
+    np.testing.assert_allclose(
+        codes @ codes.T / autoencoder.scale**2, kept @ kept.T, rtol=1e-3, atol=1e-2
+    )
+
+
+def test_features_smaller_than_the_code_are_kept_whole(features):
+    autoencoder = fit_linear(lambda: slices(features), 24, 32, seed=0)
+    assert _error(autoencoder, features) < 1e-6
+
+
+def test_no_features_give_a_finite_autoencoder():
+    autoencoder = fit_linear(lambda: [np.zeros((0, 5), np.float32)], 5, 4, seed=0)
+    assert np.isfinite(autoencoder.encode(np.ones((2, 5), np.float32))).all()
+
+
+def test_sigmoid_variant_learns_repeats_itself_and_round_trips(features, tmp_path):
+    def fit(epochs):
+        return fit_sigmoid(features, 8, epochs=epochs, batch_size=100, learning_rate=0.02, seed=3)
+
+    fitted = fit(20)
+    assert _error(fitted, features) < 0.4 * features.var(0).mean()
+    assert (fitted.encode(features) > 0).all()
+    np.testing.assert_array_equal(fit(1).encoder_kernel, fit(1).encoder_kernel)
+    fitted.save(str(tmp_path / "autoencoder.npz"))
+    loaded = Autoencoder.load(str(tmp_path / "autoencoder.npz"))
+    assert loaded.activation == "sigmoid"
+    np.testing.assert_array_equal(loaded.encode(features), fitted.encode(features))

@@ -1,0 +1,126 @@
+import json
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from kdsr_tf import stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import MissingArtifactError
+from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher.fit import teach
+from tests import factories
+
+
+def _config(workdir, *overrides):
+    small = ["encode.text={}", "model.dim=16", "teach.num_codes=12", "windows.max_length=12"]
+    return load_config(overrides=[*small, "windows.stride=6", *overrides], workdir=str(workdir))
+
+
+def _load(config, modality="text"):
+    folder = stages.location(config, f"teacher/{modality}")
+    return tuple(
+        np.load(os.path.join(folder, f"{s}.npy")) for s in ("vectors", "present", "codebook")
+    )
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = _config(tmp_path)
+    factories.write_sequences(config)
+    factories.write_features(config, "text")
+    return config
+
+
+def test_the_artifact_follows_the_contract(config):
+    (manifest,) = teach(config)
+    vectors, present, codebook = _load(config)
+    assert vectors.shape == (41, 16) and vectors.dtype == np.float32
+    assert codebook.shape == (12, 8) and codebook.dtype == np.float32
+    folder = stages.location(config, "features/text")
+    items = pq.read_table(os.path.join(folder, "vectors-00000-of-00001.parquet")).column("item")
+    assert np.flatnonzero(present).tolist() == items.to_pylist()
+    assert not present[0] and 0 < present.sum() < 40
+    assert not vectors[~present].any() and np.abs(vectors[present]).sum(1).all()
+    assert manifest.counts["items"] == present.sum()
+    assert manifest.details["score_scale"] == manifest.details["vector_scale"] == 1.0
+
+
+def test_the_report_describes_the_codes_of_pairs_with_the_modality(config):
+    (manifest,) = teach(config)
+    vectors, present, codebook = _load(config)
+    with open(os.path.join(stages.location(config, "teacher/text"), "report.json")) as file:
+        report = json.load(file)
+    pairs = pq.read_table(os.path.join(stages.location(config, "sequences"), "pairs.parquet"))
+    first, second = (pairs.column(name).to_numpy() for name in ("first", "second"))
+    both = present[first] & present[second]
+    assert manifest.counts["pairs"] == both.sum() < len(first)
+    profiles = arrays.correlation_vectors(vectors[first[both]], vectors[second[both]], 8)
+    codes = arrays.nearest_codes(profiles, codebook)
+    described = report["codebook"]["codes"]
+    assert [code["count"] for code in described] == np.bincount(codes, minlength=12).tolist()
+    assert sum(report["scores"]["histogram"]["counts"]) == both.sum()
+    nearest = np.array(described[3]["pairs"][0])
+    profile = arrays.correlation_vectors(vectors[nearest[0]], vectors[nearest[1]], 8)
+    assert arrays.nearest_codes(profile, codebook) == 3
+    errors = np.square(profiles - codebook[codes]).sum(1)
+    assert report["codebook"]["quantisation_error"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert np.square(profile - codebook[3]).sum() == pytest.approx(
+        errors[codes == 3].min(), abs=1e-5
+    )
+
+
+def test_a_second_run_skips_and_another_directory_gives_equal_bytes(config, tmp_path):
+    (manifest,) = teach(config)
+    path = os.path.join(stages.location(config, "teacher/text"), "vectors.npy")
+    written = os.stat(path).st_mtime_ns
+    assert teach(config) == [manifest]
+    assert os.stat(path).st_mtime_ns == written
+    other = _config(tmp_path / "other")
+    factories.write_sequences(other)
+    factories.write_features(other, "text")
+    teach(other)
+    for mine, theirs in zip(_load(config), _load(other), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", ["dot", "euclidean", "manhattan"])
+def test_unbounded_correlations_are_scaled_to_unit_deviation(config, kind):
+    config.teach.correlation = kind
+    (manifest,) = teach(config)
+    with open(os.path.join(stages.location(config, "teacher/text"), "report.json")) as file:
+        assert json.load(file)["scores"]["std"] == pytest.approx(1, rel=1e-4)
+    assert manifest.details["score_scale"] > 0 and manifest.details["score_scale"] != 1
+    config.teach.scale = "none"
+    assert teach(config)[0].details["score_scale"] == 1
+
+
+def test_the_sigmoid_variant_writes_positive_vectors(config):
+    config.teach.autoencoder = "sigmoid"
+    config.teach.epochs = 2
+    teach(config)
+    vectors, present, _ = _load(config)
+    assert (vectors[present] > 0).all() and not vectors[~present].any()
+
+
+def test_too_few_vectors_reduce_the_codes_and_say_so(config):
+    config.teach.num_codes = 2000
+    (manifest,) = teach(config)
+    assert manifest.details["num_codes"] == len(_load(config)[2]) < 2000
+    assert "distinct correlation vectors" in manifest.details["warnings"][0]
+
+
+def test_a_modality_no_item_has_leaves_finite_empty_vectors(config):
+    factories.write_features(config, "text", absent=1.0)
+    (manifest,) = teach(config)
+    vectors, present, codebook = _load(config)
+    assert not vectors.any() and not present.any() and codebook.shape == (1, 8)
+    assert manifest.counts == {"items": 0, "absent": 40, "pairs": 0}
+
+
+def test_missing_features_name_the_stage(tmp_path):
+    config = _config(tmp_path)
+    factories.write_sequences(config)
+    with pytest.raises(MissingArtifactError, match="kdsr encode"):
+        teach(config)
