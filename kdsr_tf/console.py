@@ -1,7 +1,7 @@
 """What people see while a stage runs: one console, one progress bar, one table.
 
-Everything goes to stderr, so that the standard output of a command holds its
-result alone and can be piped.
+Messages and progress go to stderr, so that the standard output of a command holds
+its result alone and can be piped.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,11 +21,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.markup import escape
 from rich.table import Table
 
 console = Console(stderr=True, highlight=False)
 """The console of every message and progress bar."""
+
+output = Console(highlight=False)
+"""The console of a command's result, on the standard output."""
 
 
 class Bar:

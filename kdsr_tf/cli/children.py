@@ -1,0 +1,107 @@
+"""Child processes of `kdsr run`: one per stage, and a server for the closing query."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+from kdsr_tf.cli.environment import PARENT_PIPE
+from kdsr_tf.errors import KDSRError
+
+_KIBIBYTE = 1024
+
+
+class ChildError(KDSRError):
+    """A child process failed; it has said why on stderr."""
+
+
+def run_child(arguments: Sequence[str]) -> tuple[float, int]:
+    """Run `kdsr` with `arguments` to its end.
+
+    The child shares stderr, so its progress is seen live, and dies with this
+    process, however this process ends.
+
+    Args:
+        arguments: Command and options.
+
+    Returns:
+        Wall time in seconds and peak resident memory in bytes.
+
+    Raises:
+        ChildError: if it fails.
+    """
+    started = time.monotonic()
+    with _started(arguments) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    _check(arguments[0], child.returncode)
+    return time.monotonic() - started, usage.ru_maxrss * _KIBIBYTE
+
+
+@contextlib.contextmanager
+def background_child(arguments: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Run `kdsr` with `arguments` beside this process; SIGTERM ends it.
+
+    Yields:
+        A function that raises `ChildError`, with what the child has said, if the
+        child is gone.
+    """
+    with tempfile.TemporaryFile() as said, _started(arguments, said) as child:
+
+        def check() -> None:
+            if child.poll() is not None:
+                said.seek(0)
+                text = said.read().decode(errors="replace").strip()
+                raise ChildError(f"`kdsr {arguments[0]}` ended early:\n{text}")
+
+        try:
+            yield check
+        finally:
+            child.terminate()
+            child.wait()
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: Sequence[str], output: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    read_end, write_end = os.pipe()
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "kdsr_tf", *arguments],
+            env=os.environ | {PARENT_PIPE: str(read_end)},
+            pass_fds=[read_end],
+            stdout=output,
+            stderr=output,
+        )
+        os.close(read_end)
+        try:
+            yield child
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+    finally:
+        os.close(write_end)
+
+
+def _check(name: str, status: int) -> None:
+    if status == 0:
+        return
+    if status < 0:
+        cause = f"was killed by {signal.Signals(-status).name}"
+        if -status == signal.SIGKILL:
+            cause += " (out of memory?)"
+    else:
+        cause = f"failed with exit status {status}; its message is above"
+    raise ChildError(
+        f"Stage `{name}` {cause}. What earlier stages wrote is kept: mend the cause and "
+        "run the same command again."
+    )

@@ -1,0 +1,89 @@
+"""`kdsr demo`: a generated boutique, from raw files to recommendations over gRPC."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli import plan
+from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.run import locked, run_all
+from kdsr_tf.cli.sample import sample_user
+from kdsr_tf.config import Config
+from kdsr_tf.console import console
+from kdsr_tf.errors import ConfigError
+from kdsr_tf.stages import SOURCE
+
+CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+
+_OWN_FILES = """
+[bold]With your own files.[/bold] Put interactions.csv (user_id, item_id, timestamp) and items.csv
+(item_id, title, any text, image) into one folder, as .csv, .parquet or .jsonl, and type
+
+  kdsr run --config {config} --set source.path=FOLDER --workdir work/mine
+
+[bold]Ask this model.[/bold]
+
+  kdsr serve --workdir {workdir} &
+  kdsr query --workdir {workdir} --history {history} --k 5
+
+[bold]Look at the run.[/bold] {report}
+"""
+
+
+@click.command()
+@configured(packaged=CONFIG)
+@click.option("--items", "num_items", default=600, show_default=True, help="Products.")
+@click.option("--users", "num_users", default=2000, show_default=True, help="Customers.")
+def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
+    """Generate a boutique and run the whole path on it.
+
+    Needs no file and no download, and takes a few minutes on two cores.
+    """
+    config = _with_source(invocation.config)
+    source = config.source.path
+    arguments = {"num_items": num_items, "num_users": num_users, "seed": config.seed}
+    manifest = Manifest(
+        artifact=SOURCE,
+        fingerprint=artifacts.fingerprint({"generator": "demo", "version": 1, **arguments}),
+        config=arguments,
+    )
+    found = artifacts.find_manifest(source)
+    generated = found is not None and found.fingerprint == manifest.fingerprint
+    if invocation.dry_run:
+        console.print(f"The boutique would be {'kept' if generated else 'generated'}: {source}")
+        fingerprint = plan.source_fingerprint(config) if generated else plan.NOT_GENERATED
+        console.print(plan.plan_table(plan.make_plan(config, fingerprint)))
+        return
+    with locked(config.workdir):
+        if not generated:
+            from kdsr_tf.datasets.demo import generate
+
+            with artifacts.committing(source, manifest) as target:
+                generate(target, **arguments)
+        run_all(config, plan.source_fingerprint(config))
+    _, history, _ = sample_user(config)
+    console.print(
+        _OWN_FILES.format(
+            config=os.path.relpath(CONFIG),
+            workdir=config.workdir,
+            history=",".join(history[-3:]),
+            report=artifacts.join(stages.location(config, "report"), "index.html"),
+        )
+    )
+
+
+def _with_source(config: Config) -> Config:
+    if config.source.path is not None:
+        raise ConfigError(
+            "`kdsr demo` generates its own files. "
+            f"Received: source.path={config.source.path}. Use `kdsr run --config FILE`."
+        )
+    source = config.source.model_copy(
+        update={"path": artifacts.join(os.path.abspath(config.workdir), SOURCE)}
+    )
+    return config.model_copy(update={"source": source})

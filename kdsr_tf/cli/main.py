@@ -1,0 +1,69 @@
+"""The `kdsr` command.
+
+    kdsr demo                                   the whole path on a generated boutique
+    kdsr run --config my.yaml                   every stage that is not up to date
+    kdsr train --config my.yaml --set train.epochs=3
+    kdsr query --history ID,ID --k 10
+
+Errors a user can mend are one message on stderr and exit status 2; anything else
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from kdsr_tf.cli import environment
+from kdsr_tf.cli.demo import demo
+from kdsr_tf.cli.doctor import doctor
+from kdsr_tf.cli.run import run
+from kdsr_tf.cli.serving import query, serve
+from kdsr_tf.cli.stage_commands import STAGE_COMMANDS
+from kdsr_tf.errors import KDSRError
+
+USAGE_ERROR = 2
+
+
+class _InOrder(click.Group):
+    """Lists the commands in the order a user meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kdsr-tf", prog_name="kdsr")
+def cli() -> None:
+    """Modality-aware sequential recommendation, from raw files to TF Serving.
+
+    `kdsr demo` shows the whole path; `kdsr run` walks it on your own files.
+    """
+
+
+for _command in (demo, run, *STAGE_COMMANDS, serve, query, doctor):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: Instead of `sys.argv[1:]`.
+    """
+    environment.prepare()
+    try:
+        cli.main(args=arguments, prog_name="kdsr", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE_ERROR)
+    except KDSRError as error:
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        sys.exit(USAGE_ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,111 @@
+"""Options that every command shares, and the configuration they describe."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdsr_tf import artifacts
+from kdsr_tf.config import Config, dump_config, load_config
+from kdsr_tf.errors import ConfigError
+
+CONFIG_FILE = "config.yaml"
+"""`kdsr run` leaves the configuration it used in the working directory."""
+
+
+_CONFIG = click.option("--config", "config_path", metavar="FILE", help="YAML configuration.")
+_COMMON = (
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a configuration key, such as train.epochs=3. Repeatable.",
+    ),
+    click.option("--workdir", metavar="DIR", help="Folder or URI of every artifact."),
+    click.option("--print-config", is_flag=True, help="Print the configuration and stop."),
+    click.option("--dry-run", is_flag=True, help="Say what would run, and why, and stop."),
+)
+_BEAM = click.argument("beam_args", nargs=-1, metavar="[-- BEAM OPTIONS]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """What was asked for on the command line.
+
+    Args:
+        config: The validated configuration.
+        dry_run: Say what would happen and stop.
+        beam_args: Options after `--`.
+    """
+
+    config: Config
+    dry_run: bool
+    beam_args: tuple[str, ...] = ()
+
+
+def configured(
+    *, beam: bool = False, need_config: bool = True, packaged: Path | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options; it receives an `Invocation` first.
+
+    Args:
+        beam: Whether options after `--` go to Beam.
+        need_config: Whether a configuration file must be given or found.
+        packaged: The configuration file, where the user does not choose one.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(
+            overrides: tuple[str, ...],
+            workdir: str | None,
+            print_config: bool,
+            dry_run: bool,
+            config_path: str | None = None,
+            beam_args: tuple[str, ...] = (),
+            **others: Any,
+        ) -> None:
+            if packaged is not None:
+                config = load_config(str(packaged), overrides, workdir)
+            else:
+                config = _load(config_path, overrides, workdir, need_config)
+            if print_config:
+                click.echo(dump_config(config), nl=False)
+                return
+            function(Invocation(config=config, dry_run=dry_run, beam_args=beam_args), **others)
+
+        options = list(_COMMON)
+        if packaged is None:
+            options.insert(0, _CONFIG)
+        if beam:
+            options.append(_BEAM)
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _load(
+    path: str | None, overrides: tuple[str, ...], workdir: str | None, need_config: bool
+) -> Config:
+    if path is None:
+        folder = workdir or Config().workdir
+        left_by_run = artifacts.join(folder, CONFIG_FILE)
+        if artifacts.exists(left_by_run):
+            path, workdir = left_by_run, folder
+        elif need_config:
+            raise ConfigError(
+                f"`--config` is not given, and there is no {left_by_run} of an earlier "
+                "`kdsr run`. Give a YAML file with --config FILE."
+            )
+    elif os.path.isdir(path):
+        raise ConfigError(f"--config takes a YAML file. Received a folder: {path}.")
+    return load_config(path, overrides, workdir)

@@ -1,0 +1,143 @@
+"""What would run, and why: every artifact compared with what it would be now."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.config import Config, select
+from kdsr_tf.console import table
+from kdsr_tf.stages import SOURCE, Artifact
+
+UP_TO_DATE = "up to date"
+NOT_GENERATED = "not generated yet"
+"""Stands for the fingerprint of a source that does not exist yet."""
+
+_LONGEST_VALUE = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """One artifact, as it is and as it would be.
+
+    Args:
+        artifact: The artifact.
+        manifest: Of the committed directory, or None.
+        reasons: Why it has to be written; empty means up to date.
+    """
+
+    artifact: Artifact
+    manifest: Manifest | None
+    reasons: tuple[str, ...]
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the committed directory is what the configuration asks for."""
+        return not self.reasons
+
+
+def source_fingerprint(config: Config) -> str:
+    """Fingerprint of the user's own files.
+
+    Raises:
+        KDSRError: if they are missing or cannot be read.
+    """
+    from kdsr_tf.sources import open_source
+
+    return open_source(config.source).fingerprint()
+
+
+def make_plan(config: Config, source: str) -> list[State]:
+    """State of every artifact, each after its inputs.
+
+    Args:
+        config: The configuration.
+        source: Fingerprint of the source.
+    """
+    fingerprints = {SOURCE: source}
+    states = []
+    for artifact in stages.artifacts_of(config):
+        inputs = {name: fingerprints[name] for name in artifact.inputs}
+        fingerprints[artifact.name] = stages.fingerprint_of(config, artifact, inputs)
+        states.append(_state(config, artifact, inputs))
+    return states
+
+
+def plan_of_stage(config: Config, stage: str) -> list[State]:
+    """State of one stage's artifacts, given its inputs as they are on disk.
+
+    Raises:
+        MissingArtifactError: naming the stage to run first.
+        StaleArtifactError: if two inputs descend from different data.
+    """
+    states = []
+    for artifact in stages.artifacts_of(config):
+        if artifact.stage != stage:
+            continue
+        manifests = stages.read_inputs(config, artifact.name)
+        inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
+        if SOURCE in artifact.inputs:
+            inputs[SOURCE] = source_fingerprint(config)
+        states.append(_state(config, artifact, inputs))
+    return states
+
+
+def plan_table(states: list[State]) -> Table:
+    """What `--dry-run` shows."""
+    rows = [
+        (
+            state.artifact.stage,
+            state.artifact.name,
+            UP_TO_DATE if state.up_to_date else "would run: " + "; ".join(state.reasons),
+        )
+        for state in states
+    ]
+    return table("What would run, and why", ("stage", "artifact", "state"), rows)
+
+
+def _state(config: Config, artifact: Artifact, inputs: Mapping[str, str]) -> State:
+    manifest = artifacts.find_manifest(stages.location(config, artifact.name))
+    if manifest is None:
+        reasons: tuple[str, ...] = ("missing",)
+    elif manifest.fingerprint == stages.fingerprint_of(config, artifact, inputs):
+        reasons = ()
+    else:
+        reasons = tuple(_differences(config, artifact, manifest, inputs))
+    return State(artifact=artifact, manifest=manifest, reasons=reasons)
+
+
+def _differences(
+    config: Config, artifact: Artifact, manifest: Manifest, inputs: Mapping[str, str]
+) -> Iterator[str]:
+    before = dict(_flatten(manifest.config))
+    after = dict(_flatten(select(config, artifact.keys)))
+    found = False
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            found = True
+            yield f"`{key}` changed from {_short(before.get(key))} to {_short(after.get(key))}"
+    for name in sorted(manifest.inputs.keys() | inputs.keys()):
+        if manifest.inputs.get(name) != inputs.get(name):
+            found = True
+            yield f"{name} changed"
+    if not found:
+        yield "written by another version of KDSR-TF"
+
+
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, nested in value.items():
+            yield from _flatten(nested, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

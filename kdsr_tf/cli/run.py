@@ -1,0 +1,104 @@
+"""`kdsr run`: every stage that is not up to date, each in its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import click
+import filelock
+import fsspec
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.cli import plan
+from kdsr_tf.cli.children import run_child
+from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured
+from kdsr_tf.cli.sample import show_sample
+from kdsr_tf.cli.stage_commands import BEAM_STAGES
+from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
+from kdsr_tf.config import Config, dump_config
+from kdsr_tf.console import console
+from kdsr_tf.errors import KDSRError
+
+_LOCK = ".lock"
+
+
+@click.command()
+@configured(beam=True)
+def run(invocation: Invocation) -> None:
+    """Run every stage that is not up to date, then ask the model.
+
+    Options after `--` go to the stages that are Beam pipelines.
+    """
+    config = invocation.config
+    source = plan.source_fingerprint(config)
+    if invocation.dry_run:
+        console.print(plan.plan_table(plan.make_plan(config, source)))
+        return
+    with locked(config.workdir):
+        run_all(config, source, invocation.beam_args)
+
+
+def run_all(config: Config, source: str, beam_args: tuple[str, ...] = ()) -> None:
+    """Run the needed stages and print the summary; the lock is the caller's.
+
+    Args:
+        config: The configuration; it is left in the working directory.
+        source: Fingerprint of the source.
+        beam_args: Options for Beam.
+
+    Raises:
+        KDSRError: if a stage fails.
+    """
+    config_path = artifacts.join(config.workdir, CONFIG_FILE)
+    with fsspec.open(config_path, "w") as file:
+        file.write(dump_config(config))
+    outcomes = [
+        _run_stage(config, stage, source, config_path, beam_args) for stage in stages.STAGES
+    ]
+    evaluation = artifacts.find_manifest(stages.location(config, "evaluation"))
+    show_sample(config, config_path)
+    console.print(metrics_table(evaluation.details, config.evaluate.cutoffs))
+    console.print(run_table(outcomes))
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Keep a second run out of a local working directory.
+
+    Raises:
+        KDSRError: if another run works there.
+    """
+    if "://" in workdir:
+        yield
+        return
+    os.makedirs(workdir, exist_ok=True)
+    try:
+        with filelock.FileLock(os.path.join(workdir, _LOCK), timeout=0):
+            yield
+    except filelock.Timeout:
+        raise KDSRError(
+            f"Another `kdsr run` works in {workdir}. Wait for it, or choose another --workdir."
+        ) from None
+
+
+def _run_stage(
+    config: Config, stage: str, source: str, config_path: str, beam_args: tuple[str, ...]
+) -> StageOutcome:
+    names = [a.name for a in stages.artifacts_of(config) if a.stage == stage]
+    states = [s for s in plan.make_plan(config, source) if s.artifact.stage == stage]
+    if all(state.up_to_date for state in states):
+        manifests = [s.manifest for s in states if s.manifest is not None]
+        return StageOutcome(stage=stage, state=plan.UP_TO_DATE, manifests=manifests)
+    console.rule(f"[bold]{stage}[/bold]", align="left")
+    arguments = [stage, "--config", config_path]
+    if stage in BEAM_STAGES and beam_args:
+        arguments += ["--", *beam_args]
+    seconds, peak_bytes = run_child(arguments)
+    manifests = [
+        artifacts.read_manifest(stages.location(config, name), written_by=stage) for name in names
+    ]
+    return StageOutcome(
+        stage=stage, state="done", seconds=seconds, peak_bytes=peak_bytes, manifests=manifests
+    )

@@ -1,0 +1,146 @@
+"""The closing act of a run: a real server, a real query, titles instead of ids."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from kdsr_tf import artifacts, schema, stages
+from kdsr_tf.artifacts import join
+from kdsr_tf.cli.children import background_child
+from kdsr_tf.config import Config
+from kdsr_tf.console import console, table
+from kdsr_tf.errors import KDSRError
+
+_SAMPLE_K = 10
+_LONGEST_SHOWN = 8
+_START_SECONDS = 90.0
+_POLL_SECONDS = 1.0
+
+
+def read_titles(config: Config) -> dict[str, str]:
+    """Item id to title, from the vocabulary; empty if there is none."""
+    path = join(stages.location(config, "sequences"), "items.parquet")
+    if not artifacts.exists(path):
+        return {}
+    return {
+        row[schema.ITEM_ID]: row[schema.TITLE] for row in _rows(path, schema.ITEM_ID, schema.TITLE)
+    }
+
+
+def sample_user(config: Config) -> tuple[str, list[str], list[str]]:
+    """The first user, by id, whose sequence has both a history and a test part.
+
+    Returns:
+        The user's id, the item ids up to the split, and those after it.
+
+    Raises:
+        KDSRError: if there is no such user.
+    """
+    folder = stages.location(config, "sequences")
+    names = [row[schema.ITEM_ID] for row in _rows(join(folder, "items.parquet"), schema.ITEM_ID)]
+    filesystem, local = fsspec.core.url_to_fs(folder)
+    shards = [
+        filesystem.unstrip_protocol(p) for p in filesystem.glob(f"{local}/sequences-*.parquet")
+    ]
+    users = (
+        (row[schema.USER_ID], row[schema.ITEMS], row[schema.NUM_TRAIN])
+        for shard in shards
+        for row in _rows(shard, schema.USER_ID, schema.ITEMS, schema.NUM_TRAIN)
+        if 0 < row[schema.NUM_TRAIN] < len(row[schema.ITEMS])
+    )
+    best = min(users, default=None)
+    if best is None:
+        raise KDSRError(f"{folder} holds no user with both train and test interactions.")
+    user, items, num_train = best
+    known = [names[item - 1] for item in items]
+    return user, known[:num_train], known[num_train:]
+
+
+def show_sample(config: Config, config_path: str) -> None:
+    """Serve the exported model for a moment and print one user's recommendations.
+
+    Raises:
+        KDSRError: if the server does not start or does not answer.
+    """
+    user, history, following = sample_user(config)
+    k = min(_SAMPLE_K, config.export.k)
+    with socket.socket() as free:
+        free.bind((config.serve.host, 0))
+        port = free.getsockname()[1]
+    arguments = ["serve", "--config", config_path, "--set", f"serve.grpc_port={port}"]
+    with (
+        console.status("Asking the exported model over gRPC"),
+        background_child(arguments) as check,
+    ):
+        answer = _ask(config, f"{config.serve.host}:{port}", check, history, k)
+    titles = read_titles(config)
+    shown = history[-_LONGEST_SHOWN:]
+    dropped = len(history) - len(shown)
+    earlier = f" (after {dropped} earlier ones)" if dropped else ""
+    console.print(items_table(f"What user {user} took{earlier}", shown, titles))
+    console.print(recommendations_table(f"Recommended to user {user}", answer, titles, following))
+
+
+def _ask(
+    config: Config, target: str, check: Callable[[], None], history: Sequence[str], k: int
+) -> list[tuple[str, float]]:
+    from serving.client import Client, QueryError
+
+    deadline = time.monotonic() + _START_SECONDS
+    with Client(target, config.serve.model_name, config.serve.deadline_seconds) as client:
+        while True:
+            check()
+            try:
+                client.wait_until_ready(_POLL_SECONDS)
+                break
+            except QueryError:
+                if time.monotonic() > deadline:
+                    raise
+        return client.recommend([history], k)[0]
+
+
+def _rows(path: str, *columns: str) -> list[dict[str, Any]]:
+    with fsspec.open(path, "rb") as file:
+        return pq.read_table(file, columns=list(columns)).to_pylist()
+
+
+def items_table(title: str, item_ids: Sequence[str], titles: dict[str, str]) -> Table:
+    """Items with their titles."""
+    return table(title, ("item", "title"), [(i, titles.get(i, "")) for i in item_ids])
+
+
+def recommendations_table(
+    title: str,
+    recommendations: Iterable[tuple[str, float]],
+    titles: dict[str, str],
+    following: Sequence[str] = (),
+) -> Table:
+    """Ranked items with titles and scores.
+
+    Args:
+        title: Shown above the table.
+        recommendations: Pairs of item id and score, best first.
+        titles: Item id to title.
+        following: Items the user did take later; marked.
+    """
+    rows = [
+        (
+            rank,
+            item,
+            titles.get(item, ""),
+            f"{score:.3f}",
+            "taken later" if item in following else "",
+        )
+        for rank, (item, score) in enumerate(recommendations, start=1)
+    ]
+    columns = ("rank", "item", "title", "score", "")
+    if not following:
+        rows, columns = [row[:-1] for row in rows], columns[:-1]
+    return table(title, columns, rows)

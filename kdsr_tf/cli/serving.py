@@ -1,0 +1,71 @@
+"""`kdsr serve` and `kdsr query`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.sample import read_titles, recommendations_table
+from kdsr_tf.console import console, output
+
+
+@click.command()
+@configured()
+def serve(invocation: Invocation) -> None:
+    """Serve the exported model over gRPC until Ctrl-C.
+
+    Speaks TF Serving's protocol, on the loopback interface unless `serve.host`
+    says otherwise; a newly exported version replaces the old one while it runs.
+    """
+    config = invocation.config
+    manifest = artifacts.read_manifest(
+        stages.location(config, "serving_model"), written_by="export"
+    )
+    if invocation.dry_run:
+        console.print(
+            f"Would serve version {manifest.counts['version']} ({config.serve.variant}) of "
+            f"{stages.location(config, 'serving_model')} as {config.serve.model_name} at "
+            f"{config.serve.host}:{config.serve.grpc_port or 'a free port'}."
+        )
+        return
+    from serving.server import serve as serve_until_stopped
+
+    serve_until_stopped(config)
+
+
+@click.command()
+@configured(need_config=False)
+@click.option("--history", metavar="ID,ID,…", default="", help="Item ids, oldest first.")
+@click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Items.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
+def query(invocation: Invocation, history: str, k: int, as_json: bool) -> None:
+    """Ask a running server for recommendations.
+
+    An empty history gets the popular items. Titles come from the working
+    directory, where there is one.
+    """
+    from serving.client import Client, find_target
+
+    config = invocation.config
+    target = find_target(config)
+    item_ids = [item for item in (part.strip() for part in history.split(",")) if item]
+    if invocation.dry_run:
+        console.print(f"Would ask {target} for {k} items after {item_ids}.")
+        return
+    titles = read_titles(config)
+    with Client(target, config.serve.model_name, config.serve.deadline_seconds) as client:
+        try:
+            answer = client.recommend([item_ids], k)[0]
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--k") from None
+    unknown = [item for item in item_ids if titles and item not in titles]
+    if unknown:
+        console.print(f"Not in the catalogue, so ignored: {', '.join(unknown)}", markup=False)
+    if as_json:
+        rows = [{"item_id": i, "title": titles.get(i), "score": s} for i, s in answer]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    output.print(recommendations_table(f"Recommended by {target}", answer, titles))

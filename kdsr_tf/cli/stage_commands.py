@@ -1,0 +1,128 @@
+"""One command per stage: skip what is up to date, run the rest, print a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from kdsr_tf import stages
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli import environment, plan
+from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.summary import stage_table
+from kdsr_tf.config import Config
+from kdsr_tf.console import console
+
+Manifests = Manifest | list[Manifest]
+
+
+def _prepare(config: Config, beam_args: tuple[str, ...]) -> Manifests:
+    """Check and split the interactions; number the catalogue."""
+    from beam_pipelines.prepare import prepare
+
+    return prepare(config, beam_args)
+
+
+def _encode(config: Config, beam_args: tuple[str, ...]) -> Manifests:
+    """Turn every text and picture into a vector."""
+    from beam_pipelines.encode import encode
+
+    return encode(config, beam_args)
+
+
+def _teach(config: Config) -> Manifests:
+    """Fit the teacher: condensed vectors and the codebook."""
+    from kdsr_tf.teacher.fit import teach
+
+    return teach(config)
+
+
+def _distill(config: Config, beam_args: tuple[str, ...]) -> Manifests:
+    """Write windows with the teacher's scores and codes."""
+    from beam_pipelines.distill import distill
+
+    return distill(config, beam_args)
+
+
+def _train(config: Config) -> Manifests:
+    """Fit the student."""
+    from kdsr_tf.training.fit import train
+
+    return train(config)
+
+
+def _evaluate(config: Config) -> Manifests:
+    """Rank the whole catalogue at every test point."""
+    from kdsr_tf.evaluation.evaluate import evaluate
+
+    return evaluate(config)
+
+
+def _export(config: Config) -> Manifests:
+    """Publish a SavedModel with its index, if it passes the gate."""
+    environment.use_legacy_keras()
+    from kdsr_tf.export.publish import export
+
+    return export(config)
+
+
+def _report(config: Config) -> Manifests:
+    """Write one HTML file that shows the run."""
+    from kdsr_tf.report.build import report
+
+    return report(config)
+
+
+BEAM_STAGES: dict[str, Callable[[Config, tuple[str, ...]], Manifests]] = {
+    "prepare": _prepare,
+    "encode": _encode,
+    "distill": _distill,
+}
+"""Stages that are Beam pipelines and take Beam options."""
+
+KERAS_STAGES: dict[str, Callable[[Config], Manifests]] = {
+    "teach": _teach,
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+    "report": _report,
+}
+"""Stages that run in one process."""
+
+
+def _run_stage(stage: str, invocation: Invocation) -> None:
+    config = invocation.config
+    if invocation.dry_run:
+        states = plan.make_plan(config, plan.source_fingerprint(config))
+        last = stages.STAGES.index(stage)
+        needed = [s for s in states if stages.STAGES.index(s.artifact.stage) <= last]
+        console.print(plan.plan_table(needed))
+        return
+    states = plan.plan_of_stage(config, stage)
+    if not states:
+        console.print(f"{stage}: nothing to do, because no modality has an encoder.")
+        return
+    if all(state.up_to_date for state in states):
+        console.print(f"{stage}: {plan.UP_TO_DATE}.")
+        return
+    if stage in BEAM_STAGES:
+        result = BEAM_STAGES[stage](config, invocation.beam_args)
+    else:
+        result = KERAS_STAGES[stage](config)
+    manifests = result if isinstance(result, list) else [result]
+    console.print(stage_table(stage, manifests))
+
+
+def _command(stage: str, help_text: str | None) -> click.Command:
+    @configured(beam=stage in BEAM_STAGES)
+    def command(invocation: Invocation) -> None:
+        _run_stage(stage, invocation)
+
+    return click.command(stage, help=help_text, short_help=help_text)(command)
+
+
+STAGE_COMMANDS = tuple(
+    _command(stage, {**BEAM_STAGES, **KERAS_STAGES}[stage].__doc__) for stage in stages.STAGES
+)
+"""A click command per stage, in running order."""

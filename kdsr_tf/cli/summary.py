@@ -1,0 +1,93 @@
+"""The tables a stage and a run end with, made from manifests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.console import table
+
+_MIB = 2**20
+_HEADLINES = ("hr", "mrr")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageOutcome:
+    """What became of one stage of a run.
+
+    Args:
+        stage: Name.
+        state: `done` or `up to date`.
+        seconds: Wall time in this run.
+        peak_bytes: Peak resident memory of its process; None if it did not run.
+        manifests: Of its artifacts.
+    """
+
+    stage: str
+    state: str
+    seconds: float = 0.0
+    peak_bytes: int | None = None
+    manifests: Sequence[Manifest] = ()
+
+
+def stage_table(stage: str, manifests: Sequence[Manifest]) -> Table:
+    """What one stage has written: counts, plain details and seconds."""
+    rows = []
+    for manifest in manifests:
+        plain = {k: v for k, v in manifest.details.items() if isinstance(v, int | float | str)}
+        for name, value in (manifest.counts | plain | {"seconds": manifest.seconds}).items():
+            rows.append((manifest.artifact, _words(name), value))
+    return table(f"{stage}: done", ("artifact", "what", "value"), rows)
+
+
+def run_table(outcomes: Iterable[StageOutcome]) -> Table:
+    """What a whole run did, a row per stage."""
+    rows = [
+        (
+            outcome.stage,
+            outcome.state,
+            f"{outcome.seconds:.1f}" if outcome.peak_bytes is not None else "",
+            f"{outcome.peak_bytes / _MIB:,.0f}" if outcome.peak_bytes is not None else "",
+            _counts(outcome.manifests),
+        )
+        for outcome in outcomes
+    ]
+    return table("Stages", ("stage", "state", "seconds", "peak MiB", "counts"), rows)
+
+
+def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
+    """HR and MRR of the student in per cent, beside the popularity ranking.
+
+    Args:
+        details: Of the manifest of `evaluation/`.
+        cutoffs: Values of k.
+    """
+    rows = []
+    for name in (f"{kind}_{k}" for kind in _HEADLINES for k in cutoffs):
+        low, high = details["intervals"][name]
+        rows.append(
+            (
+                name.upper().replace("_", "@"),
+                f"{details['metrics'][name]:.2f}",
+                f"{low:.2f} – {high:.2f}",
+                f"{details['popularity'][name]:.2f}",
+            )
+        )
+    title = f"Test metrics in % (epoch selected on {details['selection'].replace('_', ' ')})"
+    return table(title, ("metric", "student", "95% interval", "popularity"), rows)
+
+
+def _counts(manifests: Sequence[Manifest]) -> str:
+    parts = []
+    for manifest in manifests:
+        prefix = manifest.artifact.rpartition("/")[2] + " " if len(manifests) > 1 else ""
+        parts += [f"{prefix}{_words(name)} {n:,}" for name, n in manifest.counts.items()]
+    return ", ".join(parts)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
