@@ -1,0 +1,71 @@
+"""The stage table: what a fingerprint depends on, and what stages refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
+
+
+def _config(workdir="work", *overrides):
+    return load_config(overrides=("encode.text.encoder=embedded", *overrides), workdir=str(workdir))
+
+
+def _commit(config, name, source="s" * 16):
+    inputs = stages.read_inputs(config, name)
+    manifest = stages.new_manifest(config, name, inputs, source)
+    with artifacts.committing(stages.location(config, name), manifest):
+        pass
+    return manifest
+
+
+def test_every_artifact_comes_after_its_inputs():
+    config = _config("work", "encode.image.encoder=embedded")
+    seen = {stages.SOURCE}
+    for artifact in stages.artifacts_of(config):
+        assert set(artifact.inputs) <= seen, artifact.name
+        assert artifact.stage in stages.STAGES
+        seen.add(artifact.name)
+
+
+def test_fingerprint_follows_used_keys_and_inputs_only():
+    artifact = stages.artifact_of(_config(), "sequences")
+
+    def fingerprint(*overrides, source="1"):
+        return stages.fingerprint_of(_config("work", *overrides), artifact, {"source": source})
+
+    first = fingerprint()
+    assert fingerprint("train.epochs=3", "workdir=elsewhere") == first
+    assert fingerprint("prepare.k_core=3") != first
+    assert fingerprint("windows.max_length=40") != first
+    assert fingerprint(source="2") != first
+
+
+def test_inputs_are_read_and_recorded(tmp_path):
+    config = _config(tmp_path)
+    sequences = _commit(config, "sequences")
+    features = _commit(config, "features/text")
+    assert features.inputs == {"sequences": sequences.fingerprint, "source": "s" * 16}
+    assert set(stages.read_inputs(config, "teacher/text")) == {"sequences", "features/text"}
+
+
+def test_a_missing_input_names_the_stage_to_run(tmp_path):
+    with pytest.raises(MissingArtifactError, match="Run `kdsr prepare` first"):
+        stages.read_inputs(_config(tmp_path), "features/text")
+
+
+def test_features_of_another_vocabulary_are_refused(tmp_path):
+    config = _config(tmp_path)
+    _commit(config, "sequences")
+    _commit(config, "features/text")
+    changed = _config(tmp_path, "prepare.k_core=2")
+    _commit(changed, "sequences")
+    with pytest.raises(StaleArtifactError, match="features/text was made from sequences"):
+        stages.read_inputs(changed, "teacher/text")
+
+
+def test_a_source_reader_must_give_its_fingerprint():
+    with pytest.raises(ValueError, match="source_fingerprint"):
+        stages.new_manifest(_config(), "sequences", {})
