@@ -1,0 +1,172 @@
+import hashlib
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow_datasets as tfds
+
+from beam_pipelines.distill import distill
+from beam_pipelines.transforms.pair_scores import PairScorer
+from beam_pipelines.transforms.windows import cut_windows
+from kdsr_tf import schema, stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import InputError, MissingArtifactError
+from kdsr_tf.teacher import arrays
+from tests import factories
+
+
+def _config(workdir, *overrides):
+    small = ["model.dim=16", "teach.num_codes=12", "windows.max_length=12", "windows.stride=6"]
+    return load_config(overrides=[*small, *overrides], workdir=str(workdir))
+
+
+def _digest(config):
+    folder = stages.location(config, "examples")
+    digest = hashlib.md5()
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(set(names) - {"manifest.json"}):
+            digest.update(os.path.relpath(os.path.join(root, name), folder).encode())
+            with open(os.path.join(root, name), "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _read(config, split):
+    builder = tfds.builder_from_directory(stages.location(config, "examples"))
+    return list(tfds.as_numpy(builder.as_dataset(split=split)))
+
+
+def _cut(length, num_train, max_length=4, stride=2):
+    sequence = np.arange(1, length + 1, dtype=np.int32)
+    return [
+        (window.split, window.items.tolist(), window.target.tolist(), window.start)
+        for window in cut_windows(sequence, num_train, max_length, stride)
+    ]
+
+
+def test_windows_of_a_long_user():
+    assert _cut(10, 8) == [
+        ("train", [1, 2, 3, 4], [2, 3, 4, 5], 0),
+        ("train", [3, 4, 5, 6], [0, 0, 6, 7], 2),
+        ("validation", [4, 5, 6, 7], [0, 0, 0, 8], 3),
+        ("test", [5, 6, 7, 8], [0, 0, 0, 9], 4),
+        ("test", [6, 7, 8, 9], [0, 0, 0, 10], 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "length, num_train, splits",
+    [
+        (1, 1, []),
+        (2, 2, ["train"]),
+        (2, 0, ["test"]),
+        (2, 1, ["test"]),
+        (3, 3, ["train", "validation"]),
+        (4, 2, ["train", "test", "test"]),
+    ],
+)
+def test_windows_of_short_users(length, num_train, splits):
+    assert [window[0] for window in _cut(length, num_train)] == splits
+
+
+def test_without_modalities_windows_hold_items_only(tmp_path):
+    config = _config(tmp_path)
+    factories.write_sequences(config)
+    manifest = distill(config)
+    windows = _read(config, "train")
+    assert len(windows) == manifest.counts["train_windows"] > 0
+    assert set(windows[0]) == {"user_id", "items", "target", "window_start"}
+    assert manifest.counts["pairs"] == 0
+
+
+def test_a_modality_of_two_items_gives_one_kind_of_pair(tmp_path):
+    config = _config(tmp_path, "encode.text={}")
+    factories.write_sequences(config, num_items=8)
+    factories.write_features(config, "text")
+    vectors, present, codebook = factories.write_teacher(config, "text", absent=0)
+    present[:] = False
+    present[[2, 5]] = True
+    np.save(os.path.join(stages.location(config, "teacher/text"), "present.npy"), present)
+    manifest = distill(config)
+    score = arrays.correlation(vectors[2], vectors[5]).astype(np.float16)
+    code = arrays.nearest_codes(arrays.correlation_vectors(vectors[2], vectors[5], 8), codebook)
+    found = 0
+    for window in _read(config, "train") + _read(config, "validation"):
+        i, j = schema.pair_positions(len(window["items"]))
+        ends = np.sort(np.stack([window["items"][i], window["items"][j]]), axis=0)
+        valid = (ends[0] == 2) & (ends[1] == 5)
+        found += valid.sum()
+        np.testing.assert_allclose(window["text_scores"], np.where(valid, score, 0), atol=1e-3)
+        np.testing.assert_array_equal(window["text_codes"], np.where(valid, code, 0))
+    assert manifest.counts["pairs"] == found > 0
+    assert all(not len(window["text_scores"]) for window in _read(config, "test"))
+
+
+def test_bytes_do_not_depend_on_the_order_or_files_of_the_input(tmp_path):
+    config = _config(tmp_path, "encode.text={}", "windows.num_shards=3")
+    factories.write_sequences(config)
+    factories.write_features(config, "text")
+    factories.write_teacher(config, "text")
+    distill(config)
+    before = _digest(config)
+    folder = stages.location(config, "sequences")
+    path = os.path.join(folder, "sequences-00000-of-00001.parquet")
+    table = pq.read_table(path)
+    os.remove(path)
+    order = np.random.default_rng(0).permutation(len(table))
+    for k in range(2):
+        part = table.take(order[k::2])
+        pq.write_table(part, os.path.join(folder, f"sequences-{k:05d}-of-00002.parquet"))
+    distill(config)
+    assert _digest(config) == before
+
+
+def test_a_score_beyond_float16_is_an_error_that_names_the_pair(tmp_path):
+    config = _config(tmp_path, "encode.text={}", "teach.correlation=dot", "teach.scale=none")
+    factories.write_sequences(config)
+    factories.write_features(config, "text")
+    vectors, _, _ = factories.write_teacher(config, "text")
+    np.save(os.path.join(stages.location(config, "teacher/text"), "vectors.npy"), vectors * 300)
+    with pytest.raises(InputError, match=r"dot of items \d+ and \d+ .*teach.scale=std"):
+        distill(config)
+    assert not os.path.exists(stages.location(config, "examples"))
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "manhattan"])
+def test_scores_and_profiles_are_divided_by_the_teachers_scales(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 16)).astype(np.float32)
+    codebook = rng.uniform(0, 3, size=(12, 4)).astype(np.float32)
+    for stem, array in (
+        ("vectors", vectors),
+        ("present", np.arange(6) > 0),
+        ("codebook", codebook),
+    ):
+        np.save(tmp_path / f"{stem}.npy", array)
+    details = {
+        "correlation": kind,
+        "num_domains": 4,
+        "score_scale": 4.0,
+        "vector_scale": 0.5,
+        "num_codes": 12,
+    }
+    window = np.array([[1, 2, 3, 1, 4]], np.int32)
+    _, scores, codes, num_valid = PairScorer(str(tmp_path), details)(window)
+    i, j = schema.pair_positions(5)
+    first, second = vectors[window[0, i]], vectors[window[0, j]]
+    same = window[0, i] == window[0, j]
+    assert num_valid == 9
+    np.testing.assert_allclose(scores[0], arrays.correlation(first, second, kind) / 4, rtol=1e-3)
+    expected = arrays.nearest_codes(
+        arrays.correlation_vectors(first, second, 4, kind) / 0.5, codebook
+    )
+    np.testing.assert_array_equal(codes[0], np.where(same, 0, expected))
+
+
+def test_missing_teachers_name_the_stage(tmp_path):
+    config = _config(tmp_path, "encode.text={}")
+    factories.write_sequences(config)
+    with pytest.raises(MissingArtifactError, match="kdsr teach"):
+        distill(config)
