@@ -23,3 +23,7 @@ class StaleArtifactError(KDSRError):
 
 class InputError(KDSRError):
     """The user's data as a whole cannot be used."""
+
+
+class TrainingError(KDSRError):
+    """Training diverged or cannot go on from its checkpoint."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
 
-SHUFFLE_WINDOWS = 65_536
-"""Most windows held by the shuffle buffer; smaller splits are shuffled whole."""
+BLOCK_BYTES = 128 * 2**20
+"""Windows are shuffled in blocks of about this size; smaller splits as a whole."""
+
+MIN_BLOCK_WINDOWS = 4096
 
 
 class Examples:
@@ -81,10 +82,11 @@ class Examples:
     ) -> tf.data.Dataset:
         """All epochs in one stream, each in its own order.
 
-        The order of epoch `e` depends on `seed` and `e` (and on TensorFlow's
-        global seed, where one is set) and on nothing that happened before, so a
+        The order of epoch `e` depends on `seed` and `e` and on nothing else, so a
         stream that starts at `(first_epoch, first_step)` equals the tail of the
-        whole one.
+        whole one. (`Dataset.shuffle` would also depend on the global seed.) Blocks of
+        `BLOCK_BYTES` are shuffled as a whole, one ahead of training; windows were
+        spread over the files by a hash of their user.
 
         Args:
             batch_size: Windows per batch.
@@ -94,19 +96,25 @@ class Examples:
             first_step: Batches of that epoch to leave out.
             splits: Splits that are mixed.
         """
-        windows = self._raw(splits)
-        buffer = min(self.num_windows(*splits), SHUFFLE_WINDOWS)
-        seeds = [
-            int(np.random.default_rng([seed, epoch]).integers(2**63 - 1))
-            for epoch in range(first_epoch, epochs)
-        ]
+        blocks = self._raw(splits).batch(self._block_windows(splits))
+        key = tf.constant([seed & (2**31 - 1), seed >> 31], tf.int64)
+        fold_in = tf.random.experimental.stateless_fold_in
 
-        def epoch_batches(epoch_seed: tf.Tensor) -> tf.data.Dataset:
-            shuffled = windows.shuffle(buffer, epoch_seed, reshuffle_each_iteration=False)
-            return shuffled.batch(batch_size)
+        def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+            def shuffled(block: tf.Tensor, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                windows = tf.range(tf.shape(raw[schema.ITEMS])[0])
+                of_block = fold_in(fold_in(key, epoch), block)
+                order = tf.random.experimental.stateless_shuffle(windows, of_block)
+                return {name: tf.gather(values, order) for name, values in raw.items()}
 
-        stream = tf.data.Dataset.from_tensor_slices(np.array(seeds, np.int64))
+            return blocks.enumerate().map(shuffled).prefetch(1).rebatch(batch_size)
+
+        stream = tf.data.Dataset.range(first_epoch, epochs)
         return self._decoded(stream.flat_map(epoch_batches).skip(first_step))
+
+    def _block_windows(self, splits: Sequence[str]) -> int:
+        total = sum(self._builder.info.splits[split].num_bytes for split in splits)
+        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * self.num_windows(*splits) // max(total, 1))
 
     def _raw(self, splits: Sequence[str]) -> tf.data.Dataset:
         """Windows as scalar strings, in file order."""

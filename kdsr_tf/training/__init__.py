@@ -1,0 +1,1 @@
+"""Fitting the student: rates per group of variables, exact resume, callbacks."""

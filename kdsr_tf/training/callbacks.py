@@ -1,0 +1,190 @@
+"""What is watched while the student trains."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kdsr_tf.console import console, progress
+from kdsr_tf.errors import TrainingError
+from kdsr_tf.metrics.retention import modality_retention, sample_pairs
+from kdsr_tf.models.student import Student
+from kdsr_tf.training.rates import current_rates
+
+RETENTION_PAIRS = 20_000
+
+
+class LearningRates(keras.callbacks.Callback):
+    """Adds the learning rate of each group, as the epoch ends, to the logs."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        rates = current_rates(self.model.optimizer)
+        logs.update({f"learning_rate_{group}": rate for group, rate in rates.items()})
+
+
+class ModalityRetention(keras.callbacks.Callback):
+    """Adds `retention_{m}` per modality to the logs; see `modality_retention`.
+
+    Args:
+        student: The model in training.
+        references: Per modality, the teacher's vectors `(num_items + 1, d)` and
+            which items are present, bools `(num_items + 1,)`.
+        seed: Of the sample of pairs, the same in every epoch.
+        num_pairs: Size of the sample.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        references: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        seed: int,
+        num_pairs: int = RETENTION_PAIRS,
+    ) -> None:
+        super().__init__()
+        self._student = student
+        self._references = {
+            modality: (vectors, *sample_pairs(present, num_pairs, seed))
+            for modality, (vectors, present) in references.items()
+        }
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        for modality, (vectors, first, second) in self._references.items():
+            table = keras.ops.convert_to_numpy(self._student.modality_table(modality))
+            logs[f"retention_{modality}"] = modality_retention(table, vectors, first, second)
+
+
+class FiniteLosses(keras.callbacks.Callback):
+    """Stops at the first step whose loss is no number, and names the term.
+
+    Args:
+        checkpoints: Folder of the checkpoints, for the message.
+        first_epoch: Epoch that starts at `first_step`.
+        first_step: Steps of that epoch done before.
+    """
+
+    def __init__(self, checkpoints: str, first_epoch: int = 0, first_step: int = 0) -> None:
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._first = (first_epoch, first_step)
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        bad = [name for name, value in logs.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        step = batch + 1 + (self._first[1] if self._epoch == self._first[0] else 0)
+        terms = [name for name in bad if name != "loss"] or bad
+        raise TrainingError(
+            f"Training stopped: {', '.join(f'`{t}` is {logs[t]}' for t in terms)} at step {step} "
+            f"of epoch {self._epoch + 1}. The last good checkpoint is kept in "
+            f"{self._checkpoints}. Lower `train.learning_rate` or set `train.clip_norm`."
+        )
+
+
+class BestEpoch(keras.callbacks.EarlyStopping):
+    """Early stopping that keeps the best epoch's weights and survives a restart.
+
+    Args:
+        monitor: Validation metric, larger is better.
+        patience: Epochs without a better one before stopping.
+    """
+
+    name = "best_epoch"
+    _FIELDS = ("wait", "best", "best_epoch", "stopped_epoch")
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, patience=patience, mode="max", restore_best_weights=True)
+
+    def state(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        return {field: getattr(self, field) for field in self._FIELDS}, self.best_weights or []
+
+    def restore(self, values: dict[str, Any], arrays: list[np.ndarray]) -> None:
+        for field in self._FIELDS:
+            setattr(self, field, values[field])
+        self.best_weights = arrays or None
+
+
+class EpochLog(keras.callbacks.Callback):
+    """One row of logs per epoch, epochs counted from 1, with its seconds."""
+
+    name = "epoch_log"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._before = 0.0
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        seconds = round(self._elapsed(), 3)
+        self.rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
+        self._before, self._started = 0.0, time.monotonic()
+
+    def state(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        return {"rows": self.rows, "elapsed": self._elapsed()}, []
+
+    def restore(self, values: dict[str, Any], arrays: list[np.ndarray]) -> None:
+        self.rows, self._before = values["rows"], values["elapsed"]
+
+    def _elapsed(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """A progress bar per epoch with an estimate, and one line when it ends.
+
+    Args:
+        epochs: Most epochs, for the title.
+        steps: Steps per epoch.
+        first_epoch: Epoch that starts at `first_step`.
+        first_step: Steps of that epoch done before.
+        title: What is being trained.
+    """
+
+    def __init__(
+        self, epochs: int, steps: int, first_epoch: int, first_step: int, title: str
+    ) -> None:
+        super().__init__()
+        self._epochs, self._steps, self._title = epochs, steps, title
+        self._first = (first_epoch, first_step)
+        self._open = contextlib.ExitStack()
+        self._bar: Any = None
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping | None = None) -> None:
+        title = f"{self._title}, epoch {epoch + 1} of at most {self._epochs}"
+        self._bar = self._open.enter_context(progress(title, total=self._steps))
+        if epoch == self._first[0]:
+            self._bar.advance(self._first[1])
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping | None = None) -> None:
+        self._bar.advance(1)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self.close()
+        seconds = time.monotonic() - self._started
+        left = seconds * (self._epochs - epoch - 1) / 60
+        shown = [f"{name} {logs[name]:.4f}" for name in ("loss", *_SHOWN) if name in logs]
+        console.print(
+            f"epoch {epoch + 1}: {', '.join(shown)} ({seconds:.0f} s; at most {left:.0f} min left)"
+        )
+
+    def close(self) -> None:
+        """End the bar, whatever happened."""
+        self._open.close()
+
+
+_SHOWN = ("next_item", "val_hr_5", "val_hr_20", "val_mrr_20", "retention_image", "retention_text")
