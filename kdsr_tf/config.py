@@ -25,6 +25,16 @@ Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
+def _written_as_off(value: Any) -> Any:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+ModalityTables = Annotated[
+    Literal["off", "frozen", "tuned"], pydantic.BeforeValidator(_written_as_off)
+]
+
+
 class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True, strict=False)
 
@@ -198,7 +208,7 @@ class ModelConfig(_Section):
     num_layers: PositiveInt = 2
     num_heads: PositiveInt = 2
     dropout: Fraction = 0.2
-    modality_tables: Literal["off", "frozen", "tuned"] = "tuned"
+    modality_tables: ModalityTables = "tuned"
     initial_std: PositiveFloat | None = None
     pooling: Literal["eq6", "last_sum", "last"] = "eq6"
     short_term: PositiveInt = 2
