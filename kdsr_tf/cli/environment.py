@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -26,14 +27,15 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
+    logging.getLogger().addFilter(_without_noise)
     pipe = os.environ.pop(PARENT_PIPE, None)
     if pipe is not None:
         threading.Thread(target=_exit_with_parent, args=(int(pipe),), daemon=True).start()
 
 
-def use_legacy_keras() -> None:
-    """Let TensorFlow Recommenders load beside Keras 3; before TensorFlow's first import."""
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+def _without_noise(record: logging.LogRecord) -> bool:
+    """Drop what Beam logs about Google Cloud parts that nobody asked for."""
+    return not str(record.msg).startswith("apitools not found")
 
 
 def _exit_with_parent(pipe: int) -> None:

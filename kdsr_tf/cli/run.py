@@ -36,6 +36,7 @@ def run(invocation: Invocation) -> None:
     if invocation.dry_run:
         console.print(plan.plan_table(plan.make_plan(config, source)))
         return
+    _check_encoders(config)
     with locked(config.workdir):
         run_all(config, source, invocation.beam_args)
 
@@ -81,6 +82,15 @@ def locked(workdir: str) -> Iterator[None]:
         raise KDSRError(
             f"Another `kdsr run` works in {workdir}. Wait for it, or choose another --workdir."
         ) from None
+
+
+def _check_encoders(config: Config) -> None:
+    """Fail on a missing preset or weights file now, not after the first stage."""
+    from beam_pipelines.handlers.choose import choose_encoder
+    from kdsr_tf.sources import open_source
+
+    for modality in config.modalities:
+        choose_encoder(config, modality, open_source(config.source), num_items=0)
 
 
 def _run_stage(

@@ -8,7 +8,7 @@ import click
 
 from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest
-from kdsr_tf.cli import environment, plan
+from kdsr_tf.cli import plan
 from kdsr_tf.cli.options import Invocation, configured
 from kdsr_tf.cli.summary import stage_table
 from kdsr_tf.config import Config
@@ -61,7 +61,6 @@ def _evaluate(config: Config) -> Manifests:
 
 def _export(config: Config) -> Manifests:
     """Publish a SavedModel with its index, if it passes the gate."""
-    environment.use_legacy_keras()
     from kdsr_tf.export.publish import export
 
     return export(config)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdsr_tf.config import Config, dump_config, load_config, select
+from kdsr_tf.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def test_defaults_are_the_designs():
+    config = load_config()
+    assert (config.windows.max_length, config.windows.stride) == (50, 25)
+    assert (config.teach.num_domains, config.teach.num_codes) == (8, 100)
+    assert (config.model.dim, config.train.batch_size) == (128, 512)
+    assert (config.distillation.temperature, config.train.slow_start_epochs) == (1.5, 10)
+    assert config.modalities == ()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configuration_is_valid_and_survives_a_dump(path, tmp_path):
+    config = load_config(str(path))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(str(copy)) == config
+    assert config.modalities
+
+
+def test_shipped_configurations_name_no_folder():
+    for path in CONFIGS:
+        config = load_config(str(path))
+        assert config.source.path is None
+        for modality in config.modalities:
+            section = getattr(config.encode, modality)
+            assert getattr(section, "weights", None) is None and section.preset is None
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["train.epoch=3"], ["Unknown", "`train.epoch`", "train.epochs"]),
+        (["trian.epochs=3"], ["Unknown", "`trian`", "train"]),
+        (["encode.text.encodr=embedded"], ["`encode.text.encodr`", "encode.text.encoder"]),
+        (["train.epochs=many"], ["`train.epochs`", "integer", "'many'"]),
+        (["train.epochs=0"], ["`train.epochs`", "greater than 0", "0"]),
+        (["train=3"], ["`train`", "3"]),
+        (["teach.correlation=sine"], ["`teach.correlation`", "cosine", "'sine'"]),
+        (["model.dim=100"], ["teach.num_domains", "divide", "model.dim=100"]),
+        (["windows.stride=60"], ["windows.stride", "windows.max_length=50"]),
+        (
+            ["encode.text.encoder=embedded", "model.modality_tables=off"],
+            ["distillation.enabled=true", "model.modality_tables=off", "tuned"],
+        ),
+        (
+            ["encode.text.encoder=embedded", "model.modality_tables=frozen"],
+            ["frozen", "distillation.force=true"],
+        ),
+        (
+            ["encode.text.encoder=embedded", "distillation.weights.image_score=1"],
+            ["image_score", "text_score"],
+        ),
+        (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
+    ],
+)
+def test_mistake_is_named_with_its_remedy(assignments, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=assignments)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_wrong_type_is_listed_at_once():
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=["train.epochs=x", "model.dim=y"])
+    assert "`train.epochs`" in str(caught.value) and "`model.dim`" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("a: [", "not valid YAML"), ("- 1", "Received: list"), (b"\xff\xfe\xfa", "not valid YAML")],
+)
+def test_broken_file_is_a_config_error(tmp_path, text, word):
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=word) as caught:
+        load_config(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_overrides_win_over_the_file_and_the_last_one_wins(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("train: {epochs: 5, batch_size: 7}\n")
+    config = load_config(str(path), ["train.epochs=6", "train.epochs=8"], workdir="gs://b/w")
+    assert (config.train.epochs, config.train.batch_size, config.workdir) == (8, 7, "gs://b/w")
+
+
+def test_select_gives_plain_data():
+    config = Config(seed=3)
+    assert select(config, ("seed", "evaluate.cutoffs")) == {"seed": 3, "evaluate.cutoffs": [5, 20]}
