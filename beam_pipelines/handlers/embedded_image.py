@@ -152,9 +152,7 @@ def _layout(rgb: np.ndarray) -> np.ndarray:
     """Mean and deviation of each colour channel over the grid."""
     step = _SIDE // _GRID
     cells = rgb.reshape(_GRID, step, _GRID, step, 3) / 255
-    return np.concatenate(
-        [(cells.mean(axis=(1, 3)) - 0.5).ravel(), cells.std(axis=(1, 3)).ravel()]
-    )
+    return np.concatenate([(cells.mean(axis=(1, 3)) - 0.5).ravel(), cells.std(axis=(1, 3)).ravel()])
 
 
 def _texture(

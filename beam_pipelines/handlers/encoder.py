@@ -162,9 +162,7 @@ class ImageEncoder(Encoder):
 
     group_size = 256
 
-    def __init__(
-        self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32
-    ):
+    def __init__(self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32):
         super().__init__(batch_size)
         self.image_size = image_size
         self.max_pixels = max_pixels

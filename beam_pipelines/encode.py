@@ -1,0 +1,325 @@
+"""The `encode` job: one vector per item and modality, from frozen encoders.
+
+    python -m beam_pipelines.encode --config FILE -- --runner=DataflowRunner ...
+
+Equal contents are encoded once. They are grouped by a hash of their content into
+groups whose number comes from the size of the catalogue, so that every batch an
+encoder sees is the same whatever the number of workers. A bad element is set
+aside before its group reaches the encoder. Vectors of an earlier run of the same
+encoder are used again for contents that have not changed.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+
+from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.encoder import Encoder, Unusable
+from beam_pipelines.running import NAMESPACE, advance, job_arguments, run_pipeline
+from beam_pipelines.transforms.catalogue import ITEMS_FILE
+from beam_pipelines.transforms.contents import (
+    BATCHES,
+    CONTENT,
+    REJECTED,
+    REUSED,
+    Declare,
+    GroupContents,
+    Key,
+    declare,
+)
+from beam_pipelines.transforms.rejected import WriteRejected
+from beam_pipelines.transforms.shards import WriteShards, default_num_shards, write_table
+from kdsr_tf import artifacts, stages
+from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.config import Config
+from kdsr_tf.errors import InputError
+from kdsr_tf.schema import ITEM, VECTOR
+from kdsr_tf.sources import Source, open_source
+
+_ITEMS_PER_SHARD = 100_000
+_NOT_FINITE = "the encoder's vector holds NaN or infinity"
+
+
+def encode(config: Config, beam_args: Sequence[str] = ()) -> list[Manifest]:
+    """Encode every modality that has an encoder and is not up to date.
+
+    Args:
+        config: The configuration.
+        beam_args: Beam options, such as `("--runner=DataflowRunner",)`.
+
+    Returns:
+        The manifest of each `features/<modality>/`, written now or before.
+        Counts: `items` = `encoded` + `without` + `rejected`; `duplicates` items
+        share their content with another one; `reused` kept an earlier vector.
+
+    Raises:
+        ConfigError: for a missing preset or weights file, or a bad template.
+        InputError: if too many contents are rejected, or no item has any.
+    """
+    source = open_source(config.source)
+    fingerprint = source.fingerprint()
+    return [
+        _encode(config, modality, source, fingerprint, beam_args) for modality in config.modalities
+    ]
+
+
+def _encode(
+    config: Config, modality: str, source: Source, fingerprint: str, beam_args: Sequence[str]
+) -> Manifest:
+    name = f"features/{modality}"
+    inputs = stages.read_inputs(config, name)
+    manifest = stages.new_manifest(config, name, inputs, fingerprint)
+    location = stages.location(config, name)
+    found = artifacts.find_manifest(location)
+    num_items = inputs["sequences"].counts["items"]
+    encoder = choose_encoder(config, modality, source, num_items)
+    described = {"name": encoder.name, "digest": encoder.digest()}
+    same_encoder = found is not None and found.details.get("encoder") == described
+    if same_encoder and found.fingerprint == manifest.fingerprint:
+        return found
+    # Built here too: an encoder that cannot be built fails before the job starts.
+    size = encoder.size(encoder.load_model())
+    declared = declare(config, modality, source)
+    with artifacts.committing(location, manifest) as target:
+        job = EncodeItems(
+            join(stages.location(config, "sequences"), ITEMS_FILE),
+            declared,
+            encoder,
+            size,
+            num_items,
+            target,
+            previous=_vector_files(location) if same_encoder else [],
+        )
+        counts = run_pipeline(
+            lambda pipeline: pipeline | job,
+            beam_args,
+            title=f"encode {modality}",
+            total=num_items,
+        )
+        manifest.counts = {"items": num_items} | {
+            key: counts.get(key, 0)
+            for key in ("encoded", "without", "rejected", "duplicates", "reused")
+        }
+        manifest.details = {"encoder": described, "size": size}
+        _check(config, modality, source, declared, manifest, target)
+    return manifest
+
+
+class EncodeItems(beam.PTransform):
+    """From a vocabulary and a catalogue to files of vectors and dead letters.
+
+    Args:
+        vocabulary: Path of `items.parquet`.
+        declare: Row of the catalogue to what it declares.
+        encoder: Any `Encoder`.
+        size: Length of its vectors.
+        num_items: Items of the vocabulary; decides the number of groups and files.
+        directory: Existing local folder or URI that receives the files.
+        previous: Files of vectors of the same encoder, to be used again.
+    """
+
+    def __init__(
+        self,
+        vocabulary: str,
+        declare: Declare,
+        encoder: Encoder,
+        size: int,
+        num_items: int,
+        directory: str,
+        previous: Iterable[str] = (),
+    ):
+        super().__init__()
+        self._groups = GroupContents(
+            vocabulary,
+            declare,
+            encoder,
+            default_num_shards(num_items, encoder.group_size),
+            list(previous),
+        )
+        self._encoder = encoder
+        self._size = size
+        self._num_shards = default_num_shards(num_items, _ITEMS_PER_SHARD)
+        self._directory = directory
+
+    def expand(self, pipeline: beam.Pipeline) -> None:
+        groups = pipeline | "Contents" >> self._groups
+        prepared = groups[BATCHES] | "Prepare" >> beam.ParDo(_Prepare(self._encoder)).with_outputs(
+            REJECTED, main=BATCHES
+        )
+        encoded = prepared[BATCHES] | "Encode" >> RunInference(
+            KeyedModelHandler(self._encoder).with_no_batching()
+        )
+        rows = (
+            (encoded, groups[REUSED])
+            | "All vectors" >> beam.Flatten()
+            | "Check" >> beam.ParDo(_Rows(self._size)).with_outputs(REJECTED, main="rows")
+        )
+        _ = rows.rows | "Write vectors" >> WriteShards(
+            self._directory,
+            "vectors",
+            self._num_shards,
+            key_fn=_item_as_text,
+            sort_fn=_item,
+            writer=VectorWriter(self._size),
+        )
+        _ = (
+            (groups[REJECTED], prepared[REJECTED], rows[REJECTED])
+            | "All rejected" >> beam.Flatten()
+            | "Count rejected" >> beam.Map(_count_rejected)
+            | "Dead letters" >> WriteRejected(self._directory)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorWriter:
+    """Writes `(item, vector, content digest)` as a Parquet file.
+
+    Args:
+        size: Length of every vector.
+    """
+
+    size: int
+    suffix = ".parquet"
+
+    def __call__(self, path: str, records: Iterable[tuple[int, np.ndarray, bytes]]) -> None:
+        records = list(records)
+        vectors = np.zeros((len(records), self.size), np.float32)
+        for row, (_, vector, _) in enumerate(records):
+            vectors[row] = vector
+        write_table(
+            path,
+            pa.table(
+                {
+                    ITEM: pa.array([item for item, _, _ in records], pa.int32()),
+                    VECTOR: pa.FixedSizeListArray.from_arrays(vectors.ravel(), self.size),
+                    CONTENT: pa.array([digest for _, _, digest in records], pa.binary()),
+                }
+            ),
+        )
+
+
+class _Prepare(beam.DoFn):
+    """Contents to elements of an `encode` batch; unusable ones leave the batch."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+
+    def process(self, batch: list[tuple[Key, Any]]) -> Iterator[Any]:
+        prepared = []
+        for key, content in batch:
+            try:
+                prepared.append((key, self._encoder.prepare(content)))
+            except Unusable as error:
+                advance(len(key.owners))
+                for owner in key.owners:
+                    yield beam.pvalue.TaggedOutput(REJECTED, owner.rejected(str(error)))
+        if prepared:
+            yield prepared
+
+
+class _Rows(beam.DoFn):
+    """Vectors to one row per item, after a last check."""
+
+    def __init__(self, size: int):
+        self._size = size
+
+    def process(self, element: tuple[Key, np.ndarray]) -> Iterator[Any]:
+        key, vector = element
+        if vector.shape != (self._size,):
+            raise ValueError(
+                f"An encoder must give vectors of shape ({self._size},). Received: {vector.shape}."
+            )
+        finite = bool(np.all(np.isfinite(vector)))
+        advance(len(key.owners))
+        if finite:
+            Metrics.counter(NAMESPACE, "encoded").inc(len(key.owners))
+        for owner in key.owners:
+            if finite:
+                yield owner.item, vector, key.digest
+            else:
+                yield beam.pvalue.TaggedOutput(REJECTED, owner.rejected(_NOT_FINITE))
+
+
+def _item(row: tuple[int, np.ndarray, bytes]) -> int:
+    return row[0]
+
+
+def _item_as_text(row: tuple[int, np.ndarray, bytes]) -> str:
+    return str(row[0])
+
+
+def _count_rejected(row: Any) -> Any:
+    Metrics.counter(NAMESPACE, "rejected").inc()
+    return row
+
+
+def _vector_files(location: str) -> list[str]:
+    """Files of vectors of a committed directory that know their contents."""
+    filesystem, folder = fsspec.core.url_to_fs(location)
+    paths = sorted(filesystem.glob(f"{folder}/vectors-*.parquet"))
+    paths = [filesystem.unstrip_protocol(path) if "://" in location else path for path in paths]
+    return [path for path in paths if CONTENT in _column_names(path)]
+
+
+def _column_names(path: str) -> list[str]:
+    with fsspec.open(path, "rb") as file:
+        return pq.read_schema(file).names
+
+
+def _check(
+    config: Config,
+    modality: str,
+    source: Source,
+    declared: Declare,
+    manifest: Manifest,
+    directory: str,
+) -> None:
+    """Refuse a run that rejected too much or encoded nothing."""
+    limit = config.encode.max_rejected_fraction
+    counts = manifest.counts
+    num_declared = counts["items"] - counts["without"]
+    if counts["rejected"] > limit * num_declared:
+        filesystem, folder = fsspec.core.url_to_fs(directory)
+        rows: list[dict[str, str]] = []
+        for path in filesystem.glob(f"{folder}/rejected-*.parquet"):
+            with filesystem.open(path, "rb") as file:
+                rows.extend(pq.read_table(file).to_pylist())
+        reasons = collections.Counter(row["reason"] for row in rows)
+        reason, count = max(reasons.items(), key=lambda item: (item[1], item[0]))
+        first = next(row["where"] for row in rows if row["reason"] == reason)
+        raise InputError(
+            f"{modality}: {counts['rejected']:,} of {num_declared:,} items were rejected, more "
+            f"than the share encode.max_rejected_fraction={limit} allows. Most frequent reason: "
+            f"{reason} ({count:,} items, first: {first}). "
+            "Mend the catalogue or raise encode.max_rejected_fraction."
+        )
+    if not num_declared:
+        raise InputError(
+            f"No item of {source.items} has {declared.wanted}. "
+            f"Columns found: {', '.join(source.item_columns)}. "
+            f"Name other columns, or remove the section `encode.{modality}`."
+        )
+
+
+def run(argv: Sequence[str] | None = None) -> list[Manifest]:
+    """Run the job from a command line, for launchers such as Dataflow templates."""
+    config, beam_args = job_arguments(argv, "encode", __doc__)
+    return encode(config, beam_args)
+
+
+if __name__ == "__main__":
+    # Imported anew, so that workers unpickle functions of this module by name.
+    from beam_pipelines import encode as job
+
+    job.run()

@@ -1,0 +1,308 @@
+"""From the catalogue to groups of distinct contents to encode."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import string
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
+
+from beam_pipelines.handlers.encoder import Encoder, Unusable
+from beam_pipelines.running import NAMESPACE, advance
+from beam_pipelines.transforms.reading import ReadItems
+from kdsr_tf.config import Config
+from kdsr_tf.errors import ConfigError, InputError
+from kdsr_tf.hashing import shard_of
+from kdsr_tf.schema import ITEM, ITEM_ID, VECTOR
+from kdsr_tf.sources import Source
+from kdsr_tf.sources.files import Rejected
+from kdsr_tf.sources.items import CatalogueRow, as_text, row_as_json
+
+REJECTED = "rejected"
+REUSED = "reused"
+BATCHES = "batches"
+CONTENT = "content"
+
+
+class Owner(NamedTuple):
+    """An item that has a content.
+
+    Args:
+        item: Index of the item.
+        item_id: Its id.
+        where: File and row of the catalogue.
+        declared: What the catalogue holds, for dead letters.
+    """
+
+    item: int
+    item_id: str
+    where: str
+    declared: Any
+
+    def rejected(self, reason: str) -> Rejected:
+        """The item as a dead letter."""
+        row = {ITEM_ID: self.item_id, CONTENT: self.declared}
+        return Rejected(reason, self.where, row_as_json(row))
+
+
+class Key(NamedTuple):
+    """Which content a vector belongs to, and whose it is."""
+
+    digest: bytes
+    owners: tuple[Owner, ...]
+
+
+class Declaration(NamedTuple):
+    """What one row of the catalogue says about a modality.
+
+    Args:
+        row: Row number; of rows with the same id the first one counts.
+        where: File and row, for error messages.
+        declared: As it stands in the catalogue; None if the item lacks the modality.
+        content: What the encoder reads; None if it is unusable.
+        reason: Why it is unusable.
+    """
+
+    row: int
+    where: str
+    declared: Any
+    content: Any = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Declare:
+    """Callable from a catalogue row to `(item_id, Declaration)`.
+
+    Args:
+        source: The user's data.
+        modality: `image` or `text`.
+        column: Column with the vector, for precomputed vectors.
+        template: Text template.
+    """
+
+    source: Source
+    modality: str
+    column: str | None
+    template: str | None
+
+    @property
+    def wanted(self) -> str:
+        """What an item must have, for the error when none has it."""
+        if self.column is not None:
+            return f"a vector in the column {self.column!r}"
+        if self.modality == "text":
+            return f"a text for the template {self.template!r}"
+        return f"an image in the column {self.source.image_column!r}"
+
+    def __call__(self, row: CatalogueRow) -> tuple[str, Declaration]:
+        if self.column is not None:
+            value = row.values.get(self.column)
+            return row.item_id, Declaration(row.row, row.where, value, value)
+        if self.modality == "text":
+            text = render(self.template, row.values)
+            return row.item_id, Declaration(row.row, row.where, text or None, text or None)
+        return row.item_id, self._image(row)
+
+    def _image(self, row: CatalogueRow) -> Declaration:
+        value = row.values.get(self.source.image_column)
+        path = value[0] if isinstance(value, (list, tuple)) else value
+        if path is None:
+            return Declaration(row.row, row.where, None)
+        if not isinstance(path, str):
+            return Declaration(row.row, row.where, value, reason="image path is not text")
+        try:
+            return Declaration(row.row, row.where, value, self.source.image_path(path))
+        except (InputError, ValueError):
+            reason = "image path leads outside the source folder"
+            return Declaration(row.row, row.where, value, reason=reason)
+
+
+def declare(config: Config, modality: str, source: Source) -> Declare:
+    """The `Declare` of a configuration.
+
+    Raises:
+        ConfigError: if the text template is malformed.
+    """
+    section = getattr(config.encode, modality)
+    column = section.column if section.encoder == "precomputed" else None
+    template = getattr(section, "template", None)
+    if template is not None:
+        template_columns(template)
+    return Declare(source, modality, column, template)
+
+
+def template_columns(template: str) -> list[str]:
+    """Columns that a text template names.
+
+    Raises:
+        ConfigError: if the template is malformed or names no column.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(
+            f"`encode.text.template` is malformed: {error}. Received: {template!r}."
+        ) from None
+    names = [name for _, name, _, _ in parts if name is not None]
+    if not names or not all(names):
+        raise ConfigError(
+            "`encode.text.template` must name columns in braces, such as '{title}. {genres}'. "
+            f"Received: {template!r}."
+        )
+    return names
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """Fill a template from a row; `""` if the row has none of its columns.
+
+    Example:
+        >>> render("{title}. {genres}", {"title": "Heat", "genres": ["Action", "Crime"]})
+        'Heat. Action, Crime'
+        >>> render("{title}. {genres}", {"price": 3})
+        ''
+    """
+    text, found = [], False
+    for literal, name, _, _ in string.Formatter().parse(template):
+        text.append(literal)
+        if name is not None:
+            value = as_text(values.get(name))
+            found = found or bool(value.strip())
+            text.append(value)
+    return "".join(text).strip() if found else ""
+
+
+class GroupContents(beam.PTransform):
+    """Groups of distinct contents, the same whatever the number of workers.
+
+    Joins the vocabulary with the catalogue, hashes what each item declares and
+    merges items with equal content. Every item ends in exactly one of: a batch,
+    `reused`, `rejected`, or the counter `without`.
+
+    Args:
+        vocabulary: Path of `items.parquet`.
+        declare: Row of the catalogue to what it declares.
+        encoder: Identifies contents.
+        num_groups: Number of groups, from the data size.
+        previous: Files of vectors of the same encoder, to be used again.
+
+    Returns:
+        Collections `batches` (lists of `(Key, content)`, ordered by digest),
+        `reused` (`(Key, vector)`) and `rejected` (`Rejected`).
+    """
+
+    def __init__(
+        self,
+        vocabulary: str,
+        declare: Declare,
+        encoder: Encoder,
+        num_groups: int,
+        previous: list[str],
+    ):
+        super().__init__()
+        self._vocabulary = vocabulary
+        self._declare = declare
+        self._encoder = encoder
+        self._num_groups = num_groups
+        self._previous = previous
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        num_groups = self._num_groups
+        items = (
+            pipeline
+            | "Vocabulary file" >> beam.Create([self._vocabulary])
+            | "Read vocabulary" >> beam.FlatMap(_read_vocabulary)
+        )
+        # Rows that cannot be read have no id to join by; `prepare` reports them.
+        rows = pipeline | ReadItems(self._declare.source)
+        declarations = rows.rows | "Declare" >> beam.Map(self._declare)
+        contents = (
+            {"items": items, "declarations": declarations}
+            | "Join" >> beam.CoGroupByKey()
+            | "Identify"
+            >> beam.ParDo(_Identify(self._encoder, num_groups)).with_outputs(REJECTED, main="found")
+        )
+        previous = (
+            pipeline
+            | "Previous files" >> beam.Create(self._previous, reshuffle=True)
+            | "Read previous" >> beam.FlatMap(_read_vectors, num_groups)
+        )
+        groups = (
+            {"contents": contents.found, "previous": previous}
+            | "Group" >> beam.CoGroupByKey()
+            | "Merge equal" >> beam.ParDo(_Merge()).with_outputs(REUSED, main=BATCHES)
+        )
+        return {
+            BATCHES: groups[BATCHES],
+            REUSED: groups[REUSED],
+            REJECTED: contents[REJECTED],
+        }
+
+
+class _Identify(beam.DoFn):
+    def __init__(self, encoder: Encoder, num_groups: int):
+        self._encoder = encoder
+        self._num_groups = num_groups
+
+    def process(self, element: tuple[str, dict[str, Any]]) -> Iterator[Any]:
+        item_id, joined = element
+        for item in joined["items"]:
+            first = min(joined["declarations"], key=lambda d: d.row, default=None)
+            if first is None or first.declared is None:
+                Metrics.counter(NAMESPACE, "without").inc()
+                advance()
+                continue
+            owner = Owner(item, item_id, first.where, first.declared)
+            try:
+                if first.reason is not None:
+                    raise Unusable(first.reason)
+                data = self._encoder.identify(first.content)
+            except Unusable as error:
+                advance()
+                yield beam.pvalue.TaggedOutput(REJECTED, owner.rejected(str(error)))
+                continue
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            yield shard_of(digest, self._num_groups), (digest, owner, first.content)
+
+
+class _Merge(beam.DoFn):
+    def process(self, element: tuple[int, dict[str, Any]]) -> Iterator[Any]:
+        _, group = element
+        vectors = dict(group["previous"])
+        owners: dict[bytes, list[Owner]] = {}
+        contents: dict[bytes, Any] = {}
+        for digest, owner, content in sorted(group["contents"], key=lambda c: c[1].item):
+            owners.setdefault(digest, []).append(owner)
+            contents.setdefault(digest, content)
+        batch = []
+        for digest in sorted(owners):
+            key = Key(digest, tuple(owners[digest]))
+            Metrics.counter(NAMESPACE, "duplicates").inc(len(key.owners) - 1)
+            if digest in vectors:
+                Metrics.counter(NAMESPACE, "reused").inc(len(key.owners))
+                yield beam.pvalue.TaggedOutput(REUSED, (key, vectors[digest]))
+            else:
+                batch.append((key, contents[digest]))
+        if batch:
+            yield batch
+
+
+def _read_vocabulary(path: str) -> Iterator[tuple[str, int]]:
+    with fsspec.open(path, "rb") as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=[ITEM, ITEM_ID]):
+            yield from zip(batch[ITEM_ID].to_pylist(), batch[ITEM].to_pylist(), strict=True)
+
+
+def _read_vectors(path: str, num_groups: int) -> Iterator[tuple[int, tuple[bytes, np.ndarray]]]:
+    with fsspec.open(path, "rb") as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=[CONTENT, VECTOR]):
+            vectors = batch[VECTOR].flatten().to_numpy().reshape(len(batch), -1)
+            for digest, vector in zip(batch[CONTENT].to_pylist(), vectors, strict=True):
+                yield shard_of(digest, num_groups), (digest, vector)
