@@ -70,11 +70,19 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Outcome of one check."""
+    """Outcome of one check.
+
+    Args:
+        name: What was asked of which variant.
+        passed: Whether the answer was right.
+        detail: Found and expected.
+        value: The measured number, where there is one.
+    """
 
     name: str
     passed: bool
     detail: str
+    value: float | None = None
 
 
 def rank(scores: np.ndarray, item_ids: np.ndarray, k: int) -> Ranking:
@@ -209,12 +217,13 @@ def _check_edges(variant: str, ask: _Asker, sample: Sample) -> list[Check]:
     checks.append(_equal(f"{variant}: items left after {len(everything)} items", finite, left))
     inputs = {
         schema.HISTORY: np.array([everything[:1]], object),
-        schema.CANDIDATES: np.array([["\x00 no such item", ""]], object),
+        schema.CANDIDATES: np.array([[*everything, "\x00 no such item", ""]], object),
     }
-    scores = ask.call(schema.SIGNATURE_SCORE, inputs)[schema.SCORES]
-    checks.append(
-        Check(f"{variant}: unknown candidates score -inf", bool(np.isneginf(scores).all()), "")
-    )
+    scores = ask.call(schema.SIGNATURE_SCORE, inputs)[schema.SCORES][0]
+    finite = int(np.isfinite(scores[:-2]).sum())
+    checks.append(_equal(f"{variant}: finite scores of known items", finite, len(everything)))
+    unknown = scores[-2:].tolist()
+    checks.append(_equal(f"{variant}: scores of unknown items", unknown, [-np.inf, -np.inf]))
     vectors = ask.call(schema.SIGNATURE_EMBED, {schema.HISTORY: inputs[schema.HISTORY]})
     checks.append(_no_nan(f"{variant}: embed", vectors[schema.EMBEDDING]))
     return checks
@@ -235,7 +244,8 @@ def _equal(name: str, found: Any, expected: Any) -> Check:
 
 
 def _at_least(name: str, found: float, floor: float) -> Check:
-    return Check(name, bool(found >= floor), f"{found:.4f}, floor {floor:.4f}")
+    detail = f"{found:.4f}, floor {floor:.4f}"
+    return Check(name, bool(found >= floor), detail, round(float(found), 4))
 
 
 def run(folder: str, sample: Sample) -> list[Check]:

@@ -5,10 +5,6 @@ they cannot express go straight to `scann_ops`: a catalogue too small for a tree
 (`_ScannBruteForce`), and a name of its own for each searcher (`_NamedState`). TFRS
 leaves the searcher's name empty, so two indexes in one SavedModel share one resource and
 the second silently answers with the items of the first.
-
-TFRS 0.7.7 needs Keras 2 behind `tf.keras`, which TensorFlow decides when it is first
-imported. Importing this module first sees to that; importing it after TensorFlow, without
-the variable, is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import sys
 import uuid
 
 import numpy as np
@@ -26,20 +21,12 @@ from kdsr_tf.errors import KDSRError
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 
-def _use_legacy_keras() -> None:
-    if os.environ.get(_LEGACY_KERAS) in ("1", "true", "True"):
-        return
-    if "tensorflow" in sys.modules:
-        raise KDSRError(
-            f"The export needs {_LEGACY_KERAS}=1 before TensorFlow is first imported, but "
-            f"TensorFlow is already loaded. Received: {_LEGACY_KERAS}="
-            f"{os.environ.get(_LEGACY_KERAS)!r}. Run `kdsr export` in a process of its own, "
-            "or set the variable before Python starts."
-        )
-    os.environ[_LEGACY_KERAS] = "1"
-
-
-_use_legacy_keras()
+if os.environ.get(_LEGACY_KERAS) not in ("1", "true", "True"):
+    raise KDSRError(
+        f"The export needs {_LEGACY_KERAS}=1 before TensorFlow is first imported. Received: "
+        f"{_LEGACY_KERAS}={os.environ.get(_LEGACY_KERAS)!r}. Run `kdsr export` in a process "
+        "of its own, or set the variable before Python starts."
+    )
 
 import tensorflow as tf  # noqa: E402
 from scann import scann_ops  # noqa: E402

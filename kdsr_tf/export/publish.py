@@ -12,24 +12,21 @@ import uuid
 from typing import Any
 
 import fsspec
+import keras
 import numpy as np
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, ExportConfig
 from kdsr_tf.console import progress
 from kdsr_tf.errors import ConfigError
-
-# isort: off
-from kdsr_tf.export.indexes import Index, IndexParameters, exact_index, tuned_scann_index
-import keras
-import tensorflow as tf
-
-# isort: on
 from kdsr_tf.export import deployment, gate
+from kdsr_tf.export.indexes import Index, IndexParameters, exact_index, tuned_scann_index
 from kdsr_tf.export.model_card import model_card
 from kdsr_tf.export.signatures import ServingModule, log_frequency
+from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.models.student import Student
 
 CONFIGURATION = "tf_serving"
@@ -90,12 +87,14 @@ def export(config: Config) -> Manifest:
                 "k": config.export.k,
                 "checks": len(checks),
             }
-            manifest.details = details | {"gate": {c.name: c.detail for c in checks}}
+            manifest.details = details | {
+                check.name: check.value for check in checks if check.value is not None
+            }
             manifest.seconds = round(time.monotonic() - started, 3)
             manifest.versions = artifacts.versions()
             for variant in gate.VARIANTS:
                 folder = os.path.join(build, variant)
-                _describe(config, folder, variant, version, manifest, inputs)
+                _describe(config, folder, variant, version, manifest, inputs, checks)
                 _place(folder, artifacts.join(root, variant, str(version)))
             _write_configuration(root, config.serve.model_name)
             _write(artifacts.join(root, artifacts.MANIFEST), _as_json(manifest))
@@ -205,21 +204,33 @@ def _sample(
 
 
 def _similarity_vectors(student: Student, space: str) -> np.ndarray:
-    """Unit vectors `(N, dim)` of the chosen space."""
+    """Unit vectors `(N, dim)` of the chosen space; an item without the modality has zeros.
+
+    In `fused`, the cosine of two items is the mean of their cosines in all the tables.
+    """
+    parts = student.tables(np.arange(student.num_items + 1, dtype=np.int32)[np.newaxis])
     if space == "fused":
-        vectors = np.asarray(student.output_table())
+        chosen = [IDS, *student.modalities]
     elif space == "id":
-        vectors = np.asarray(student.id_table())
+        chosen = [IDS]
     elif space in student.modalities:
-        vectors = np.asarray(student.modality_table(space))
+        chosen = [space]
     else:
+        valid = ", ".join(["fused", "id", *student.modalities])
         raise ConfigError(
-            f"`export.similar_items_space` names a modality the student has no table for. "
-            f"Received: {space}. Valid: fused, id"
-            + "".join(f", {modality}" for modality in student.modalities)
-            + "."
+            "`export.similar_items_space` names a modality the student has no table for. "
+            f"Received: {space}. Valid: {valid}."
         )
-    vectors = vectors[1:].astype(np.float32)
+    units = []
+    for part in chosen:
+        vectors = np.asarray(parts[part], np.float32)[0, 1:]
+        if part != IDS:
+            vectors = vectors * np.asarray(parts[schema.present_key(part)])[0, 1:, np.newaxis]
+        units.append(_unit(vectors))
+    return _unit(np.concatenate(units, axis=1))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
@@ -303,6 +314,7 @@ def _describe(
     version: int,
     manifest: Manifest,
     inputs: dict[str, Manifest],
+    checks: list[gate.Check],
 ) -> None:
     """Write the model card and the version's own manifest."""
     evaluation = artifacts.find_manifest(stages.location(config, "evaluation"))
@@ -317,7 +329,7 @@ def _describe(
         sequences=inputs["sequences"],
         student=inputs["student"],
         evaluation=evaluation,
-        gate=[f"{name}: {detail or 'yes'}" for name, detail in manifest.details["gate"].items()],
+        gate=[f"{check.name}: {check.detail or 'yes'}" for check in checks],
         index=manifest.details["index"] if variant == "scann" else {"exhaustive": True},
     )
     artifacts.write_text_durably(os.path.join(folder, "model_card.md"), card)

@@ -1,0 +1,98 @@
+"""Builds the models of the export and serving tests; run in a process of its own.
+
+    python tests/export/build_models.py FOLDER
+
+Every model has a linear encoder whose answers NumPy computes exactly (`oracle.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import numpy as np
+
+from kdsr_tf.export import deployment
+from kdsr_tf.export.indexes import Index, exact_index, scann_index, tuned_scann_index
+from kdsr_tf.export.signatures import ServingModule
+from tests.export import oracle
+
+# isort: split
+import tensorflow as tf
+
+
+class LinearStudent(tf.Module):
+    """Scores of about 1e7: a sum of the history's rows, the last ones weigh most."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.table = tf.Variable(table)
+        self.weights = tf.constant(oracle.WEIGHTS)
+
+    def user_vectors(self, items: tf.Tensor) -> tf.Tensor:
+        mask = tf.cast(items != 0, tf.float32) * self.weights
+        return tf.einsum("bl,bld->bd", mask, tf.gather(self.table, items))
+
+
+def save(
+    folder: str,
+    table: np.ndarray,
+    index: Index | None = None,
+    item_ids: list[str] = oracle.ITEM_IDS,
+    encoder_table: np.ndarray | None = None,
+) -> None:
+    """Save a version; `exact` where no index is given."""
+    unit = oracle.unit_rows(table[1:])
+    similar = exact_index(unit, oracle.K + 1)
+    if index is not None:
+        similar = tuned_scann_index(
+            unit, unit[:50], np.full(50, oracle.K + 1), oracle.K + 1, recall_floor=1.0
+        )[0]
+    module = ServingModule(
+        LinearStudent(table if encoder_table is None else encoder_table),
+        index or exact_index(table[1:], oracle.RETRIEVE),
+        similar,
+        item_ids=item_ids,
+        train_counts=oracle.train_counts(),
+        k=oracle.K,
+        max_length=oracle.MAX_LENGTH,
+    )
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(module, folder, signatures=module.signatures(), options=options)
+    deployment.write_warm_up(folder, oracle.MODEL, [["item007", "item008"], ["item009"]])
+    with open(os.path.join(folder, "manifest.json"), "w", encoding="utf-8") as file:
+        file.write("{}")
+
+
+def main(root: str) -> None:
+    table, other = oracle.table(), oracle.table(seed=1)
+    tree, parameters, _ = tuned_scann_index(
+        table[1:],
+        oracle.user_vectors(oracle.histories()),
+        np.full(len(oracle.histories()), oracle.RETRIEVE),
+        oracle.RETRIEVE,
+        recall_floor=1.0,
+    )
+    save(f"{root}/good/scann", table, tree)
+    save(f"{root}/good/exact", table)
+    save(f"{root}/next/exact", other)
+    shuffled = np.random.default_rng(0).permutation(table[1:])
+    broken = np.where(np.arange(len(table))[:, np.newaxis] == 5, np.nan, table).astype(np.float32)
+    swapped = [*oracle.ITEM_IDS[1::-1], *oracle.ITEM_IDS[2:]]
+    save(f"{root}/swapped_ids/exact", table, item_ids=swapped)
+    save(f"{root}/nan/exact", broken, encoder_table=table)
+    save(f"{root}/other_vocabulary/exact", table, item_ids=oracle.ITEM_IDS[::-1])
+    wrong = scann_index(shuffled, oracle.RETRIEVE, parameters)
+    save(f"{root}/shuffled_index/scann", table, wrong)
+    for fault, missing in (
+        ("swapped_ids", "scann"),
+        ("nan", "scann"),
+        ("other_vocabulary", "scann"),
+        ("shuffled_index", "exact"),
+    ):
+        shutil.copytree(f"{root}/good/{missing}", f"{root}/{fault}/{missing}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,186 @@
+"""`export` on a small working directory with a real student."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import scann  # noqa: F401  (registers the index's operations)
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import KDSRError
+from tests import factories
+from tests.export.fixtures import run_python
+
+_OVERRIDES = (
+    "encode.text.dim=16",
+    "model.dim=16",
+    "model.num_layers=1",
+    "model.num_heads=2",
+    "windows.max_length=10",
+    "windows.stride=5",
+    "export.k=30",
+    "export.max_exclusions=8",
+    "export.keep_versions=2",
+    "serve.model_name=shop",
+)
+_DRIVER = os.path.join(os.path.dirname(__file__), "export_versions.py")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Sequences, an untrained student and what it is made of; then the exports."""
+    from kdsr_tf.models.student import Student
+
+    workdir = tmp_path_factory.mktemp("work")
+    config = load_config(overrides=_OVERRIDES, workdir=str(workdir))
+    factories.write_workdir(config)
+    inputs = stages.read_inputs(config, "student")
+    student = Student(
+        num_items=inputs["sequences"].counts["items"],
+        dim=16,
+        max_length=10,
+        num_layers=1,
+        modalities=config.modalities,
+    )
+    manifest = stages.new_manifest(config, "student", inputs)
+    with artifacts.committing(stages.location(config, "student"), manifest) as target:
+        student.save(os.path.join(target, "student.keras"))
+    outcomes = run_python(_DRIVER, str(workdir), *_OVERRIDES)
+    (workdir / "outcomes.json").write_text(outcomes.splitlines()[-1])
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def outcomes(workdir):
+    return json.loads((workdir / "outcomes.json").read_text())
+
+
+def saved_model(path):
+    with open(path / "saved_model.pb", "rb") as file:
+        return saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0]
+
+
+def operations(graph):
+    functions = (function.node_def for function in graph.graph_def.library.function)
+    return {node.op for nodes in (graph.graph_def.node, *functions) for node in nodes}
+
+
+def test_a_version_is_complete(workdir, outcomes):
+    root = workdir / "serving_model"
+    manifest = json.loads((root / "manifest.json").read_text())
+    assert manifest["counts"] == {"items": 40, "k": 30, "version": 1, "checks": 33}
+    assert manifest["details"]["scann: serving_default: recall@30"] == 1.0
+    for variant in ("exact", "scann"):
+        assert os.listdir(root / variant) == ["1"]
+        version = root / variant / "1"
+        artifact = json.loads((version / "manifest.json").read_text())["artifact"]
+        assert artifact == f"serving_model/{variant}/1"
+        assert "recall@30" in (version / "model_card.md").read_text()
+        assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    assert 'name: "shop"' in (root / "tf_serving" / "models.config").read_text()
+    assert sorted(os.listdir(root)) == ["exact", "manifest.json", "scann", "tf_serving"]
+
+
+def test_signatures_are_the_public_api(workdir):
+    for variant in ("exact", "scann"):
+        found = {
+            name: (
+                {key: (tf.as_dtype(i.dtype).name, len(i.tensor_shape.dim)) for key, i in given},
+                {key: (tf.as_dtype(o.dtype).name, len(o.tensor_shape.dim)) for key, o in out},
+            )
+            for name, given, out in (
+                (name, definition.inputs.items(), definition.outputs.items())
+                for name, definition in saved_model(
+                    workdir / "serving_model" / variant / "1"
+                ).signature_def.items()
+                if not name.startswith("__")
+            )
+        }
+        history, ranking = {"history": ("string", 2)}, {"items": ("string", 2)}
+        ranking["scores"] = ("float32", 2)
+        assert found == {
+            "serving_default": (history, ranking),
+            "recommend_with_seen": (history, ranking),
+            "similar_items": ({"item_id": ("string", 1)}, ranking),
+            "embed": (history, {"embedding": ("float32", 2)}),
+            "score": (
+                history | {"candidates": ("string", 2)},
+                {"scores": ("float32", 2)},
+            ),
+        }
+
+
+def test_the_exact_variant_uses_stock_operations_only(workdir):
+    """Read in a process where nothing has registered ScaNN's operations."""
+    names = sorted(operations(saved_model(workdir / "serving_model" / "exact" / "1")))
+    code = (
+        "import json, sys, tensorflow\n"
+        "from tensorflow.python.framework import op_def_registry\n"
+        "print([n for n in json.loads(sys.argv[1]) if op_def_registry.get(n) is None])"
+    )
+    assert run_python("-c", code, json.dumps(names)).strip() == "[]"
+    assert "Scann>ScannTensorsToScann" not in names
+    index = operations(saved_model(workdir / "serving_model" / "scann" / "1"))
+    assert any(name.startswith("Scann>") for name in index)
+
+
+def test_nothing_of_the_teacher_is_inside(workdir):
+    import keras
+
+    student = keras.saving.load_model(workdir / "student" / "student.keras")
+    own = [tuple(v.shape) for v in student.variables if "seed_generator" not in v.path]
+    for variant in ("exact", "scann"):
+        prefix = str(workdir / "serving_model" / variant / "1" / "variables" / "variables")
+        stored = [
+            (name, tuple(shape))
+            for name, shape in tf.train.list_variables(prefix)
+            if name.startswith("student/")
+        ]
+        assert sorted(shape for _, shape in stored) == sorted(own)
+        names = " ".join(name for name, _ in tf.train.list_variables(prefix))
+        assert not any(word in names for word in ("distil", "teacher", "correlation", "optimizer"))
+
+
+def test_the_saved_model_ranks_as_the_student_does(workdir):
+    import keras
+
+    student = keras.saving.load_model(workdir / "student" / "student.keras")
+    ids = np.array(pq.read_table(workdir / "sequences" / "items.parquet")["item_id"].to_pylist())
+    items = np.array([[3, 1, 4, 0, 0, 0, 0, 0, 0, 0], [9, 9, 8, 7, 6, 5, 4, 3, 2, 1]], np.int32)
+    scores = np.asarray(student.scores(items))[:, 1:]
+    history = np.where(items > 0, ids[items - 1], "")
+    for variant in ("exact", "scann"):
+        model = tf.saved_model.load(str(workdir / "serving_model" / variant / "1"))
+        found = model.signatures["recommend_with_seen"](history=tf.constant(history))
+        order = np.argsort(-scores, axis=1)[:, :30]
+        assert found["items"].numpy().astype(str).tolist() == ids[order].tolist()
+        expected = np.take_along_axis(scores, order, axis=1)
+        np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
+
+
+def test_up_to_date_is_skipped_and_old_versions_are_dropped(outcomes):
+    assert outcomes["again"] == outcomes["first"]
+    assert outcomes["changed"]["counts"]["version"] == 3
+    assert outcomes["listing"] == {"exact": ["2", "3"], "scann": ["2", "3"]}
+    assert outcomes["leftovers"] == []
+
+
+def test_a_student_with_nan_is_not_published(outcomes):
+    assert outcomes["refused"].startswith("GateError: The student has NaN")
+    assert outcomes["after_refusal"] == ["2", "3"]
+
+
+def test_without_legacy_keras_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    monkeypatch.delitem(sys.modules, "kdsr_tf.export.indexes", raising=False)
+    with pytest.raises(KDSRError, match="TF_USE_LEGACY_KERAS=1 before TensorFlow is"):
+        importlib.import_module("kdsr_tf.export.indexes")

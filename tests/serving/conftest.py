@@ -1,0 +1,1 @@
+from tests.export.fixtures import models  # noqa: F401
