@@ -1,4 +1,8 @@
-"""The catalogue: one row per item, the vocabulary, `items.parquet`."""
+"""The catalogue: one row per item, the vocabulary, `items.parquet`.
+
+Memory: one worker holds the ids of the catalogue, and the titles and picture
+paths of the numbered items.
+"""
 
 from __future__ import annotations
 
@@ -204,5 +208,5 @@ def read_items(directory: str) -> pa.Table:
         return pq.read_table(file)
 
 
-def _rejected(reason: str, row: CatalogueRow) -> Rejected:
-    return Rejected(reason, row.where, row_as_json(row.values))
+def _rejected(reason: str, row: CatalogueRow) -> beam.pvalue.TaggedOutput:
+    return beam.pvalue.TaggedOutput(REJECTED, Rejected(reason, row.where, row_as_json(row.values)))

@@ -1,0 +1,375 @@
+"""The prepare job against sources small enough to check by hand."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipelines.prepare import prepare
+from beam_pipelines.transforms.catalogue import Entry, number_items
+from beam_pipelines.transforms.interactions import Core, hashes_of
+from beam_pipelines.transforms.pairs import SmallestPairs, TrainSequences
+from kdsr_tf import artifacts, splits, stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import InputError
+from kdsr_tf.hashing import hash_pairs
+
+SMALL = {
+    "anna": [("c", 30), ("a", 10), ("b", 20), ("a", 40), ("e", 50)],
+    "bert": [("a", 5), ("c", 5), ("b", 5), ("d", 4), ("b", 90)],
+    "cleo": [("d", 1)],
+}
+ITEMS = [
+    {"item_id": "d", "title": "Dress", "image": "pictures/d.png"},
+    {"item_id": "b", "title": ["Blue", "belt"]},
+    {"item_id": "a", "title": "", "colour": "red"},
+    {"item_id": "c", "title": "Coat"},
+    {"item_id": "e"},
+    {"item_id": "unseen", "title": "Never bought"},
+]
+
+
+def _source(folder: pathlib.Path, histories=SMALL, items=ITEMS, extra=(), seed=None) -> None:
+    """Write a source; with a seed, its rows in random order."""
+    folder.mkdir(exist_ok=True)
+    rows = [
+        json.dumps({"user_id": user, "item_id": item, "timestamp": time})
+        for user, history in histories.items()
+        for item, time in history
+    ]
+    lines = [json.dumps(item) for item in items]
+    if seed is not None:
+        random.Random(seed).shuffle(rows)
+        random.Random(seed).shuffle(lines)
+    (folder / "interactions.jsonl").write_text("\n".join([*rows, *extra]) + "\n")
+    (folder / "items.jsonl").write_text("\n".join(lines) + "\n" if lines else "")
+
+
+def _config(tmp_path: pathlib.Path, *overrides: str, workdir: str = "work"):
+    source = f"source.path={tmp_path / 'source'}"
+    return load_config(
+        overrides=("prepare.k_core=0", source, *overrides), workdir=str(tmp_path / workdir)
+    )
+
+
+def _rows(config, stem: str) -> list[dict]:
+    folder = pathlib.Path(stages.location(config, "sequences"))
+    return [row for path in sorted(folder.glob(stem)) for row in pq.read_table(path).to_pylist()]
+
+
+def _statistics(config) -> dict:
+    path = pathlib.Path(stages.location(config, "sequences")) / "statistics.json"
+    return json.loads(path.read_text())
+
+
+def _random_histories(num_users=80, num_items=25, seed=0) -> dict:
+    rng = np.random.default_rng(seed)
+    times = iter(rng.permutation(num_users * 30).tolist())
+    return {
+        f"user{user}": [
+            (f"item{int(rng.zipf(1.3)) % num_items}", next(times))
+            for _ in range(int(rng.integers(2, 16)))
+        ]
+        for user in range(num_users)
+    }
+
+
+def _random_source(tmp_path, name="source", seed=None):
+    items = [{"item_id": f"item{k}", "title": f"Item {k}"} for k in range(25)]
+    _source(tmp_path / name, _random_histories(), items, seed=seed)
+
+
+def test_every_file_of_a_small_source(tmp_path):
+    _source(tmp_path / "source")
+    config = _config(tmp_path)
+    manifest = prepare(config)
+    sequences = {row["user_id"]: row for row in _rows(config, "sequences-*.parquet")}
+    # Items a b c d e are 1 2 3 4 5; the k-core keeps no item without an interaction.
+    # Bert's three interactions at time 5 stay in the order of the file.
+    assert [(row["items"], row["timestamps"], row["num_train"]) for row in sequences.values()] == [
+        ([1, 2, 3, 1, 5], [10, 20, 30, 40, 50], 4),
+        ([4, 1, 3, 2, 2], [4, 5, 5, 5, 90], 4),
+        ([4], [1], 1),
+    ]
+    assert list(sequences) == ["anna", "bert", "cleo"]
+    items = _rows(config, "items.parquet")
+    assert [tuple(row.values()) for row in items] == [
+        (1, "a", "a", None, 3),
+        (2, "b", "Blue, belt", None, 2),
+        (3, "c", "Coat", None, 2),
+        (4, "d", "Dress", str(tmp_path / "source" / "pictures" / "d.png"), 2),
+        (5, "e", "e", None, 0),
+    ]
+    # Item 5 is a test item only: it is in no pair.
+    pairs = {(row["first"], row["second"]) for row in _rows(config, "pairs.parquet")}
+    assert pairs == {(1, 2), (1, 3), (2, 3), (1, 4), (3, 4), (2, 4)}
+    assert manifest.counts == {
+        "users": 3,
+        "items": 5,
+        "interactions": 11,
+        "train_points": 6,
+        "test_points": 2,
+        "validation_points": 2,
+        "pairs": 6,
+        "catalogue_rows": 6,
+        "rejected": 0,
+    }
+    statistics = _statistics(config)
+    assert statistics["lengths"] == {"1": 1, "5": 2}
+    assert statistics["sparsity"] == pytest.approx(1 - 11 / 15)
+    assert statistics["times"] == [1, 90]
+    assert statistics["columns"] == {"colour": 0.2, "image": 0.2, "title": 0.6}
+
+
+def test_same_bytes_for_any_workers_and_input_order(tmp_path):
+    _random_source(tmp_path)
+    _random_source(tmp_path, "shuffled", seed=1)
+    options = ("prepare.k_core=3", "prepare.num_shards=4", "prepare.pair_sample_size=50")
+    digests = []
+    for workdir, source, beam_args in (
+        ("a", "source", ()),
+        ("b", "shuffled", ()),
+        ("c", "source", ("--direct_running_mode=multi_processing", "--direct_num_workers=2")),
+    ):
+        path = f"source.path={tmp_path / source}"
+        config = _config(tmp_path, *options, path, workdir=workdir)
+        prepare(config, beam_args)
+        folder = pathlib.Path(stages.location(config, "sequences"))
+        digests.append(
+            {
+                path.name: hashlib.md5(path.read_bytes()).hexdigest()
+                for path in sorted(folder.iterdir())
+                if path.name != "manifest.json"
+            }
+        )
+    assert len(digests[0]) == 4 + 4
+    assert digests[0] == digests[1] == digests[2]
+
+
+def test_counts_equal_a_plain_count(tmp_path):
+    _random_source(tmp_path)
+    config = _config(tmp_path, "prepare.k_core=4", "prepare.num_shards=3")
+    counts = prepare(config).counts
+    edges = [(user, item) for user, history in _random_histories().items() for item, _ in history]
+    while True:
+        users = collections.Counter(user for user, _ in edges)
+        items = collections.Counter(item for _, item in edges)
+        kept = [edge for edge in edges if users[edge[0]] >= 4 and items[edge[1]] >= 4]
+        if len(kept) == len(edges):
+            break
+        edges = kept
+    assert 0 < len(edges) < sum(map(len, _random_histories().values()))
+    lengths = collections.Counter(user for user, _ in edges).values()
+    assert counts["interactions"] == len(edges)
+    assert counts["users"] == len(lengths)
+    assert counts["items"] == len({item for _, item in edges})
+    assert counts["test_points"] == sum(n // 5 for n in lengths)
+    assert counts["train_points"] == sum(n - n // 5 - 1 for n in lengths)
+
+
+def test_bad_rows_become_dead_letters(tmp_path):
+    bad = [
+        '{"user_id": "anna", "item_id": "ghost", "timestamp": 1}',
+        '{"user_id": "", "item_id": "a", "timestamp": 1}',
+        '{"user_id": "anna", "item_id": "a", "timestamp": -1}',
+        "nonsense",
+    ]
+    items = [*ITEMS, {"item_id": "a", "title": "Again"}, {"title": "No id"}]
+    items[3] = {"item_id": "c", "title": "Coat", "image": "../secret.png"}
+    _source(tmp_path / "source", items=items, extra=bad)
+    config = _config(tmp_path, "prepare.max_rejected_fraction=0.5")
+    manifest = prepare(config)
+    assert manifest.counts["rejected"] == 7
+    assert manifest.counts["interactions"] == 11
+    assert [(row["where"], row["reason"]) for row in _rows(config, "rejected-*.parquet")] == [
+        ("items.jsonl row 4", "image path leads outside the source folder"),
+        ("items.jsonl row 7", "item_id occurs twice"),
+        ("items.jsonl row 8", "item_id is missing"),
+        ("interactions.jsonl row 12", "item_id is not in the catalogue"),
+        ("interactions.jsonl row 13", "user_id is missing"),
+        ("interactions.jsonl row 14", "timestamp is negative"),
+        ("interactions.jsonl row 15", "not valid JSON"),
+    ]
+    titles = {
+        row["item_id"]: (row["title"], row["image"]) for row in _rows(config, "items.parquet")
+    }
+    assert titles["a"] == ("a", None)
+    assert titles["c"] == ("Coat", None)
+
+
+def test_too_many_bad_rows_name_the_main_reason_and_write_nothing(tmp_path):
+    bad = ['{"user_id": "anna", "item_id": "ghost", "timestamp": 1}'] * 2 + ["nonsense"]
+    _source(tmp_path / "source", extra=bad)
+    config = _config(tmp_path)
+    with pytest.raises(InputError) as caught:
+        prepare(config)
+    for part in (
+        "3 rows",
+        "max_rejected_fraction=0.05",
+        "item_id is not in the catalogue (2 rows, first: interactions.jsonl row 12)",
+    ):
+        assert part in str(caught.value)
+    assert artifacts.find_manifest(stages.location(config, "sequences")) is None
+    assert os.listdir(tmp_path / "work") == []
+
+
+def test_nothing_left_is_one_clear_error(tmp_path):
+    _source(tmp_path / "source")
+    with pytest.raises(InputError, match=r"left with prepare\.k_core=9"):
+        prepare(_config(tmp_path, "prepare.k_core=9"))
+    _source(tmp_path / "source", items=[])
+    with pytest.raises(InputError, match="lacks the column item_id"):
+        prepare(_config(tmp_path))
+
+
+def test_append_only_vocabulary(tmp_path):
+    config = _config(tmp_path, "prepare.max_rejected_fraction=0.5")
+    _source(tmp_path / "source")
+    prepare(config)
+    items = [item for item in ITEMS if item["item_id"] != "c"]
+    items += [{"item_id": "aardvark", "title": "Aardvark"}, {"item_id": "Zebra"}]
+    _source(tmp_path / "source", {**SMALL, "dora": [("Zebra", 1), ("aardvark", 2)]}, items)
+    manifest = prepare(config)
+    rows = [(row["item_id"], row["title"]) for row in _rows(config, "items.parquet")]
+    assert rows == [
+        ("a", "a"),
+        ("b", "Blue, belt"),
+        ("c", "Coat"),
+        ("d", "Dress"),
+        ("e", "e"),
+        ("Zebra", "Zebra"),
+        ("aardvark", "Aardvark"),
+    ]
+    assert manifest.details["vocabulary"] == {"previous": 5, "new": 2}
+    # Another configuration starts a new vocabulary.
+    prepare(_config(tmp_path, "prepare.max_rejected_fraction=0.5", "seed=1"))
+    ids = [row["item_id"] for row in _rows(config, "items.parquet")]
+    assert ids == ["Zebra", "a", "aardvark", "b", "d", "e"]
+
+
+@pytest.mark.parametrize(("shared", "continued"), [(2, True), (1, False)])
+def test_another_catalogue_starts_a_new_vocabulary(tmp_path, shared, continued):
+    old = pa.table({"item_id": ["p", "q", "r", "s"]})
+    pq.write_table(old, tmp_path / "items.parquet")
+    ids = [*["r", "s"][:shared], "a"]
+    core = Core(np.zeros(0, np.uint64), hashes_of(pa.array(ids)), None)
+    entries = [Entry(item_id, item_id, None, ()) for item_id in ids]
+    vocabulary = number_items(None, entries, core, str(tmp_path))
+    assert vocabulary.item_ids == (["p", "q", "r", "s", "a"] if continued else ["a", "r"])
+
+
+@pytest.mark.parametrize(
+    ("options", "num_train"),
+    [
+        (("prepare.split=leave_last_out",), {"anna": 4, "bert": 4, "cleo": 1}),
+        # 11 interactions, 0.3 of them test: the latest 3 are those from time 40 on.
+        (
+            ("prepare.split=global_time", "prepare.test_fraction=0.3"),
+            {"anna": 3, "bert": 4, "cleo": 1},
+        ),
+    ],
+)
+def test_other_splits(tmp_path, options, num_train):
+    _source(tmp_path / "source")
+    config = _config(tmp_path, *options)
+    prepare(config)
+    rows = _rows(config, "sequences-*.parquet")
+    assert {row["user_id"]: row["num_train"] for row in rows} == num_train
+
+
+def test_global_time_refuses_positions(tmp_path):
+    histories = {user: [(item, k) for k, item in enumerate("abc")] for user in ("u", "v")}
+    _source(tmp_path / "source", histories)
+    with pytest.raises(InputError, match="global_time` needs real times"):
+        prepare(_config(tmp_path, "prepare.split=global_time"))
+
+
+def test_smallest_pairs_equal_brute_force_for_any_merging():
+    rng = np.random.default_rng(5)
+    sequences = [rng.integers(1, 40, int(rng.integers(1, 30))).astype(np.int32) for _ in range(30)]
+    max_length, size, seed = 7, 120, 11
+    pairs = {
+        tuple(sorted((int(row[i]), int(row[j]))))
+        for row in sequences
+        for i, j in itertools.combinations(range(len(row)), 2)
+        if j - i < max_length and row[i] != row[j]
+    }
+    assert len(pairs) > 2 * size
+    hashes = {pair: int(hash_pairs(*map(np.uint64, pair), seed)) for pair in pairs}
+    expected = sorted(pairs, key=hashes.__getitem__)[:size]
+    combine = SmallestPairs(size, max_length, seed)
+    for parts in (1, 4, 30):
+        sketches = []
+        for part in np.array_split(np.arange(30), parts):
+            items = np.concatenate([sequences[k] for k in part])
+            users = np.repeat(part, [len(sequences[k]) for k in part]).astype(np.int32)
+            sketch = combine.create_accumulator()
+            sketches.append(combine.add_input(sketch, TrainSequences(items, users)))
+        merged = combine.merge_accumulators(sketches[::-1])
+        assert [tuple(pair) for pair in combine.extract_output(merged).tolist()] == expected
+
+
+def test_source_and_output_in_an_in_memory_filesystem(tmp_path):
+    _source(tmp_path / "source")
+    filesystem = fsspec.filesystem("memory")
+    for name in ("interactions.jsonl", "items.jsonl"):
+        content = (tmp_path / "source" / name).read_bytes()
+        filesystem.pipe(f"/prepare/source/{name}", content)
+    config = load_config(
+        overrides=("prepare.k_core=0", "source.path=memory://prepare/source"),
+        workdir="memory://prepare/work",
+    )
+    assert prepare(config).counts["interactions"] == 11
+    local = _config(tmp_path)
+    prepare(local)
+    name = "sequences-00000-of-00001.parquet"
+    assert (
+        filesystem.cat(f"/prepare/work/sequences/{name}")
+        == (tmp_path / "work" / "sequences" / name).read_bytes()
+    )
+
+
+def test_the_job_runs_as_a_program_of_its_own(tmp_path):
+    _source(tmp_path / "source")
+    (tmp_path / "config.yaml").write_text(f"source:\n  path: {tmp_path / 'source'}\n")
+    command = [sys.executable, "-m", "beam_pipelines.prepare"]
+    command += ["--config", str(tmp_path / "config.yaml"), "--set", "prepare.k_core=0"]
+    command += ["--workdir", str(tmp_path / "work"), "--", "--runner=DirectRunner"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    assert len(_rows(_config(tmp_path), "sequences-*.parquet")) == 3
+
+
+REAL_COUNTS = {
+    "ml-1m": (6_040, 3_416, 999_611, 796_045, 197_526),
+    "amazon-beauty": (22_363, 12_101, 198_502, 142_197, 33_942),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("KDSR_DATA" not in os.environ, reason="KDSR_DATA names no folder of data sets")
+@pytest.mark.parametrize("name", REAL_COUNTS)
+def test_counts_of_the_real_data_sets(tmp_path, name):
+    path = f"source.path={os.path.join(os.environ['KDSR_DATA'], name)}"
+    config = load_config(overrides=(path,), workdir=str(tmp_path))
+    counts = prepare(config).counts
+    names = ("users", "items", "interactions", "train_points", "test_points")
+    assert tuple(counts[name] for name in names) == REAL_COUNTS[name]
+    targets = 0
+    for row in _rows(config, "sequences-*.parquet"):
+        windows = splits.training_windows(splits.num_inputs(row["num_train"]), 50, 25)
+        targets += sum(stop - start - first_loss for start, stop, first_loss in windows)
+    assert targets + counts["validation_points"] == counts["train_points"]
