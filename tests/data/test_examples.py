@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from kdsr_tf import schema, stages
+from kdsr_tf.config import Config
+from kdsr_tf.data.examples import Examples
+from tests import factories
+
+MAX_LENGTH = 12
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    config = Config(
+        workdir=str(tmp_path_factory.mktemp("examples")),
+        encode={"text": {}, "image": {}},
+        windows={"max_length": MAX_LENGTH, "stride": 6},
+        model={"dim": 8},
+        teach={"num_codes": 300},
+    )
+    factories.write_workdir(config, num_users=40)
+    return stages.location(config, "examples")
+
+
+@pytest.fixture(scope="module")
+def examples(directory):
+    return Examples(directory, MAX_LENGTH, ("image", "text"))
+
+
+def collected(dataset):
+    return list(dataset.as_numpy_iterator())
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.keys() == other.keys()
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], other[name])
+
+
+def windows_of(batches):
+    """Windows as hashable tuples, padding included in a fixed length."""
+    return [
+        tuple(np.pad(row, (0, MAX_LENGTH - len(row))).tolist())
+        for batch in batches
+        for row in np.concatenate([batch["items"], batch["target"]], axis=0)
+    ]
+
+
+def test_batches_hold_what_tfds_reads(directory, examples):
+    windows = tfds.builder_from_directory(directory).as_dataset("validation", shuffle_files=False)
+    rows = [
+        {name: values[k] for name, values in batch.items()}
+        for batch in collected(examples.batches("validation", 7))
+        for k in range(len(batch["items"]))
+    ]
+    expected = collected(windows)
+    assert len(rows) == len(expected) == examples.num_windows("validation") == 40
+    for row, window in zip(rows, expected, strict=True):
+        for name, values in row.items():
+            size = len(window[name])
+            np.testing.assert_array_equal(values[:size], window[name])
+            assert not values[size:].any()
+    assert rows[0]["text_scores"].dtype == np.float16
+    assert rows[0]["text_codes"].dtype == np.int32
+    assert max(row["text_codes"].max() for row in rows) > 255
+
+
+def test_padded_lengths_are_few_and_hold_the_longest_window(examples):
+    for batch in collected(examples.batches("train", 2)):
+        longest = int((batch["items"] > 0).sum(axis=1).max())
+        length = batch["items"].shape[1]
+        assert length == min(known for known in (3, 6, 12) if known >= longest)
+        assert batch["text_scores"].shape[1] == schema.num_pairs(length)
+
+
+def test_an_epoch_holds_every_window_once_in_its_own_order(examples):
+    batches = collected(examples.train_batches(8, 2, seed=3))
+    steps = examples.steps_per_epoch(8)
+    assert len(batches) == 2 * steps
+    first, second = windows_of(batches[:steps]), windows_of(batches[steps:])
+    in_order = windows_of(collected(examples.batches("train", 8)))
+    assert sorted(first) == sorted(second) == sorted(in_order)
+    assert len({tuple(first), tuple(second), tuple(in_order)}) == 3
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 0), (2, 4)])
+def test_a_stream_can_start_anywhere(examples, epoch, step):
+    whole = collected(examples.train_batches(8, 3, seed=0))
+    tail = collected(examples.train_batches(8, 3, seed=0, first_epoch=epoch, first_step=step))
+    assert_same(whole[epoch * examples.steps_per_epoch(8) + step :], tail)
+
+
+def test_order_ignores_the_global_seed(examples):
+    orders = []
+    for seed in (0, 1):
+        tf.random.set_seed(seed)
+        orders.append(collected(examples.train_batches(8, 1, seed=5)))
+    assert_same(*orders)
+
+
+def test_splits_mix(examples):
+    batches = collected(examples.train_batches(8, 1, seed=0, splits=("train", "validation")))
+    assert sum(len(batch["items"]) for batch in batches) == 80
+    assert examples.steps_per_epoch(8, ("train", "validation")) == len(batches)
+
+
+def test_small_blocks_are_shuffled_within(directory, monkeypatch):
+    monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
+    monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
+    examples = Examples(directory, MAX_LENGTH)
+    shuffled = windows_of(collected(examples.train_batches(8, 1, seed=0)))
+    in_order = windows_of(collected(examples.batches("train", 8)))
+    assert sorted(shuffled[:32]) == sorted(in_order[:32])
+    assert shuffled[:32] != in_order[:32]
+    assert sorted(shuffled) == sorted(in_order)
+
+
+def test_lengths_must_end_in_max_length(directory):
+    with pytest.raises(ValueError, match=r"ascend to `max_length`. Received: lengths=\[4, 8\]"):
+        Examples(directory, MAX_LENGTH, lengths=[4, 8])

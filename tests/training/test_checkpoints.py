@@ -1,0 +1,58 @@
+import os
+
+import numpy as np
+
+from kdsr_tf.training.checkpoints import Checkpoints, State
+
+
+def make_state(epoch, step=0):
+    return State(
+        epoch=epoch,
+        step=step,
+        finished=epoch == 9,
+        variables=[np.full((2, 3), epoch, np.float32), np.array(step, np.int64)],
+        callbacks={"log": ({"rows": [{"loss": 0.1 * epoch}]}, [np.arange(epoch)]), "other": ({}, [])},
+    )
+
+
+def assert_same(state, other):
+    assert (state.epoch, state.step, state.finished) == (other.epoch, other.step, other.finished)
+    for value, expected in zip(state.variables, other.variables, strict=True):
+        assert value.dtype == expected.dtype
+        np.testing.assert_array_equal(value, expected)
+    assert state.callbacks.keys() == other.callbacks.keys()
+    for name, (values, arrays) in other.callbacks.items():
+        assert state.callbacks[name][0] == values
+        for array, expected in zip(state.callbacks[name][1], arrays, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_the_newest_comes_back_and_two_are_kept(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path / "all" / "one"))
+    assert checkpoints.latest() is None
+    for epoch, step in ((0, 5), (0, 10), (1, 0), (1, 5)):
+        checkpoints.save(make_state(epoch, step))
+    assert_same(checkpoints.latest(), make_state(1, 5))
+    assert sorted(os.listdir(tmp_path / "all" / "one")) == [
+        "epoch-00001-step-00000000.npz",
+        "epoch-00001-step-00000005.npz",
+    ]
+    checkpoints.delete()
+    assert not (tmp_path / "all").exists()
+
+
+def test_unfinished_and_damaged_files_are_passed_over(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(make_state(1))
+    (tmp_path / "epoch-00002-step-00000000.npz").write_bytes(b"PK torn")
+    (tmp_path / "epoch-00003-step-00000000.npz.partial").write_bytes(b"PK")
+    assert_same(checkpoints.latest(), make_state(1))
+
+
+def test_object_stores(tmp_path):
+    checkpoints = Checkpoints("memory://kdsr-test/checkpoints")
+    for epoch in (7, 8, 9):
+        checkpoints.save(make_state(epoch))
+    assert_same(checkpoints.latest(), make_state(9))
+    checkpoints.delete()
+    assert checkpoints.latest() is None
