@@ -7,7 +7,7 @@ from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.correlation import CORRELATIONS
-from kdsr_tf.ops.pairs import Positions, pair_correlation, take_positions
+from kdsr_tf.ops.pairs import Positions, pair_correlation, pair_differences
 from kdsr_tf.types import Tensor
 
 
@@ -84,8 +84,8 @@ class CorrelationHead(keras.layers.Layer):
     def call(self, embeddings: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         positions: Positions = (first, second)
         scores = pair_correlation(self._project(embeddings), positions, self.correlation)
-        distance = ops.abs(take_positions(embeddings, first) - take_positions(embeddings, second))
-        return scores / self.score_scale, self._classify(self._compare(distance))
+        distances = ops.abs(pair_differences(embeddings, positions))
+        return scores / self.score_scale, self._classify(self._compare(distances))
 
     def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
         pairs = (embeddings_shape[0], first_shape[-1])

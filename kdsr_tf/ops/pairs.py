@@ -13,6 +13,9 @@ from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.types import Tensor
 
+_SMALLEST_SQUARE = 1e-24
+"""Squared norms below this count as 0, as in `kdsr_tf.ops.correlation`."""
+
 Positions = tuple[Tensor, Tensor]
 """Positions i and j of pairs: `[pairs]` for every window, or `[batch, pairs]`."""
 
@@ -83,47 +86,59 @@ def draw_pairs(valid: Tensor, count: int, seed: keras.random.SeedGenerator) -> T
     return ops.cast(index, "int32")
 
 
-def take_positions(states: Tensor, index: Tensor) -> Tensor:
-    """The states at positions that are shared by all windows or differ per window.
+def pair_differences(states: Tensor, positions: Positions) -> Tensor:
+    """State at i minus state at j, for each pair of positions.
+
+    Pairs shared by all windows are one product with a matrix of 1 and -1, whose
+    gradient is a product too: far cheaper than scattering it back.
 
     Args:
         states: Floats `(batch, length, dim)`.
-        index: Ints `(pairs,)` or `(batch, pairs)`.
+        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
 
     Returns:
         Floats `(batch, pairs, dim)`.
     """
-    if len(index.shape) == 1:
-        return ops.take(states, index, axis=1)
+    first, second = positions
     batch, length, dim = ops.shape(states)
+    if len(first.shape) == 1:
+        place = ops.arange(length, dtype="int32")[None, :]
+        plus = ops.cast(ops.equal(first[:, None], place), states.dtype)
+        minus = ops.cast(ops.equal(second[:, None], place), states.dtype)
+        return ops.matmul(plus - minus, states)
     starts = ops.arange(batch, dtype="int32")[:, None] * length
-    return ops.take(ops.reshape(states, (-1, dim)), starts + index, axis=0)
+    flat = ops.reshape(states, (-1, dim))
+    return ops.take(flat, starts + first, axis=0) - ops.take(flat, starts + second, axis=0)
 
 
 def pair_correlation(states: Tensor, positions: Positions, kind: str) -> Tensor:
     """ξ of the states at each pair of positions.
 
-    For all pairs of a window, cosine and dot come from one matrix product per
-    window, so the cost is `length**2 * dim` multiplications without a tensor of
-    that size.
+    Cosine and dot read one matrix product per window, `length**2 * dim`
+    multiplications, without a tensor of that size.
 
     Args:
         states: Floats `(batch, length, dim)`.
-        positions: Of the pairs, for all windows or per window.
+        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
         kind: Key of `kdsr_tf.ops.correlation.CORRELATIONS`.
 
     Returns:
-        Floats `(batch, pairs)`.
+        Floats `(batch, pairs)`, at least float32.
     """
-    first, second = positions
-    if len(first.shape) == 2 or kind not in ("cosine", "dot"):
-        return correlation(take_positions(states, first), take_positions(states, second), kind)
+    if kind not in ("cosine", "dot"):
+        differences = pair_differences(states, positions)
+        return correlation(differences, ops.zeros_like(differences), kind)
     states = ops.cast(states, "float32")
     if kind == "cosine":
         squares = ops.sum(ops.square(states), axis=-1, keepdims=True)
-        nonzero = squares > 1e-24
+        nonzero = squares > _SMALLEST_SQUARE
         inverse = ops.rsqrt(ops.where(nonzero, squares, ops.ones_like(squares)))
         states = ops.where(nonzero, states * inverse, ops.zeros_like(states))
-    gram = ops.matmul(states, ops.transpose(states, (0, 2, 1)))
+    first, second = positions
     length = ops.shape(states)[1]
-    return ops.take(ops.reshape(gram, (-1, length * length)), second * length + first, axis=1)
+    gram = ops.matmul(states, ops.transpose(states, (0, 2, 1)))
+    gram = ops.reshape(gram, (-1, length * length))
+    index = second * length + first
+    if len(index.shape) == 1:
+        return ops.take(gram, index, axis=1)
+    return ops.take_along_axis(gram, index, axis=1)
