@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -108,7 +109,7 @@ class ServableModel:
         return played
 
 
-def to_array(name: str, proto: tf.compat.v1.TensorProto) -> np.ndarray:
+def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """The array of a received tensor.
 
     A few bytes can declare a tensor of any size, so the size is checked first.
@@ -133,10 +134,10 @@ def to_array(name: str, proto: tf.compat.v1.TensorProto) -> np.ndarray:
         raise _invalid(f"input `{name}` is no valid tensor: {error}") from error
 
 
-def to_proto(array: np.ndarray) -> tf.compat.v1.TensorProto:
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """A tensor with its values in typed fields, as TF Serving sends them by default."""
     dtype = tf.as_dtype(array.dtype)
-    proto = tf.compat.v1.TensorProto(
+    proto = tensor_pb2.TensorProto(
         dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto()
     )
     values = array.ravel().tolist()

@@ -19,11 +19,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    model_service_pb2_grpc,
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
 from serving.client import ADDRESS_FILE
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
 
 _DRAIN_SECONDS = 10.0
 _MOST_REQUEST_BYTES = 16 << 20
-_SERVICE = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+_SERVICE = "tensorflow.serving.PredictionService"
 
 
 class Server:
