@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import threading
@@ -25,6 +26,9 @@ def prepare() -> None:
         ("TFDS_LOG_LEVEL", "ERROR"),
     ):
         os.environ.setdefault(name, value)
+    if not glob.glob("/dev/nvidia*") and not os.path.exists("/dev/dxg"):
+        # Without a device TensorFlow's search for one ends in an error message.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
     logging.getLogger().addFilter(_without_noise)
