@@ -7,7 +7,8 @@ centred, keep their lengths, and are turned by a seeded random rotation. Without
 the rotation the first of the D sub-vectors would hold most of the variance; with
 it all hold about the same (measured in the teacher's report).
 
-The sigmoid variant, which the authors' published code uses, is fitted with Keras.
+The sigmoid variant, which the authors' published code uses, is in
+`kdsr_tf.teacher.sigmoid`.
 
 Reference:
     - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.2.
@@ -21,7 +22,6 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-import keras
 import numpy as np
 
 Batches = Callable[[], Iterable[np.ndarray]]
@@ -88,7 +88,7 @@ def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
     Returns:
         The autoencoder. Memory is `O(size²)` whatever the number of items.
     """
-    mean, covariance = _moments(batches, size)
+    mean, covariance = moments(batches, size)
     values, components = np.linalg.eigh(covariance)
     rank = min(size, dim)
     order = np.argsort(values)[::-1][:rank]
@@ -110,67 +110,13 @@ def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
     )
 
 
-def fit_sigmoid(
-    features: np.ndarray,
-    dim: int,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-) -> Autoencoder:
-    """An autoencoder with a sigmoid code layer, fitted with Keras (Adam, MSE).
-
-    Args:
-        features: Float32 `(items, size)`; may be memory-mapped, batches are read
-            as they are needed.
-        dim: Size of the code.
-        epochs: Passes over the features.
-        batch_size: Items per step.
-        learning_rate: Of Adam.
-        seed: Of the weights and of the order of items.
-    """
-    size = features.shape[1]
-    mean, covariance = _moments(lambda: slices(features), size)
-    spread = float(np.sqrt(np.trace(covariance) / size)) or 1.0
-    data = _ShuffledBatches(features, mean, spread, batch_size, seed)
-    seeds = keras.random.SeedGenerator(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((size,)),
-            keras.layers.Dense(
-                dim,
-                activation="sigmoid",
-                kernel_initializer=keras.initializers.GlorotUniform(seeds),
-            ),
-            keras.layers.Dense(size, kernel_initializer=keras.initializers.GlorotUniform(seeds)),
-        ]
-    )
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mse")
-    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
-    (encoder_kernel, encoder_bias), (decoder_kernel, decoder_bias) = (
-        layer.get_weights() for layer in model.layers
-    )
-    unscaled = Autoencoder(
-        mean=mean.astype(np.float32),
-        spread=spread,
-        encoder_kernel=encoder_kernel,
-        encoder_bias=encoder_bias,
-        decoder_kernel=decoder_kernel,
-        decoder_bias=decoder_bias,
-        activation="sigmoid",
-    )
-    squares = sum(float(np.square(unscaled.encode(part)).sum()) for part in slices(features))
-    return dataclasses.replace(unscaled, scale=float(np.sqrt(len(features) / squares)))
-
-
 def slices(features: np.ndarray, rows: int = 4096) -> Iterable[np.ndarray]:
     """Consecutive parts of an array, the last one shorter."""
     for start in range(0, len(features), rows):
         yield np.asarray(features[start : start + rows])
 
 
-def _moments(batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray]:
+def moments(batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean `(size,)` and covariance `(size, size)` in float64."""
     count, shift = 0, None
     total, products = np.zeros(size), np.zeros((size, size))
@@ -188,32 +134,3 @@ def _moments(batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(size), np.zeros((size, size))
     mean = total / count
     return mean + shift, products / count - np.outer(mean, mean)
-
-
-class _ShuffledBatches(keras.utils.PyDataset):
-    """Batches of standardised features in an order drawn per epoch."""
-
-    def __init__(
-        self, features: np.ndarray, mean: np.ndarray, spread: float, batch_size: int, seed: int
-    ):
-        super().__init__()
-        self._features, self._batch_size, self._seed = features, batch_size, seed
-        self._mean, self._spread = mean.astype(np.float32), np.float32(spread)
-        self._epoch = 0
-        self._shuffle()
-
-    def __len__(self) -> int:
-        return -(-len(self._features) // self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        batch = (self._features[np.sort(rows)] - self._mean) / self._spread
-        return batch, batch
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        rng = np.random.default_rng([self._seed, 1, self._epoch])
-        self._order = rng.permutation(len(self._features))

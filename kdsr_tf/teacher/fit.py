@@ -1,6 +1,6 @@
 """The `teach` stage: condensed vectors and a codebook per modality.
 
-Features are streamed and the condensed vectors written through a memory map, so
+Features are streamed and the condensed vectors written through memory maps, so
 memory grows with the pair sample and the vectors' size, not with the catalogue.
 """
 
@@ -23,7 +23,7 @@ from kdsr_tf.config import Config, TeachConfig
 from kdsr_tf.console import console, progress
 from kdsr_tf.schema import MODALITIES
 from kdsr_tf.teacher import arrays
-from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.codebook import learn_codebook
 from kdsr_tf.teacher.features import Features
 from kdsr_tf.teacher.report import collapse_warnings, describe_codebook, describe_scores
@@ -118,6 +118,9 @@ def _fit_autoencoder(features: Features, config: Config, seed: int) -> Autoencod
     teach, count = config.teach, len(features)
     if teach.autoencoder == "linear" or not count:
         return fit_linear(features.vectors, features.size, config.model.dim, seed)
+    # Imported here: the exact solution needs no Keras, and importing it takes seconds.
+    from kdsr_tf.teacher.sigmoid import fit_sigmoid
+
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "features.npy")
         table = np.lib.format.open_memmap(path, "w+", np.float32, (count, features.size))
@@ -140,22 +143,21 @@ def _condense(
 ) -> dict[str, Any]:
     """Write `vectors.npy` and `present.npy`; measure what the code keeps."""
     dim, domains = config.model.dim, config.teach.num_domains
+    path = os.path.join(folder, "vectors.npy")
     # A new memory map is a sparse file of zeros: absent items stay zero.
-    table = np.lib.format.open_memmap(
-        os.path.join(folder, "vectors.npy"), "w+", np.float32, (num_items + 1, dim)
-    )
+    np.lib.format.open_memmap(path, "w+", np.float32, (num_items + 1, dim)).flush()
     present = np.zeros(num_items + 1, bool)
     total, squares = np.zeros(dim), np.zeros(dim)
     error = spread = 0.0
     for items, vectors in features.batches():
         codes = autoencoder.encode(vectors)
-        table[items] = codes
+        # Mapped anew per batch, so that touched pages do not add up.
+        np.load(path, mmap_mode="r+")[items] = codes
         present[items] = True
         total += codes.sum(0, dtype=np.float64)
         squares += np.square(codes, dtype=np.float64).sum(0)
         error += float(np.square(vectors - autoencoder.decode(codes), dtype=np.float64).sum())
         spread += float(np.square(vectors - autoencoder.mean, dtype=np.float64).sum())
-    table.flush()
     np.save(os.path.join(folder, "present.npy"), present)
     count = int(present.sum())
     variance = squares / max(count, 1) - np.square(total / max(count, 1))
@@ -177,12 +179,12 @@ def _correlate_sample(
         table = pq.read_table(file, columns=["first", "second"])
     pairs = np.stack([column.to_numpy() for column in table.columns], axis=1)
     present = np.load(os.path.join(folder, "present.npy"))
-    vectors = np.load(os.path.join(folder, "vectors.npy"), mmap_mode="r")
     pairs = pairs[present[pairs].all(1)]
     scores = np.empty(len(pairs), np.float32)
     profiles = np.empty((len(pairs), teach.num_domains), np.float32)
     for start in range(0, len(pairs), _PAIRS_PER_CHUNK):
         rows = slice(start, start + _PAIRS_PER_CHUNK)
+        vectors = np.load(os.path.join(folder, "vectors.npy"), mmap_mode="r")
         first, second = vectors[pairs[rows, 0]], vectors[pairs[rows, 1]]
         scores[rows] = arrays.correlation(first, second, teach.correlation)
         profiles[rows] = arrays.correlation_vectors(

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid, slices
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, slices
+from kdsr_tf.teacher.sigmoid import fit_sigmoid
 
 
 @pytest.fixture(scope="module")
