@@ -151,10 +151,11 @@ class TeachConfig(_Section):
         num_domains: Sub-vectors D of a correlation vector; divides `model.dim`.
         num_codes: Codewords x.
         codebook: `kmeans`, or `vq` (EMA with restarts).
-        autoencoder: `linear`, or `sigmoid` (published code).
-        epochs: Passes over the features to fit the autoencoder.
-        batch_size: Items per step of the autoencoder.
-        learning_rate: Of the autoencoder.
+        autoencoder: `linear`, solved exactly in one pass, or `sigmoid`
+            (published code), fitted with Keras.
+        epochs: Passes over the features to fit the sigmoid autoencoder.
+        batch_size: Items per step of the sigmoid autoencoder.
+        learning_rate: Of the sigmoid autoencoder.
         scale: `std` divides unbounded correlations by their standard deviation
             over the pair sample; `none` is the paper.
     """
