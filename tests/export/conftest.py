@@ -1,1 +1,1 @@
-from tests.export.fixtures import models  # noqa: F401
+from tests.export.fixtures import models, workdir  # noqa: F401

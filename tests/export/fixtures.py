@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,48 @@ import pytest
 
 _BUILD = os.path.join(os.path.dirname(__file__), "build_models.py")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(_BUILD)))
+
+
+_DRIVER = os.path.join(os.path.dirname(__file__), "export_versions.py")
+_OVERRIDES = (
+    "encode.text.dim=16",
+    "model.dim=16",
+    "model.num_layers=1",
+    "model.num_heads=2",
+    "windows.max_length=10",
+    "windows.stride=5",
+    "export.k=30",
+    "export.max_exclusions=8",
+    "export.keep_versions=2",
+    "serve.model_name=shop",
+)
+
+
+@functools.cache
+def _exported() -> tempfile.TemporaryDirectory:
+    """Sequences, an untrained student and what it is made of; then the exports."""
+    from kdsr_tf import artifacts, stages
+    from kdsr_tf.config import load_config
+    from kdsr_tf.models.student import Student
+    from tests import factories
+
+    folder = tempfile.TemporaryDirectory(prefix="kdsr-exported-")
+    config = load_config(overrides=_OVERRIDES, workdir=folder.name)
+    factories.write_workdir(config)
+    inputs = stages.read_inputs(config, "student")
+    student = Student(
+        num_items=inputs["sequences"].counts["items"],
+        dim=16,
+        max_length=10,
+        num_layers=1,
+        modalities=config.modalities,
+    )
+    manifest = stages.new_manifest(config, "student", inputs)
+    with artifacts.committing(stages.location(config, "student"), manifest) as target:
+        student.save(os.path.join(target, "student.keras"))
+    outcomes = run_python(_DRIVER, folder.name, *_OVERRIDES)
+    pathlib.Path(folder.name, "outcomes.json").write_text(outcomes.splitlines()[-1])
+    return folder
 
 
 @functools.cache
@@ -39,3 +82,9 @@ def run_python(*arguments: str) -> str:
 def models() -> str:
     """Folder with the models of `build_models.py`: `<name>/<variant>`."""
     return _built().name
+
+
+@pytest.fixture(scope="session")
+def workdir() -> pathlib.Path:
+    """A working directory after its first export of a real student."""
+    return pathlib.Path(_exported().name)

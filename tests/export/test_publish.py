@@ -14,54 +14,8 @@ import scann  # noqa: F401  (registers the index's operations)
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kdsr_tf import artifacts, stages
-from kdsr_tf.config import load_config
 from kdsr_tf.errors import KDSRError
-from tests import factories
 from tests.export.fixtures import run_python
-
-_OVERRIDES = (
-    "encode.text.dim=16",
-    "model.dim=16",
-    "model.num_layers=1",
-    "model.num_heads=2",
-    "windows.max_length=10",
-    "windows.stride=5",
-    "export.k=30",
-    "export.max_exclusions=8",
-    "export.keep_versions=2",
-    "serve.model_name=shop",
-)
-_DRIVER = os.path.join(os.path.dirname(__file__), "export_versions.py")
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    """Sequences, an untrained student and what it is made of; then the exports."""
-    from kdsr_tf.models.student import Student
-
-    workdir = tmp_path_factory.mktemp("work")
-    config = load_config(overrides=_OVERRIDES, workdir=str(workdir))
-    factories.write_workdir(config)
-    inputs = stages.read_inputs(config, "student")
-    student = Student(
-        num_items=inputs["sequences"].counts["items"],
-        dim=16,
-        max_length=10,
-        num_layers=1,
-        modalities=config.modalities,
-    )
-    manifest = stages.new_manifest(config, "student", inputs)
-    with artifacts.committing(stages.location(config, "student"), manifest) as target:
-        student.save(os.path.join(target, "student.keras"))
-    outcomes = run_python(_DRIVER, str(workdir), *_OVERRIDES)
-    (workdir / "outcomes.json").write_text(outcomes.splitlines()[-1])
-    return workdir
-
-
-@pytest.fixture(scope="module")
-def outcomes(workdir):
-    return json.loads((workdir / "outcomes.json").read_text())
 
 
 def saved_model(path):
@@ -72,6 +26,11 @@ def saved_model(path):
 def operations(graph):
     functions = (function.node_def for function in graph.graph_def.library.function)
     return {node.op for nodes in (graph.graph_def.node, *functions) for node in nodes}
+
+
+@pytest.fixture
+def outcomes(workdir):
+    return json.loads((workdir / "outcomes.json").read_text())
 
 
 def test_a_version_is_complete(workdir, outcomes):
