@@ -165,6 +165,47 @@ def write_examples(config: Config, num_shards: int = 2) -> Manifest:
     return manifest
 
 
+def write_student(config: Config, std: float = 0.3):
+    """`student/`: an untrained student and a made-up history; returns the student.
+
+    Needs everything that training reads. Weights are normal with deviation
+    `std`, so that scores differ from item to item.
+    """
+    import keras
+
+    from kdsr_tf.models.student import Student
+
+    inputs = stages.read_inputs(config, "student")
+    model = config.model
+    student = Student(
+        num_items=inputs["sequences"].counts["items"],
+        dim=model.dim,
+        max_length=config.windows.max_length,
+        backbone=model.backbone,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        modalities=config.modalities,
+        pooling=model.pooling,
+        short_term=model.short_term,
+        seed=config.seed,
+    )
+    rng = np.random.default_rng([config.seed, 4])
+    for variable in student.trainable_variables:
+        variable.assign(rng.normal(scale=std, size=variable.shape))
+    columns = [f"retention_{m}" for m in config.modalities]
+    manifest = stages.new_manifest(config, "student", inputs)
+    manifest.counts = {"epochs": 2}
+    manifest.details = {"selection": "validation", "best_epoch": 2}
+    with artifacts.committing(stages.location(config, "student"), manifest) as target:
+        keras.saving.save_model(student, os.path.join(target, "student.keras"))
+        with open(os.path.join(target, "history.csv"), "w", encoding="utf-8") as file:
+            file.write(",".join(["epoch", "loss", "next_item", "val_hr_20", *columns]) + "\n")
+            for epoch in (1, 2):
+                values = [str(x) for x in (epoch, 4 / epoch, 3 / epoch, 0.1 * epoch)]
+                file.write(",".join([*values, *[f"{0.9**epoch}"] * len(columns)]) + "\n")
+    return student
+
+
 def write_workdir(
     config: Config, num_items: int = 40, num_users: int = 60, seed: int = 0
 ) -> Manifest:

@@ -1,0 +1,183 @@
+"""Ranking metrics over users, in NumPy.
+
+A test point has one relevant item, so everything about accuracy follows from
+its rank: 1 is best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+_LISTS_AT_ONCE = 512
+
+
+def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1 where the target is among the first `k`, per test point.
+
+    Args:
+        ranks: Ranks of the targets, 1 is best, `(points,)`.
+        k: Cutoff, at least 1.
+
+    Returns:
+        float64 `(points,)`.
+
+    Example:
+        >>> hit_rate(np.array([1, 5, 6]), 5).tolist()
+        [1.0, 1.0, 0.0]
+    """
+    return (ranks <= k).astype(np.float64)
+
+
+def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
+    """1/rank where the target is among the first `k`, else 0, per test point.
+
+    Args:
+        ranks: Ranks of the targets, 1 is best, `(points,)`.
+        k: Cutoff, at least 1.
+
+    Returns:
+        float64 `(points,)`.
+
+    Example:
+        >>> reciprocal_rank(np.array([1, 4, 6]), 5).tolist()
+        [1.0, 0.25, 0.0]
+    """
+    return np.where(ranks <= k, 1.0 / ranks, 0.0)
+
+
+def discounted_gain(ranks: np.ndarray, k: int) -> np.ndarray:
+    """NDCG@k with one relevant item: 1/log2(1 + rank) within `k`, else 0.
+
+    Args:
+        ranks: Ranks of the targets, 1 is best, `(points,)`.
+        k: Cutoff, at least 1.
+
+    Returns:
+        float64 `(points,)`.
+
+    Example:
+        >>> discounted_gain(np.array([1, 3, 9]), 5).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    return np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
+
+
+ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "hr": hit_rate,
+    "mrr": reciprocal_rank,
+    "ndcg": discounted_gain,
+}
+"""Accuracy per test point, by the first part of a metric's name (`hr_20`)."""
+
+
+def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rank of each target, the worst possible one among equal scores.
+
+    A model that scores everything alike ranks every target last. A score that
+    is not a number counts as a tie, so it never helps either.
+
+    Args:
+        scores: Scores of all candidates `(points, candidates)`; -inf removes a
+            candidate.
+        targets: Column of each target `(points,)`.
+
+    Returns:
+        int64 `(points,)`, 1 is best.
+
+    Example:
+        >>> pessimistic_ranks(np.array([[-np.inf, 3.0, 3.0, 1.0]]), np.array([1])).tolist()
+        [2]
+    """
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    better_or_equal = ~(scores < own) & (scores != -np.inf)
+    rank = np.count_nonzero(better_or_equal, axis=1)
+    return np.where(own[:, 0] == -np.inf, np.count_nonzero(scores != -np.inf, axis=1) + 1, rank)
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the `k` best candidates, best first.
+
+    Among equal scores at the end of the list, which ones are shown is arbitrary
+    but the same in every run.
+
+    Args:
+        scores: `(points, candidates)`.
+        k: At least 1; cut at the number of candidates.
+
+    Returns:
+        int64 `(points, min(k, candidates))`.
+    """
+    k = min(k, scores.shape[1])
+    best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1)
+
+
+def mean_diversity(lists: np.ndarray, vectors: np.ndarray, present: np.ndarray) -> float | None:
+    """Intra-list diversity: 1 minus the mean cosine over the pairs of a list, then the mean.
+
+    Pairs with an item that lacks the modality are left out. Lists of look-alikes
+    have diversity 0.
+
+    Args:
+        lists: Items `(points, k)`.
+        vectors: Vector of each item `(items + 1, size)`.
+        present: Whether an item has the modality `(items + 1,)`.
+
+    Returns:
+        The mean over lists with a pair, None if there is no such list.
+
+    Example:
+        >>> vectors, present = np.array([[0, 0], [1, 0], [0, 1], [1, 0.0]]), np.arange(4) > 0
+        >>> mean_diversity(np.array([[1, 2], [1, 3]]), vectors, present)
+        0.5
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = np.where(present[:, None] & (norms > 0), vectors / np.maximum(norms, 1e-30), 0)
+    total, number = 0.0, 0
+    for start in range(0, len(lists), _LISTS_AT_ONCE):
+        chunk = lists[start : start + _LISTS_AT_ONCE]
+        listed, count = units[chunk], present[chunk].sum(axis=1)
+        # Twice the sum of u·v over pairs is |Σu|² − Σ|u|²: no k × k matrix per list.
+        dots = np.square(listed.sum(axis=1)).sum(axis=-1) - np.square(listed).sum(axis=(1, 2))
+        paired = count > 1
+        total += float(np.sum(1 - dots[paired] / (count * (count - 1))[paired]))
+        number += int(paired.sum())
+    return total / number if number else None
+
+
+def bootstrap_intervals(
+    values: Mapping[str, np.ndarray],
+    groups: np.ndarray,
+    seed: int,
+    num_samples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of means, by drawing users with replacement.
+
+    The test points of a user stand or fall together: a sample draws users, and
+    its mean is over their points. All metrics share the draws.
+
+    Args:
+        values: Per metric, a value per test point `(points,)`.
+        groups: User of each point, `0..users-1`, `(points,)`.
+        seed: Seed of the draws.
+        num_samples: Number of draws.
+        level: Share of draws inside the interval, between 0 and 1.
+
+    Returns:
+        Per metric, the lower and the upper end.
+    """
+    rng = np.random.default_rng([seed, 7])
+    num_users = int(groups.max()) + 1
+    sums = np.stack([np.bincount(groups, v, num_users) for v in values.values()], axis=1)
+    counts = np.bincount(groups, minlength=num_users).astype(np.float64)
+    means = np.empty((num_samples, len(values)))
+    for sample in range(num_samples):
+        drawn = np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
+        means[sample] = drawn @ sums / (drawn @ counts)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(values)}

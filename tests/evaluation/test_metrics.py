@@ -1,0 +1,106 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from kdsr_tf.evaluation import metrics
+
+RANKS = np.array([1, 2, 3, 5, 6, 20, 21])
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "expected"),
+    [
+        ("hr", 5, Fraction(4, 7)),
+        ("hr", 20, Fraction(6, 7)),
+        ("mrr", 5, (1 + Fraction(1, 2) + Fraction(1, 3) + Fraction(1, 5)) / 7),
+        (
+            "mrr",
+            20,
+            (
+                1
+                + Fraction(1, 2)
+                + Fraction(1, 3)
+                + Fraction(1, 5)
+                + Fraction(1, 6)
+                + Fraction(1, 20)
+            )
+            / 7,
+        ),
+    ],
+)
+def test_accuracy_of_seven_ranks(name, k, expected):
+    assert metrics.ACCURACY[name](RANKS, k).mean() == pytest.approx(float(expected))
+
+
+def test_discounted_gain_halves_at_the_third_place():
+    gains = metrics.ACCURACY["ndcg"](np.array([1, 3, 7, 8]), 7)
+    assert gains == pytest.approx([1, 1 / 2, 1 / 3, 0])
+
+
+def test_ties_and_nan_rank_against_the_model():
+    inf, nan = np.inf, np.nan
+    scores = np.array(
+        [
+            [-inf, 3, 2, 1],  # target 2 is second
+            [-inf, 2, 2, 2],  # all alike: last
+            [-inf, nan, 2, 1],  # an unknown score may be better
+            [-inf, 1, nan, 1],  # the target's own score is unknown: last
+            [-inf, 1, -inf, 1],  # the target was filtered: behind everything
+        ]
+    )
+    ranks = metrics.pessimistic_ranks(scores, np.full(5, 2))
+    assert ranks.tolist() == [2, 3, 2, 3, 3]
+
+
+def test_ranks_equal_a_plain_sort():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 6, (50, 12)).astype(float)
+    targets = rng.integers(0, 12, 50)
+    ranks = metrics.pessimistic_ranks(scores, targets)
+    for row, target, rank in zip(scores, targets, ranks, strict=True):
+        others = np.delete(row, target)
+        assert rank == 1 + sum(other >= row[target] for other in others)
+
+
+def test_top_k_is_ordered_best_first():
+    scores = np.array([[-np.inf, 1.0, 5.0, 0.5, 3.0], [-np.inf, 2.0, 2.0, 9.0, 0.0]])
+    assert metrics.top_k(scores, 3).tolist() == [[2, 4, 1], [3, 1, 2]]
+    assert metrics.top_k(scores, 99).shape == (2, 5)
+
+
+def test_diversity_of_lists_worked_by_hand():
+    vectors = np.array([[0, 0], [1, 0], [2, 0], [0, 3], [-1, 0], [7, 7]], np.float32)
+    present = np.array([False, True, True, True, True, False])
+
+    def diversity(*items):
+        return metrics.mean_diversity(np.array([items]), vectors, present)
+
+    assert diversity(1, 2) == pytest.approx(0)
+    assert diversity(1, 3) == pytest.approx(1)
+    assert diversity(1, 4) == pytest.approx(2)
+    # Cosines 1, 0, 0 over three pairs.
+    assert diversity(1, 2, 3) == pytest.approx(1 - 1 / 3)
+    # Item 5 lacks the modality: only the pair (1, 2) counts.
+    assert diversity(1, 2, 5) == pytest.approx(0)
+    assert diversity(1, 5) is None
+
+
+def test_intervals_draw_users_not_points():
+    # One user owns 90 of 100 points: their fate decides, so the interval is wide.
+    groups = np.array([0] * 90 + list(range(1, 11)))
+    values = {"hr_1": np.array([1.0] * 90 + [0.0] * 10)}
+    low, high = metrics.bootstrap_intervals(values, groups, seed=0)["hr_1"]
+    assert low == 0 and high > 0.9
+    alike = metrics.bootstrap_intervals({"hr_1": np.ones(100)}, groups, seed=0)["hr_1"]
+    assert alike == (1, 1)
+
+
+def test_intervals_have_the_width_of_the_standard_error():
+    rng = np.random.default_rng(1)
+    hits = (rng.random(2000) < 0.3).astype(float)
+    low, high = metrics.bootstrap_intervals({"hr": hits}, np.arange(2000), seed=0)["hr"]
+    error = hits.std() / np.sqrt(2000)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    again = metrics.bootstrap_intervals({"hr": hits}, np.arange(2000), seed=0)["hr"]
+    assert again == (low, high)
