@@ -79,7 +79,8 @@ def _started(
             env=os.environ | {PARENT_PIPE: str(read_end)},
             pass_fds=[read_end],
             stdout=output,
-            stderr=output,
+            # Not file descriptor 2, which `environment` puts a filter before.
+            stderr=output or sys.stderr,
         )
         os.close(read_end)
         try:

@@ -51,9 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: Instead of `sys.argv[1:]`.
+        arguments: Instead of `sys.argv[1:]`, for a call from Python: the process
+            itself is then left as it is.
     """
     environment.prepare()
+    if arguments is None:
+        environment.follow_parent()
+        environment.filter_native_noise()
     try:
         cli.main(args=arguments, prog_name="kdsr", standalone_mode=False)
     except click.ClickException as error:

@@ -178,7 +178,7 @@ def test_child_dies_with_its_parent(tmp_path):
         f"#!{sys.executable}\n"
         "import os, time\n"
         "from kdsr_tf.cli import environment\n"
-        "environment.prepare()\n"
+        "environment.follow_parent()\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )

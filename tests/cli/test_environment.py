@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+CRASH = """
+import os, sys
+from kdsr_tf.cli import environment
+environment.prepare()
+environment.filter_native_noise()
+os.write(2, b"I0000 00:00:1795264463.766794    5742 partitioner.cc:58] Size: 600\\n")
+print("a message", file=sys.stderr)
+os.write(2, b"2026-11-21 12:00:00.1: F tensorflow/core/x.cc:1] Check failed\\n")
+os.abort()
+"""
+
+
+def crash(**environment):
+    return subprocess.run(
+        [sys.executable, "-c", CRASH],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_native_information_is_dropped_and_the_last_words_of_a_crash_are_kept():
+    done = crash()
+    assert done.returncode == -signal.SIGABRT
+    assert "a message" in done.stderr and "Check failed" in done.stderr
+    assert "Size: 600" not in done.stderr
+
+
+def test_lowest_log_level_shows_everything():
+    assert "Size: 600" in crash(TF_CPP_MIN_LOG_LEVEL="0").stderr
