@@ -96,16 +96,16 @@ def checkpoints_of(config):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint_steps", "killed_after", "left"),
+    ("every", "steps", "left"),
     [
         (3, STEPS + 5, ["epoch-00001-step-00000000", "epoch-00001-step-00000003"]),
         (None, 2 * STEPS + 5, ["epoch-00001-step-00000000", "epoch-00002-step-00000000"]),
     ],
     ids=["within the epoch", "from the epoch's start"],
 )
-def test_killed_and_resumed(prepared, uninterrupted, tmp_path, checkpoint_steps, killed_after, left):
-    config = make_config(shutil.copytree(prepared, tmp_path / "work"), checkpoint_steps)
-    kill_after(config, killed_after)
+def test_killed_and_resumed(prepared, uninterrupted, tmp_path, every, steps, left):
+    config = make_config(shutil.copytree(prepared, tmp_path / "work"), every)
+    kill_after(config, steps)
     assert checkpoints_of(config) == left
     assert not os.path.exists(stages.location(config, "student"))
 

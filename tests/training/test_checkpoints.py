@@ -1,8 +1,17 @@
 import os
 
+import keras
 import numpy as np
+import pytest
 
-from kdsr_tf.training.checkpoints import Checkpoints, State
+from kdsr_tf.errors import TrainingError
+from kdsr_tf.training.checkpoints import (
+    Checkpointing,
+    Checkpoints,
+    State,
+    all_variables,
+    restore_variables,
+)
 
 
 def make_state(epoch, step=0):
@@ -11,7 +20,10 @@ def make_state(epoch, step=0):
         step=step,
         finished=epoch == 9,
         variables=[np.full((2, 3), epoch, np.float32), np.array(step, np.int64)],
-        callbacks={"log": ({"rows": [{"loss": 0.1 * epoch}]}, [np.arange(epoch)]), "other": ({}, [])},
+        callbacks={
+            "log": ({"rows": [{"loss": 0.1 * epoch}]}, [np.arange(epoch)]),
+            "other": ({}, []),
+        },
     )
 
 
@@ -56,3 +68,36 @@ def test_object_stores(tmp_path):
     assert_same(checkpoints.latest(), make_state(9))
     checkpoints.delete()
     assert checkpoints.latest() is None
+
+
+def make_model(units=2):
+    model = keras.Sequential([keras.layers.Dense(units), keras.layers.Dropout(0.5, seed=1)])
+    model.compile(optimizer=keras.optimizers.Adam(), loss="mse")
+    model.build((None, 3))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model, checkpoints = make_model(), Checkpoints(str(tmp_path))
+    saving = Checkpointing(checkpoints, [], epochs=5, steps=4, every_steps=2)
+    saving.set_model(model)
+    saving.on_epoch_begin(0)
+    for batch in range(4):
+        saving.on_train_batch_end(batch)
+    assert checkpoints.latest().step == 2
+    model.layers[0].kernel.assign(np.full((3, 2), np.nan))
+    with pytest.raises(TrainingError, match=r"kernel` is no longer finite at epoch 1, .*kept in"):
+        saving.on_epoch_end(0)
+    good = checkpoints.latest()
+    assert (good.epoch, good.step) == (0, 2)
+    restore_variables(model, good)
+    assert np.isfinite(model.layers[0].kernel).all()
+
+
+def test_every_variable_of_the_next_step_is_held():
+    names = [variable.path for variable in all_variables(make_model())]
+    for part in ("kernel", "seed_generator_state", "loss", "momentum", "velocity", "iteration"):
+        assert any(part in name for name in names), (part, names)
+    with pytest.raises(TrainingError, match="another version of the model"):
+        restore_variables(make_model(), make_state(0))

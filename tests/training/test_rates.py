@@ -28,8 +28,7 @@ def step(optimizer, distiller, gradient=1.0):
     optimizer.apply([keras.ops.full(v.shape, gradient) for v in variables], variables)
     after = [keras.ops.convert_to_numpy(v) for v in variables]
     return {
-        v.path: float(np.abs(b - a).max())
-        for v, b, a in zip(variables, before, after, strict=True)
+        v.path: float(np.abs(b - a).max()) for v, b, a in zip(variables, before, after, strict=True)
     }
 
 
@@ -82,7 +81,7 @@ def test_a_group_that_matches_nothing_is_an_error():
 def test_two_variables_of_one_path_are_an_error():
     groups = variable_groups(make_distiller())
     groups["rest"] = [*groups["rest"], *groups["modality_tables"]]
-    with pytest.raises(ValueError, match="distinct paths.*text_table"):
+    with pytest.raises(ValueError, match=r"distinct paths.*text_table"):
         grouped_adam(groups, 0.1)
 
 

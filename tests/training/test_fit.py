@@ -1,0 +1,140 @@
+import csv
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdsr_tf import artifacts, stages
+from kdsr_tf.config import Config
+from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
+from kdsr_tf.training.callbacks import FiniteLosses
+from kdsr_tf.training.fit import train
+from tests import factories
+
+
+def make_config(workdir, **overrides):
+    return Config(
+        workdir=str(workdir),
+        encode={"text": {}},
+        windows={"max_length": 8, "stride": 4},
+        model={"dim": 8, "num_layers": 1, "num_heads": 1},
+        teach={"num_codes": 5},
+        train={"epochs": 3, "batch_size": 16, "slow_start_epochs": 4, **overrides},
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("fit")
+    factories.write_workdir(make_config(workdir), num_users=32)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def trained(workdir, tmp_path_factory):
+    workdir = shutil.copytree(workdir, tmp_path_factory.mktemp("trained") / "work")
+    config = make_config(workdir, refit=True)
+    return config, train(config), read(config)
+
+
+def read(config):
+    directory = stages.location(config, "student")
+    with open(os.path.join(directory, "history.csv"), newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return keras.saving.load_model(os.path.join(directory, "student.keras")), rows
+
+
+def test_history_has_terms_rates_retention_and_agreement(trained):
+    _, manifest, (_, rows) = trained
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for name in ("loss", "next_item", "text_score", "text_code", "val_hr_20", "val_mrr_5"):
+        assert all(np.isfinite(row[name]) for row in rows)
+    weights = manifest.details["weights"]
+    for row in rows:
+        total = sum(weight * row[term] for term, weight in weights.items())
+        # The total averages over batches by windows, next_item by targets.
+        assert row["loss"] == pytest.approx(total, rel=0.01)
+        assert 0.9 < row["retention_text"] <= 1
+        assert -1 <= row["val_text_score_agreement"] <= 1
+    assert [row["learning_rate_rest"] for row in rows] == pytest.approx([1e-3] * 3)
+    assert [row["learning_rate_modality_tables"] for row in rows] == pytest.approx(
+        [1e-3 * (0.1 + 0.9 * epoch / 4) for epoch in (1, 2, 3)]
+    )
+
+
+def test_manifest_names_the_best_epoch_by_validation(trained):
+    config, manifest, (_, rows) = trained
+    best = max(rows, key=lambda row: row["val_hr_20"])
+    assert manifest.details["best_epoch"] == best["epoch"]
+    assert manifest.details["validation"]["val_hr_20"] == best["val_hr_20"]
+    assert manifest.details["selection"] == "validation"
+    assert manifest.details["refit"] is True
+    assert manifest.counts["train_windows"] == manifest.counts["validation_windows"] == 32
+    assert manifest.counts["epochs"] == 3 and manifest.counts["steps"] == 6
+    assert sum(manifest.details["groups"].values()) == manifest.counts["parameters"]
+    assert manifest == artifacts.read_manifest(stages.location(config, "student"), written_by="")
+    refit_rows = os.path.join(stages.location(config, "student"), "refit_history.csv")
+    with open(refit_rows, newline="") as file:
+        assert len(list(csv.DictReader(file))) == best["epoch"]
+
+
+def test_student_is_saved_alone_and_logs_for_tensorboard(trained):
+    config, _, (student, _) = trained
+    assert type(student).__name__ == "Student"
+    assert not [w.path for w in student.weights if "head/W_c" in w.path or "g_phi" in w.path]
+    assert student.scores(np.array([[3, 7, 0]])).shape == (1, 41)
+    logs = os.path.join(stages.location(config, "student"), "logs", "select", "train")
+    events = tf.data.TFRecordDataset([os.path.join(logs, name) for name in os.listdir(logs)])
+    tags = {
+        value.tag
+        for event in events
+        for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value
+    }
+    assert {"epoch_text_score", "epoch_retention_text", "epoch_learning_rate_rest"} <= tags
+    assert not os.path.exists(stages.location(config, "student") + ".checkpoints")
+
+
+def test_equal_seeds_give_equal_bits(trained, workdir):
+    again = make_config(workdir, refit=True, checkpoint_steps=1)
+    train(again)
+    student, rows = read(again)
+    for row, expected in zip(rows, trained[2][1], strict=True):
+        assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+    for value, expected in zip(student.get_weights(), trained[2][0].get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_without_a_teacher(workdir):
+    config = make_config(workdir, epochs=1)
+    config.distillation.enabled = False
+    manifest = train(config)
+    assert manifest.details["weights"] == {"next_item": 1.0}
+    assert list(manifest.details["retention"]) == ["retention_text"]
+
+
+def test_diverging_training_stops(workdir):
+    config = make_config(workdir, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"epoch 1.* Lower `train.learning_rate`"):
+        train(config)
+
+
+def test_the_term_and_step_of_a_loss_that_is_no_number_are_named():
+    watch = FiniteLosses("work/student.checkpoints/x", first_epoch=2, first_step=10)
+    watch.on_epoch_begin(2)
+    watch.on_train_batch_end(0, {"loss": 1.0, "text_score": 0.1})
+    with pytest.raises(TrainingError, match=r"`text_score` is nan at step 12 of epoch 3\. .*/x\."):
+        watch.on_train_batch_end(1, {"loss": float("nan"), "text_score": float("nan")})
+
+
+def test_determinism_and_xla_exclude_each_other(workdir):
+    config = make_config(workdir, deterministic=True, jit_compile=True)
+    with pytest.raises(ConfigError, match=r"deterministic=true.*jit_compile=true"):
+        train(config)
+
+
+def test_examples_must_exist(tmp_path):
+    with pytest.raises(MissingArtifactError, match="kdsr prepare"):
+        train(make_config(tmp_path))
