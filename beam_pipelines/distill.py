@@ -112,7 +112,7 @@ class ReadSequences(beam.PTransform):
             pipeline
             | "Files" >> beam.Create(self._paths)
             | beam.Reshuffle()
-            | "Read" >> beam.FlatMap(_read_users)
+            | "Read" >> beam.FlatMap(read_users)
         )
 
 
@@ -139,7 +139,7 @@ class WriteExamples(beam.PTransform):
         super().__init__()
         self._directory = directory
         self._num_shards = num_shards
-        self._writer = _WriteShard(directory, num_shards, max_length, stride, teachers)
+        self._writer = ShardWriter(directory, num_shards, max_length, stride, teachers)
         self._num_codes = _num_codes(teachers)
 
     def expand(self, users: beam.PCollection) -> beam.PCollection:
@@ -154,8 +154,12 @@ class WriteExamples(beam.PTransform):
         )
 
 
-class _WriteShard(beam.DoFn):
-    """One shard's users to its three files; yields `(shard, sizes per split)`."""
+class ShardWriter(beam.DoFn):
+    """Writes one shard's users as one file per split.
+
+    Takes `(shard, {"users": users})` and yields `(shard, {split: (records, bytes)})`.
+    The arguments are those of `WriteExamples`.
+    """
 
     def __init__(
         self,
@@ -283,7 +287,8 @@ def _sequence_files(directory: str) -> list[str]:
     return [filesystem.unstrip_protocol(path) if "://" in directory else path for path in paths]
 
 
-def _read_users(path: str) -> Iterator[User]:
+def read_users(path: str) -> Iterator[User]:
+    """The users of one sequences file."""
     columns = [schema.USER_ID, schema.ITEMS, schema.NUM_TRAIN]
     with fsspec.open(path, "rb") as file:
         for batch in pq.ParquetFile(file).iter_batches(columns=columns):
