@@ -58,10 +58,12 @@ def run_all(config: Config, source: str, beam_args: tuple[str, ...] = ()) -> Non
     outcomes = [
         _run_stage(config, stage, source, config_path, beam_args) for stage in stages.STAGES
     ]
-    evaluation = artifacts.find_manifest(stages.location(config, "evaluation"))
-    show_sample(config, config_path)
-    console.print(metrics_table(evaluation.details, config.evaluate.cutoffs))
+    evaluation = artifacts.read_manifest(
+        stages.location(config, "evaluation"), written_by="evaluate"
+    )
     console.print(run_table(outcomes))
+    console.print(metrics_table(evaluation.details, config.evaluate.cutoffs))
+    show_sample(config, config_path)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,8 @@ def show_sample(config: Config, config_path: str) -> None:
     dropped = len(history) - len(shown)
     earlier = f" (after {dropped} earlier ones)" if dropped else ""
     console.print(items_table(f"What user {user} took{earlier}", shown, titles))
-    console.print(recommendations_table(f"Recommended to user {user}", answer, titles, following))
+    console.print(items_table(f"What user {user} took next", following[:_LONGEST_SHOWN], titles))
+    console.print(recommendations_table(f"Recommended to user {user}", answer, titles))
 
 
 def _ask(
@@ -117,10 +118,7 @@ def items_table(title: str, item_ids: Sequence[str], titles: dict[str, str]) -> 
 
 
 def recommendations_table(
-    title: str,
-    recommendations: Iterable[tuple[str, float]],
-    titles: dict[str, str],
-    following: Sequence[str] = (),
+    title: str, recommendations: Iterable[tuple[str, float]], titles: dict[str, str]
 ) -> Table:
     """Ranked items with titles and scores.
 
@@ -128,19 +126,9 @@ def recommendations_table(
         title: Shown above the table.
         recommendations: Pairs of item id and score, best first.
         titles: Item id to title.
-        following: Items the user did take later; marked.
     """
     rows = [
-        (
-            rank,
-            item,
-            titles.get(item, ""),
-            f"{score:.3f}",
-            "taken later" if item in following else "",
-        )
+        (rank, item, titles.get(item, ""), f"{score:.3f}")
         for rank, (item, score) in enumerate(recommendations, start=1)
     ]
-    columns = ("rank", "item", "title", "score", "")
-    if not following:
-        rows, columns = [row[:-1] for row in rows], columns[:-1]
-    return table(title, columns, rows)
+    return table(title, ("rank", "item", "title", "score"), rows)
