@@ -12,7 +12,9 @@ encoder are used again for contents that have not changed.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -101,12 +103,13 @@ def _encode(
             target,
             previous=_vector_files(location) if same_encoder else [],
         )
-        counts = run_pipeline(
-            lambda pipeline: pipeline | job,
-            beam_args,
-            title=f"encode {modality}",
-            total=num_items,
-        )
+        with _without_memory_warnings():
+            counts = run_pipeline(
+                lambda pipeline: pipeline | job,
+                beam_args,
+                title=f"encode {modality}",
+                total=num_items,
+            )
         manifest.counts = {"items": num_items} | {
             key: counts.get(key, 0)
             for key in ("encoded", "without", "rejected", "duplicates", "reused")
@@ -262,6 +265,21 @@ def _item_as_text(row: tuple[int, np.ndarray, bytes]) -> str:
 def _count_rejected(row: Any) -> Any:
     Metrics.counter(NAMESPACE, "rejected").inc()
     return row
+
+
+@contextlib.contextmanager
+def _without_memory_warnings() -> Iterator[None]:
+    """Hide a warning of Beam that its memory metrics need a package of no use here."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Resource module is not available")
+
+    logger = logging.getLogger()
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _vector_files(location: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,23 +73,22 @@ class KerasApplicationsEncoder(KerasImageEncoder):
             )
         shape = (self.image_size, self.image_size, 3)
         try:
-            network = function(
-                input_shape=shape,
-                include_top=False,
-                weights=None,
-                pooling="avg",
-                **self.arguments,
-            )
+            network = function(input_shape=shape, include_top=False, weights=None, **self.arguments)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"`encode.image.arguments` of {self.model}: {error}") from error
         try:
-            network.load_weights(local_file(self.weights, _WEIGHTS))
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                # Keras only warns of layers the file has nothing for.
+                warnings.filterwarnings("error", message="Skipping")
+                network.load_weights(local_file(self.weights, _WEIGHTS))
+        except (ValueError, OSError, KeyError, UserWarning) as error:
             reason = str(error).strip().split("\n")[0]
             raise ConfigError(
                 f"`{_WEIGHTS}`: {self.weights} does not fit {self.model} with arguments "
                 f"{self.arguments} and image_size {self.image_size}. {reason}"
             ) from error
+        pooled = keras.layers.GlobalAveragePooling2D()(network.output)
+        network = keras.Model(network.input, pooled)
         # On a CPU, XLA makes depthwise convolutions many times slower.
         network.jit_compile = has_accelerator()
         preprocess = sys.modules[function.__module__].preprocess_input

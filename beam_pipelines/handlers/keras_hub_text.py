@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ XLA_ITEMS = 20_000
 """Texts from which compiling every input shape pays on a CPU (20% faster, seconds each)."""
 
 
-class _Model(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Model:
     network: Any
     tokenize: Callable[[Sequence[str]], dict[str, np.ndarray]]
 
@@ -115,6 +117,8 @@ class KerasHubTextEncoder(TextEncoder):
             raise unloadable(self.preset, _KEY, error) from error
         preprocessor = embedder.preprocessor
         preprocessor.sequence_length = self._limit(embedder.backbone)
+        # Texts are tokenised once per group, outside of the network's own calls.
+        embedder.preprocessor = None
 
         def tokenize(texts: Sequence[str]) -> dict[str, np.ndarray]:
             return {name: np.asarray(v) for name, v in preprocessor(list(texts)).items()}

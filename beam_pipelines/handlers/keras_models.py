@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
 """What Keras Hub raises for presets that are unknown, incomplete or of another kind."""
 
 
-class KerasImageModel(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class KerasImageModel:
     """A network and what turns uint8-valued pictures into its input."""
 
     network: Any

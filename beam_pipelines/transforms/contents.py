@@ -151,8 +151,9 @@ def template_columns(template: str) -> list[str]:
         raise ConfigError(
             f"`encode.text.template` is malformed: {error}. Received: {template!r}."
         ) from None
-    names = [name for _, name, _, _ in parts if name is not None]
-    if not names or not all(names):
+    fields = [(name, spec or conversion) for _, name, spec, conversion in parts if name is not None]
+    names = [name for name, _ in fields]
+    if not names or not all(names) or any(extra for _, extra in fields):
         raise ConfigError(
             "`encode.text.template` must name columns in braces, such as '{title}. {genres}'. "
             f"Received: {template!r}."

@@ -1,0 +1,304 @@
+import hashlib
+import io
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from beam_pipelines import encode as job
+from beam_pipelines.encode import encode
+from beam_pipelines.handlers.encoder import TextEncoder
+from beam_pipelines.transforms import contents
+from kdsr_tf import artifacts, stages
+from kdsr_tf.config import load_config
+from kdsr_tf.errors import ConfigError, InputError, MissingArtifactError
+from kdsr_tf.sources import open_source
+
+TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+def _png(colour, size=(24, 18)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+GOOD = [
+    {"item_id": "a", "title": "Red tie", "genres": ["Silk", "Dots"], "image": "images/red.png"},
+    {"item_id": "b", "title": "Red tie", "genres": ["Silk", "Dots"], "image": "images/copy.png"},
+    {"item_id": "c", "title": "Blue suit", "image": "images/blue.png"},
+    {"item_id": "d", "title": "Шляпа", "genres": []},
+    {"item_id": "e", "image": "images/green.png"},
+    {"item_id": "z", "title": "Not in the vocabulary", "image": "images/gone.png"},
+]
+PICTURES = {
+    "red.png": _png((200, 20, 20)),
+    "copy.png": _png((200, 20, 20)),
+    "blue.png": _png((20, 20, 200)),
+    "green.png": _png((20, 160, 20)),
+}
+
+
+def _source(folder, rows=GOOD, pictures=PICTURES):
+    os.makedirs(folder / "images", exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "items.jsonl").write_text("\n".join(lines) + "\n")
+    for name, data in pictures.items():
+        (folder / "images" / name).write_bytes(data)
+    table = {"user_id": ["u"], "item_id": ["a"], "timestamp": [1]}
+    pq.write_table(pa.table(table), folder / "interactions.parquet")
+    return folder
+
+
+def _config(source, workdir, *overrides):
+    return load_config(
+        overrides=[
+            f"source.path={source}",
+            "encode.text.template='{title}. {genres}'",
+            "encode.text.dim=16",
+            "encode.image.image_size=24",
+            *overrides,
+        ],
+        workdir=str(workdir),
+    )
+
+
+def _vocabulary(config, item_ids):
+    """`sequences/` as far as `encode` reads it."""
+    fingerprint = open_source(config.source).fingerprint()
+    manifest = stages.new_manifest(config, "sequences", {}, fingerprint)
+    manifest.counts = {"items": len(item_ids)}
+    with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
+        table = {
+            "item": pa.array(range(1, len(item_ids) + 1), pa.int32()),
+            "item_id": pa.array(item_ids, pa.string()),
+        }
+        pq.write_table(pa.table(table), os.path.join(target, "items.parquet"))
+    return config
+
+
+def _read(config, modality, stem="vectors"):
+    folder = stages.location(config, f"features/{modality}")
+    names = sorted(name for name in os.listdir(folder) if name.startswith(stem))
+    return pa.concat_tables([pq.read_table(os.path.join(folder, name)) for name in names])
+
+
+def _vectors(config, modality):
+    table = _read(config, modality)
+    return dict(zip(table["item"].to_pylist(), table["vector"].to_pylist(), strict=True))
+
+
+def _digests(config):
+    found = {}
+    for modality in config.modalities:
+        folder = stages.location(config, f"features/{modality}")
+        for name in set(os.listdir(folder)) - {"manifest.json"}:
+            with open(os.path.join(folder, name), "rb") as file:
+                found[modality, name] = hashlib.md5(file.read()).hexdigest()
+    return found
+
+
+@pytest.fixture
+def good(tmp_path):
+    source = _source(tmp_path / "source")
+    return _vocabulary(_config(source, tmp_path / "work"), ["a", "b", "c", "d", "e", "gone"])
+
+
+def test_every_item_is_encoded_without_or_rejected(good):
+    image, text = encode(good)
+    assert image.counts == {
+        "items": 6,
+        "encoded": 4,
+        "without": 2,
+        "rejected": 0,
+        "duplicates": 1,
+        "reused": 0,
+    }
+    assert text.counts["encoded"] == 4 and text.counts["without"] == 2
+    assert text.details["encoder"]["name"] == "embedded_text" and text.details["size"] == 16
+    vectors = _vectors(good, "text")
+    assert sorted(vectors) == [1, 2, 3, 4] and vectors[1] == vectors[2] != vectors[3]
+    assert sorted(_vectors(good, "image")) == [1, 2, 3, 5]
+    table = _read(good, "text")
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), 16)
+    assert table.schema.field("item").type == pa.int32()
+    assert _read(good, "image", "rejected").num_rows == 0
+
+
+def test_an_up_to_date_modality_is_skipped(good):
+    encode(good)
+    before = os.stat(stages.location(good, "features/text")).st_ino
+    again = encode(good)
+    assert os.stat(stages.location(good, "features/text")).st_ino == before
+    assert [manifest.artifact for manifest in again] == ["features/image", "features/text"]
+
+
+def test_same_bytes_with_two_processes_and_shuffled_input(tmp_path):
+    rows = [{"item_id": f"i{k}", "image": f"images/{k % 7}.png"} for k in range(60)]
+    pictures = {f"{k}.png": _png((30 * k, 100, 50)) for k in range(6)} | {"6.png": b"broken"}
+    ids = [row["item_id"] for row in rows]
+    found = []
+    runs = [(rows, ()), (rows, TWO_PROCESSES), (rows[::-1], ())]
+    for run, (order, beam_args) in enumerate(runs):
+        source = _source(tmp_path / f"source{run}", order, pictures)
+        overrides = ["encode.text=null", "encode.max_rejected_fraction=0.5"]
+        config = _config(source, tmp_path / f"work{run}", *overrides)
+        (manifest,) = encode(_vocabulary(config, ids), beam_args)
+        assert manifest.counts["encoded"] == 52 and manifest.counts["duplicates"] == 53
+        found.append(_digests(config))
+    assert len(found[0]) == 2 and found[0] == found[1]
+    # Dead letters name the row of the file, which shuffling moves; vectors stay.
+    vectors = ("image", "vectors-00000-of-00001.parquet")
+    assert found[0][vectors] == found[2][vectors]
+
+
+def test_bad_contents_become_dead_letters_and_spare_their_batch(tmp_path):
+    bad = {
+        "broken": ({"image": "images/broken.png"}, "image is broken or truncated"),
+        "empty": ({"image": "images/empty.png"}, "image file is empty"),
+        "html": ({"image": "images/html.png"}, "not an image"),
+        "large": ({"image": "images/large.png"}, "image has more than 5000 pixels"),
+        "missing": ({"image": "images/nowhere.png"}, "image file does not exist"),
+        "outside": ({"image": "../secret.png"}, "image path leads outside the source folder"),
+        "number": ({"image": 7}, "image path is not text"),
+    }
+    pictures = {
+        "good.png": _png("red"),
+        "broken.png": _png("red", (64, 64))[:70],
+        "empty.png": b"",
+        "html.png": b"<html></html>",
+        "large.png": _png("red", (100, 51)),
+    }
+    (tmp_path / "secret.png").write_bytes(_png("red"))
+    rows = [{"item_id": name, **values} for name, (values, _) in bad.items()]
+    rows.append({"item_id": "good", "image": "images/good.png"})
+    source = _source(tmp_path / "source", rows, pictures)
+    overrides = ["encode.text=null", "encode.image.max_pixels=5000"]
+    allowed = _config(source, tmp_path / "work", *overrides, "encode.max_rejected_fraction=0.9")
+    _vocabulary(allowed, [row["item_id"] for row in rows])
+    (manifest,) = encode(allowed)
+    assert manifest.counts["encoded"] == 1 and manifest.counts["rejected"] == len(bad)
+    assert list(_vectors(allowed, "image")) == [len(rows)]
+    found = {
+        json.loads(row["row"])["item_id"]: row["reason"]
+        for row in _read(allowed, "image", "rejected").to_pylist()
+    }
+    assert found == {name: reason for name, (_, reason) in bad.items()}
+
+
+def test_too_many_rejected_items_fail_and_name_the_reason(tmp_path):
+    rows = [{"item_id": str(k), "image": f"images/{k}.png"} for k in range(4)]
+    pictures = {"0.png": _png("red"), "1.png": b"", "2.png": b"", "3.png": b"text"}
+    source = _source(tmp_path / "source", rows, pictures)
+    config = _config(source, tmp_path / "work", "encode.text=null")
+    _vocabulary(config, list("0123"))
+    with pytest.raises(InputError, match=r"3 of 4 items.*image file is empty \(2 items, first: it"):
+        encode(config)
+    assert os.listdir(tmp_path / "work" / "features") == []
+
+
+def test_a_modality_that_no_item_has_is_an_error(good, tmp_path):
+    config = _config(good.source.path, tmp_path / "work", "encode.text.template='{plot}'")
+    with pytest.raises(InputError, match=r"No item .*'\{plot\}'.*Columns found: item_id, title"):
+        encode(config)
+
+
+@pytest.mark.parametrize("template", ["title", "{title", "{}", "{0:{1}}"])
+def test_a_malformed_template_is_an_error(good, tmp_path, template):
+    config = _config(good.source.path, tmp_path / "work", "encode.image=null")
+    config.encode.text.template = template
+    with pytest.raises(ConfigError, match=r"`encode.text.template`"):
+        encode(config)
+
+
+def test_templates_join_lists_and_skip_what_is_missing():
+    assert contents.render("{title}. {genres}", {"title": "A", "genres": ["x", "y"]}) == "A. x, y"
+    assert contents.render("{title}. {genres}", {"title": " A "}) == "A ."
+    assert contents.render("{title}. {genres}", {"genres": [], "price": 1}) == ""
+
+
+def test_unchanged_contents_keep_their_vectors(good, tmp_path):
+    encode(good)
+    first = _vectors(good, "text")
+    rows = [*GOOD[:2], {"item_id": "c", "title": "Green suit"}, GOOD[3]]
+    rows.append({"item_id": "new", "title": "Blue suit"})
+    _source(tmp_path / "source", rows)
+    _vocabulary(good, ["a", "b", "c", "d", "e", "gone", "new"])
+    text = encode(good)[1]
+    assert text.counts["encoded"] == 5 and text.counts["reused"] == 4
+    second = _vectors(good, "text")
+    assert {k: second[k] for k in (1, 2, 4)} == {k: first[k] for k in (1, 2, 4)}
+    assert second[7] == first[3] != second[3]
+    # Another encoder shares nothing.
+    other = _config(good.source.path, tmp_path / "work", "encode.text.dim=8")
+    assert encode(other)[1].counts["reused"] == 0
+
+
+def test_precomputed_vectors(tmp_path):
+    rows = [{"item_id": str(k), "v": [float(k), 1.0]} for k in range(6)]
+    rows += [{"item_id": "6", "v": [1.0]}, {"item_id": "7", "v": [1.0, float("nan")]}]
+    rows += [{"item_id": "8"}]
+    source = _source(tmp_path / "source", rows)
+    config = _config(
+        source,
+        tmp_path / "work",
+        "encode.image=null",
+        "encode.text.encoder=precomputed",
+        "encode.text.column=v",
+        "encode.max_rejected_fraction=0.5",
+    )
+    _vocabulary(config, list("012345678"))
+    (manifest,) = encode(config)
+    counts = {key: manifest.counts[key] for key in ("encoded", "without", "rejected")}
+    assert counts == {"encoded": 6, "without": 1, "rejected": 2} and manifest.details["size"] == 2
+    assert _vectors(config, "text")[4] == [3.0, 1.0]
+    reasons = _read(config, "text", "rejected")["reason"].to_pylist()
+    assert reasons == ["vector does not have 2 numbers", "vector holds NaN or infinity"]
+    config.encode.text.column = "w"
+    with pytest.raises(InputError, match=r"no vectors in a column 'w'"):
+        encode(config)
+
+
+class LengthEncoder(TextEncoder):
+    """An encoder of one's own, as the handlers' documentation shows it."""
+
+    name = "length"
+
+    def build(self):
+        return None
+
+    def size(self, model):
+        return 1
+
+    def encode(self, batch, model):
+        return np.array([[len(text) if len(text) > 6 else np.nan] for text in batch], np.float32)
+
+
+def test_an_encoder_of_ones_own_and_its_nan(good, monkeypatch):
+    monkeypatch.setattr(job, "choose_encoder", lambda *_: LengthEncoder())
+    good.encode.image = None
+    good.encode.max_rejected_fraction = 0.5
+    (manifest,) = encode(good)
+    assert manifest.counts["encoded"] == 3 and manifest.counts["rejected"] == 1
+    assert _vectors(good, "text") == {1: [19.0], 2: [19.0], 3: [10.0]}
+    (row,) = _read(good, "text", "rejected").to_pylist()
+    assert row["reason"] == "the encoder's vector holds NaN or infinity"
+    assert json.loads(row["row"]) == {"item_id": "d", "content": "Шляпа."}
+
+
+def test_missing_inputs_are_named(tmp_path):
+    source = _source(tmp_path / "source")
+    with pytest.raises(MissingArtifactError, match="kdsr prepare"):
+        encode(_config(source, tmp_path / "work"))
+    config = _config(
+        source,
+        tmp_path / "work",
+        "encode.image.encoder=keras_applications",
+        "encode.image.weights=/no/where.h5",
+    )
+    with pytest.raises(ConfigError, match=r"there is no file /no/where.h5"):
+        encode(_vocabulary(config, ["a"]))

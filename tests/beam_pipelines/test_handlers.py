@@ -1,0 +1,301 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from beam_pipelines.handlers import encoder as encoders
+from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
+from beam_pipelines.handlers.embedded_text import EmbeddedTextEncoder
+from beam_pipelines.handlers.keras_applications import KerasApplicationsEncoder
+from beam_pipelines.handlers.keras_hub_image import KerasHubImageEncoder
+from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
+from beam_pipelines.handlers.pictures import read_picture
+from beam_pipelines.handlers.precomputed import PrecomputedEncoder
+from kdsr_tf.errors import ConfigError
+
+WORDS = ["red", "blue", "silk", "tie", "suit", "shirt", "##s", "."]
+
+
+def _vectors(encoder, contents):
+    batch = [encoder.prepare(content) for content in contents]
+    return np.stack(encoder.run_inference(batch, encoder.load_model()))
+
+
+def _bytes(image, **options):
+    file = io.BytesIO()
+    image.save(file, **{"format": "PNG"} | options)
+    return file.getvalue()
+
+
+def _product(shape, colour, box=(20, 20, 76, 76)):
+    image = Image.new("RGB", (96, 96), (245, 244, 240))
+    getattr(ImageDraw.Draw(image), shape)(box, fill=colour)
+    return image
+
+
+# Embedded text
+
+
+def test_text_vectors_share_words_parts_of_words_and_scripts():
+    texts = ["red silk tie", "blue silk ties", "leather boots", "красный галстук", "красная шляпа"]
+    vectors = _vectors(EmbeddedTextEncoder(dim=256), texts)
+    similar = vectors @ vectors.T
+    np.testing.assert_allclose(np.diag(similar), 1.0, rtol=1e-6)
+    assert similar[0, 1] > similar[0, 2] + 0.2
+    assert similar[3, 4] > similar[3, 2] + 0.1
+
+
+def test_text_vectors_are_the_same_on_every_machine():
+    vector = _vectors(EmbeddedTextEncoder(dim=64), ["Red silk tie, 紅領帶"])[0]
+    # Sums of whole numbers: these digits hold wherever the code runs.
+    assert vector[:3].tolist() == [-0.13166160881519318, 0.19749240577220917, 0.032915402203798294]
+
+
+@pytest.mark.parametrize("text", ["!!!", "☂", "a", "ab", "x" * 5000])
+def test_any_text_has_a_unit_vector(text):
+    vector = _vectors(EmbeddedTextEncoder(dim=32), [text])[0]
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_unusable_texts_are_refused():
+    encoder = EmbeddedTextEncoder()
+    with pytest.raises(encoders.Unusable, match="longer than"):
+        encoder.prepare("x" * (encoders.LONGEST_TEXT + 1))
+    with pytest.raises(encoders.Unusable, match="Unicode"):
+        encoder.identify("\ud800")
+
+
+# Pictures and embedded images
+
+
+def _assert_colour(data, colour):
+    picture = read_picture(data, 16, 10_000)
+    assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
+    np.testing.assert_allclose(picture, np.broadcast_to(colour, picture.shape), atol=6)
+
+
+def test_every_mode_is_decoded_to_rgb():
+    red = Image.new("RGB", (40, 30), (200, 30, 40))
+    blue = Image.new("RGB", (40, 30), "blue")
+    palette = red.convert("P", palette=Image.Palette.ADAPTIVE)
+    deep = Image.fromarray(np.full((9, 9), 90 << 8, np.uint16))
+    _assert_colour(_bytes(red), (200, 30, 40))
+    _assert_colour(_bytes(palette), (200, 30, 40))
+    _assert_colour(_bytes(red.convert("CMYK"), format="JPEG"), (200, 30, 40))
+    _assert_colour(_bytes(red, format="GIF", save_all=True, append_images=[blue]), (200, 30, 40))
+    _assert_colour(_bytes(Image.new("L", (9, 9), 90)), 90)
+    _assert_colour(_bytes(deep), 90)
+    _assert_colour(_bytes(Image.new("RGBA", (9, 9), (0, 0, 0, 0))), 255)
+
+
+def test_exif_orientation_is_applied():
+    image = Image.new("RGB", (40, 40), "white")
+    image.paste("black", (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    upright, turned = (
+        read_picture(_bytes(image, format="JPEG", quality=95, **options), 16, 10_000)
+        for options in ({}, {"exif": exif})
+    )
+    assert upright[:4].mean() < 20 and turned[:4].mean() > 235
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty"),
+        (b"<html>not found</html>", "not an image"),
+        (_bytes(Image.effect_noise((64, 64), 60))[:900], "truncated"),
+        (_bytes(Image.effect_noise((64, 64), 60).convert("RGB"), format="JPEG")[:700], "truncated"),
+        (_bytes(Image.new("1", (30_000, 30_000))), "more than 10000 pixels"),
+        (_bytes(Image.new("RGB", (101, 100))), "more than 10000 pixels"),
+    ],
+)
+def test_bad_pictures_are_refused_with_a_reason(data, reason):
+    with pytest.raises(ValueError, match=reason):
+        read_picture(data, 16, 10_000)
+
+
+def test_image_vectors_share_colour_and_shape():
+    encoder = EmbeddedImageEncoder()
+    pictures = [
+        _product("ellipse", (190, 40, 50)),
+        _product("ellipse", (190, 40, 50), (10, 10, 60, 60)),  # moved and smaller
+        _product("rectangle", (190, 40, 50)),
+        _product("ellipse", (40, 60, 190)),
+        _product("rectangle", (40, 160, 60)),
+    ]
+    vectors = encoder.encode([np.asarray(picture) for picture in pictures], None)
+    similar = vectors @ vectors.T
+    assert similar[0, 1] > max(similar[0, 2], similar[0, 3])
+    assert min(similar[0, 2], similar[0, 3]) > similar[0, 4] + 0.1
+
+
+def test_an_image_of_one_colour_has_a_finite_vector():
+    for level in (0, 128, 255):
+        picture = np.full((1, 32, 32, 3), level, np.uint8)
+        vector = EmbeddedImageEncoder().encode(picture, None)
+        assert np.isfinite(vector).all() and vector.any()
+
+
+# Precomputed vectors
+
+
+def test_precomputed_vectors_are_checked():
+    encoder = PrecomputedEncoder("vector", dim=2)
+    np.testing.assert_array_equal(encoder.prepare([1, 2.5]), np.float32([1, 2.5]))
+    np.testing.assert_array_equal(encoder.prepare("[1, 2.5]"), np.float32([1, 2.5]))
+    bad = [[1.0], [1.0, float("nan")], [1.0, 1e39], "red", ["a", "b"], 3]
+    for value in bad:
+        with pytest.raises(encoders.Unusable):
+            encoder.prepare(value)
+
+
+# Keras
+
+
+@pytest.fixture(scope="module")
+def bert_preset(tmp_path_factory):
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(1)
+    folder = str(tmp_path_factory.mktemp("bert"))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    keras_hub.models.BertBackbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=40,
+    ).save_to_preset(folder)
+    keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True).save_to_preset(folder)
+    return folder
+
+
+TEXTS = ["Red silk tie.", "blue suits", "tie", " ".join(["red shirt"] * 30), "blue silk tie ."]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_keras_hub_text_does_not_depend_on_its_batch(bert_preset, pooling):
+    encoder = pickle.loads(
+        pickle.dumps(KerasHubTextEncoder(bert_preset, pooling, max_tokens=64, batch_size=2))
+    )
+    together = _vectors(encoder, TEXTS)
+    alone = np.concatenate([_vectors(encoder, [text]) for text in TEXTS])
+    assert together.shape == (len(TEXTS), encoder.size(encoder.load_model())) == (5, 8)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+
+
+def test_keras_hub_text_pools_token_states_as_numpy_does(bert_preset):
+    import keras_hub
+
+    backbone = keras_hub.models.Backbone.from_preset(bert_preset)
+    # [CLS] red silk tie . [SEP]
+    ids = np.array([[2, 5, 7, 8, 12, 3]], np.int32)
+    inputs = {"token_ids": ids, "padding_mask": ids > 0, "segment_ids": np.zeros_like(ids)}
+    states = np.asarray(backbone(inputs)["sequence_output"])[0]
+    pooled = {"mean": states.mean(axis=0), "cls": states[0], "last": states[-1]}
+    for pooling, expected in pooled.items():
+        found = _vectors(KerasHubTextEncoder(bert_preset, pooling), ["Red silk tie."])[0]
+        np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_keras_hub_text_without_an_embedder_class_pools_the_backbone(tmp_path):
+    import keras_hub
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    keras_hub.models.DistilBertBackbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+        max_sequence_length=40,
+    ).save_to_preset(str(tmp_path))
+    tokenizer = keras_hub.models.DistilBertTokenizer(vocabulary=vocabulary, lowercase=True)
+    tokenizer.save_to_preset(str(tmp_path))
+    vectors = _vectors(KerasHubTextEncoder(str(tmp_path), batch_size=2), TEXTS)
+    assert vectors.shape == (5, 8) and np.isfinite(vectors).all()
+
+
+@pytest.fixture(scope="module")
+def mobilenet_weights(tmp_path_factory):
+    import keras
+
+    keras.utils.set_random_seed(2)
+    path = str(tmp_path_factory.mktemp("weights") / "tiny.weights.h5")
+    network = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    network.save_weights(path)
+    return path
+
+
+def test_keras_applications_pools_the_preprocessed_network(mobilenet_weights):
+    import keras
+
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    encoder = KerasApplicationsEncoder(
+        "MobileNetV2", mobilenet_weights, {"alpha": 0.35}, image_size=32, batch_size=2
+    )
+    found = np.stack(encoder.run_inference(pictures, encoder.load_model()))
+    network = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    network.load_weights(mobilenet_weights)
+    maps = np.asarray(network(np.stack(pictures) / 127.5 - 1.0))
+    np.testing.assert_allclose(found, maps.mean(axis=(1, 2)), atol=1e-4)
+
+
+def test_keras_hub_image_averages_tokens(tmp_path):
+    import keras_hub
+
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(16, 16, 3), patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16
+    )
+    backbone.save_to_preset(str(tmp_path))
+    keras_hub.layers.ViTImageConverter(image_size=(16, 16), scale=1 / 255).save_to_preset(
+        str(tmp_path)
+    )
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8))
+    encoder = KerasHubImageEncoder(str(tmp_path), image_size=16, batch_size=2)
+    found = np.stack(encoder.run_inference(pictures, encoder.load_model()))
+    tokens = np.asarray(backbone(np.stack(pictures) / 255.0))
+    np.testing.assert_allclose(found, tokens.mean(axis=1), atol=1e-4)
+    with pytest.raises(ConfigError, match="16 x 16"):
+        KerasHubImageEncoder(str(tmp_path), image_size=32).load_model()
+
+
+def test_the_digest_follows_weights_and_parameters_not_the_path(mobilenet_weights, tmp_path):
+    def digest(path, **options):
+        return KerasApplicationsEncoder("MobileNetV2", str(path), **options).digest()
+
+    with open(mobilenet_weights, "rb") as file:
+        data = file.read()
+    (tmp_path / "moved").mkdir()
+    moved = tmp_path / "moved" / "tiny.weights.h5"
+    moved.write_bytes(data)
+    assert digest(moved) == digest(mobilenet_weights)
+    assert digest(moved, image_size=64) != digest(mobilenet_weights)
+    moved.write_bytes(data[:-1] + b"x")
+    assert digest(moved) != digest(mobilenet_weights)
+
+
+def test_what_cannot_be_loaded_is_named(mobilenet_weights, tmp_path):
+    with pytest.raises(ConfigError, match=r"`encode.image.weights`: there is no file /no/where"):
+        KerasApplicationsEncoder("MobileNetV2", "/no/where")
+    with pytest.raises(ConfigError, match=r"`encode.image.weights` must be set"):
+        KerasApplicationsEncoder("MobileNetV2", None)
+    with pytest.raises(ConfigError, match=r"has no 'MobileNetV9'. Valid names: .*MobileNetV2"):
+        KerasApplicationsEncoder("MobileNetV9", mobilenet_weights).load_model()
+    with pytest.raises(ConfigError, match="does not fit MobileNetV2"):
+        KerasApplicationsEncoder("MobileNetV2", mobilenet_weights, {"alpha": 1.0}).load_model()
+    with pytest.raises(ConfigError, match=r"`encode.text.preset`: there is no folder /no/where"):
+        KerasHubTextEncoder("/no/where")
+    with pytest.raises(ConfigError, match=r"`encode.text.preset`: cannot load the preset"):
+        KerasHubTextEncoder(str(tmp_path)).load_model()
