@@ -42,8 +42,8 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml
 	  version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	  echo "$(PYTHON) cannot create environments: it lacks ensurepip." >&2; \
 	  echo "On Debian: apt-get install python$$version-venv" >&2; exit 2; }
-	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing (the first time takes a few minutes)"
+	@echo "Creating $(VENV) and installing (the first time takes a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]' || { \
 	  echo "The installation failed; pip's message is above. If it asks for a compiler," >&2; \
