@@ -17,7 +17,7 @@ import apache_beam as beam
 import fsspec
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from beam_pipelines.running import job_arguments, run_pipeline
+from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms import catalogue, interactions, sequences
 from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
 from beam_pipelines.transforms.reading import ReadItems
@@ -246,6 +246,6 @@ def run(argv: Sequence[str] | None = None) -> Manifest:
 
 if __name__ == "__main__":
     # Imported anew, so that workers unpickle functions of this module by name.
-    from beam_pipelines import prepare as job
+    from beam_pipelines.prepare import run as _run
 
-    job.run()
+    run_as_program(_run)

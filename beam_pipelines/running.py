@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from apache_beam.runners.runner import PipelineState
 
 from kdsr_tf import errors
 from kdsr_tf.config import Config, load_config
-from kdsr_tf.console import progress
+from kdsr_tf.console import console, progress
 
 NAMESPACE = "kdsr"
 """Namespace of this package's Beam counters."""
@@ -133,6 +134,15 @@ def job_arguments(
     arguments, beam_args = parser.parse_known_args(argv)
     config = load_config(arguments.config, arguments.set, arguments.workdir)
     return config, [argument for argument in beam_args if argument != "--"]
+
+
+def run_as_program(run: Callable[[], object]) -> None:
+    """Run a job's `run`; an error the user can mend ends with status 2, without traceback."""
+    try:
+        run()
+    except errors.KDSRError as error:
+        console.print(str(error), style="red", markup=False)
+        sys.exit(2)
 
 
 def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_pipelines.transforms.shards import write_table
+from kdsr_tf.artifacts import join
 from kdsr_tf.hashing import hash_pairs
 
 PAIRS_FILE = "pairs.parquet"
@@ -89,7 +90,7 @@ class SmallestPairs(beam.CombineFn):
 def write_pairs(pairs: np.ndarray, directory: str) -> int:
     """Write `pairs.parquet` and return the number of pairs."""
     columns = [pa.array(column) for column in (pairs[:, 0], pairs[:, 1])]
-    write_table(f"{directory}/{PAIRS_FILE}", pa.table(columns, schema=PAIRS_SCHEMA))
+    write_table(join(directory, PAIRS_FILE), pa.table(columns, schema=PAIRS_SCHEMA))
     return len(pairs)
 
 

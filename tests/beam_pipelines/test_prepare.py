@@ -351,6 +351,11 @@ def test_the_job_runs_as_a_program_of_its_own(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
     assert len(_rows(_config(tmp_path), "sequences-*.parquet")) == 3
+    command[command.index("prepare.k_core=0")] = "source.path=absent"
+    failed = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert "source folder absent does not exist" in " ".join(failed.stderr.split())
+    assert "Traceback" not in failed.stderr
 
 
 REAL_COUNTS = {
