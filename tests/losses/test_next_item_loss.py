@@ -1,0 +1,39 @@
+import numpy as np
+
+from kdsr_tf.losses.next_item_loss import NextItemLoss
+
+RNG = np.random.default_rng(0)
+TARGETS = np.array([[1, 4, 0], [3, 0, 0], [0, 0, 0]], "int32")
+LOGITS = RNG.normal(size=(3, 3, 4)).astype("float32")
+
+
+def oracle():
+    values = []
+    for target, logits in zip(TARGETS.ravel(), LOGITS.reshape(-1, 4).astype("f8"), strict=True):
+        if target:
+            values.append(np.log(np.exp(logits).sum()) - logits[target - 1])
+    return np.array(values)
+
+
+def test_value_by_hand():
+    # Odds 3 : 1 for item 2 of two items.
+    value = NextItemLoss()(np.array([2]), np.array([[0.0, np.log(3.0)]]))
+    np.testing.assert_allclose(value, np.log(4 / 3), rtol=1e-6)
+
+
+def test_is_the_mean_over_positions_with_a_target():
+    np.testing.assert_allclose(NextItemLoss()(TARGETS, LOGITS), oracle().mean(), rtol=1e-5)
+    flat = TARGETS.ravel()
+    packed = NextItemLoss()(flat[flat > 0], LOGITS.reshape(-1, 4)[flat > 0])
+    np.testing.assert_allclose(packed, oracle().mean(), rtol=1e-5)
+
+
+def test_without_any_target_loss_and_gradient_are_zero():
+    import tensorflow as tf
+
+    logits = tf.constant(LOGITS)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = NextItemLoss()(np.zeros_like(TARGETS), logits)
+    assert float(value) == 0.0
+    assert not tape.gradient(value, logits).numpy().any()

@@ -1,0 +1,55 @@
+import keras
+import numpy as np
+import pytest
+
+from kdsr_tf.metrics.hit_rate import HitRate
+from kdsr_tf.metrics.mean_reciprocal_rank import MeanReciprocalRank
+from kdsr_tf.metrics.pearson import Pearson
+from kdsr_tf.metrics.ranking import pessimistic_ranks
+
+# Ranks of the targets: 1, 3 (tied with item 1), 4 (all tied), not counted.
+TARGETS = np.array([2, 3, 1, 0])
+LOGITS = np.array(
+    [[0.1, 0.9, 0.3, 0.2], [0.4, 0.8, 0.4, 0.1], [0.5, 0.5, 0.5, 0.5], [0.1, 0.2, 0.3, 0.4]]
+)
+
+
+def test_ties_and_nan_rank_last():
+    np.testing.assert_array_equal(pessimistic_ranks(TARGETS, LOGITS)[:3], [1, 3, 4])
+    assert int(pessimistic_ranks(np.array([1]), np.full((1, 4), np.nan))[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (HitRate(1), 1 / 3),
+        (HitRate(3), 2 / 3),
+        (MeanReciprocalRank(1), 1 / 3),
+        (MeanReciprocalRank(3), (1 + 1 / 3) / 3),
+    ],
+)
+def test_ranking_metrics_over_batches(metric, expected):
+    for row in range(4):
+        metric.update_state(TARGETS[row : row + 1], LOGITS[row : row + 1])
+    np.testing.assert_allclose(metric.result(), expected, rtol=1e-6)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    assert (copy.name, copy.k) == (metric.name, metric.k)
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+
+
+def test_pearson_pools_batches_and_ignores_masked_values():
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.3, 0.2, (4, 50)).astype("float32")
+    y = (0.5 * x + rng.normal(0, 0.1, x.shape)).astype("float32")
+    mask = rng.random(x.shape) < 0.7
+    metric = Pearson()
+    for row in range(4):
+        metric.update_state(x[row : row + 1], y[row : row + 1], mask[row : row + 1])
+    np.testing.assert_allclose(metric.result(), np.corrcoef(x[mask], y[mask])[0, 1], rtol=1e-4)
+
+
+def test_pearson_of_a_constant_is_zero():
+    metric = Pearson()
+    metric.update_state(np.ones((1, 3)), np.array([[1.0, 2.0, 3.0]]))
+    assert float(metric.result()) == 0.0

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kdsr_tf import schema
+from kdsr_tf.models.distiller import Distiller
+from kdsr_tf.teacher import arrays
+from tests.models.batches import LENGTH, NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
+
+TERMS = ["next_item", "image_score", "image_code", "text_score", "text_code"]
+
+
+def make(student=None, **arguments):
+    model = Distiller(student or make_student(), NUM_CODES, **arguments)
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    return model
+
+
+def losses(model, batch):
+    logs = model.test_on_batch(batch, return_dict=True)
+    return {name: float(logs[name]) for name in ("loss", *TERMS) if name in logs}
+
+
+def oracle(model, batch):
+    """Every term in float64, pair by pair and target by target."""
+    student, items, target = model.student, batch["items"], batch["target"]
+    states = np.asarray(student(items), "f8")
+    table = np.asarray(student.output_table(), "f8")[1:]
+    logits = states[target > 0] @ table.T
+    own = logits[np.arange(len(logits)), target[target > 0] - 1]
+    terms = {"next_item": (np.log(np.exp(logits).sum(1)) - own).mean()}
+    ranks = (logits >= own[:, None]).sum(1)
+    for modality in ("image", "text"):
+        embeddings = np.asarray(student.tables(items)[modality], "f8")
+        weights = [np.asarray(w, "f8") for w in model._heads[modality].get_weights()]
+        kernel, bias, compare, classify = weights
+        score, code = [], []
+        for b in range(len(items)):
+            scores_of_window, codes_of_window = [], []
+            for i, j in zip(*schema.pair_positions(LENGTH), strict=True):
+                present = batch[schema.present_key(modality)][b, [i, j]].all()
+                if not (present and items[b, i] and items[b, j]) or items[b, i] == items[b, j]:
+                    continue
+                at = schema.pair_index(i, j)
+                e, g = embeddings[b, [i, j]], embeddings[b, [i, j]] @ kernel + bias
+                r = float(batch[schema.scores_key(modality)][b, at])
+                predicted = arrays.correlation(g[0], g[1], "cosine")
+                sigma = [1 / (1 + np.exp(-x / 1.5)) for x in (r, predicted)]
+                scores_of_window.append((sigma[0] - sigma[1]) ** 2)
+                p = np.maximum(np.abs(e[0] - e[1]) @ compare, 0) @ classify
+                c = batch[schema.codes_key(modality)][b, at]
+                codes_of_window.append(np.log(np.exp(p).sum()) - p[c])
+            score.append(np.mean(scores_of_window) if scores_of_window else 0.0)
+            code.append(np.mean(codes_of_window) if codes_of_window else 0.0)
+        terms |= {f"{modality}_score": np.mean(score), f"{modality}_code": np.mean(code)}
+    terms["loss"] = sum(terms[name] * model.term_weights[name] for name in TERMS)
+    return terms, ranks
+
+
+def test_every_term_equals_the_oracle():
+    given = {"next_item": 0.5, "image_score": 0.3, "text_code": 2.0}
+    model, batch = make(weights=given), make_batch()
+    assert model.term_weights == {"image_code": 0.5, "text_score": 1.0} | given
+    expected, ranks = oracle(model, batch)
+    logs = model.test_on_batch(batch, return_dict=True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(float(logs[name]), value, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(float(logs["hr_5"]), (ranks <= 5).mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        float(logs["mrr_5"]), np.where(ranks <= 5, 1 / ranks, 0).mean(), rtol=1e-5
+    )
+
+
+def test_padding_a_batch_changes_no_term():
+    model, batch = make(), make_batch(length=4)
+    wider = {k: np.pad(v, [(0, 0), (0, 2 if v.shape[1] == 4 else 9)]) for k, v in batch.items()}
+    narrow, wide = losses(model, batch), losses(model, wider)
+    for name in narrow:
+        np.testing.assert_allclose(wide[name], narrow[name], rtol=1e-5, err_msg=name)
+
+
+def test_packed_targets_give_the_same_loss():
+    model, batch = make(), make_batch()
+    flat = np.flatnonzero(batch["target"])
+    index = np.concatenate([flat, np.full(7, -1)]).astype("int32")
+    packed = losses(model, batch | {schema.TARGET_INDEX: index})
+    for name, value in losses(model, batch).items():
+        np.testing.assert_allclose(packed[name], value, rtol=1e-6, err_msg=name)
+
+
+def gradients(model, batch):
+    """Gradient of the loss per variable, by its path below the model."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x=batch, y_pred=model(batch, training=True))
+    found = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    names = [v.path.split("/", 1)[1] for v in model.trainable_variables]
+    return {n: np.asarray(tf.convert_to_tensor(g)) for n, g in zip(names, found, strict=True)}
+
+
+def test_gradient_reaches_every_variable_and_stays_finite():
+    batch = make_batch()
+    batch["text_present"][:3] = 0
+    for name, gradient in gradients(make(), batch).items():
+        assert np.isfinite(gradient).all(), name
+        assert gradient.any(), name
+
+
+def test_distillation_moves_tables_whose_features_the_backbone_ignores():
+    """The pair losses reach e_a and e_b themselves, not only through the recommender."""
+    batch = make_batch()
+    weights = {"next_item": 0.0, "text_score": 1.0, "image_score": 0.0, "image_code": 0.0}
+    found = gradients(make(weights=weights), batch)
+    assert found["tables/text_table"].any()
+    assert not found["tables/image_table"].any()
+    assert not found["tables/id_table"].any()
+
+
+def test_drawn_pairs_average_to_all_pairs():
+    student, batch = make_student(dropout=0.0), make_batch(4)
+    expected = losses(make(student), batch)
+    model = make(student, pairs_per_window=3)
+    model.optimizer.learning_rate = 0.0
+    found = model.fit(repeated(batch, 400), verbose=0).history
+    for name in TERMS[1:]:
+        np.testing.assert_allclose(found[name], [expected[name]], rtol=0.03, err_msg=name)
+    np.testing.assert_allclose(found["next_item"], [expected["next_item"]], rtol=1e-4)
+
+
+def test_distillation_learns_the_teacher():
+    student = make_student(dropout=0.0)
+    model = make(student, weights={"text_score": 20.0})
+    model.compile(optimizer=keras.optimizers.Adam(0.03))
+    batch = make_batch(16)
+    vectors = np.random.default_rng(3).normal(size=(NUM_ITEMS + 1, 4))
+    first, second = (batch["items"][:, p] for p in schema.pair_positions(LENGTH))
+    teacher = arrays.correlation(vectors[first], vectors[second], "cosine")
+    batch["text_scores"] = teacher.astype("float16")
+    batch["text_codes"] = np.digitize(teacher, [-0.5, 0.0, 0.5]).astype("uint8")
+    before = model.test_on_batch(batch, return_dict=True)
+    model.fit(repeated(batch, 80), verbose=0)
+    after = model.test_on_batch(batch, return_dict=True)
+    assert float(before["text_score_agreement"]) < 0.5
+    assert float(after["text_score_agreement"]) > 0.95
+    assert float(after["text_code_accuracy"]) > 0.9
+
+
+def test_round_trips_through_keras_with_its_optimizer(tmp_path):
+    model, batch = make(pairs_per_window=4, score_scales={"text": 2.0}), make_batch()
+    model.train_on_batch(batch)
+    model.save(tmp_path / "distiller.keras")
+    reloaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    assert reloaded.get_config() == model.get_config()
+    assert losses(reloaded, batch) == losses(model, batch)
+    assert int(reloaded.optimizer.iterations) == 1
+
+
+def test_trains_in_mixed_precision():
+    model = Distiller(make_student(dtype="mixed_float16"), NUM_CODES, dtype="mixed_float16")
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    batch = make_batch()
+    before = losses(model, batch)
+    model.fit(repeated(batch, 20), verbose=0)
+    after = losses(model, batch)
+    assert all(np.isfinite(value) for value in after.values())
+    assert after["next_item"] < 0.9 * before["next_item"]
+
+
+REPLICAS_PROGRAM = """
+import keras, numpy as np, tensorflow as tf
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from tests.models.batches import make_batch, make_student, NUM_CODES
+from kdsr_tf.models.distiller import Distiller
+
+# Windows grow shorter, so the second replica has fewer targets than the first.
+batch = make_batch(8)
+order = np.argsort(-(batch["items"] > 0).sum(1))
+batch = {key: value[order] for key, value in batch.items()}
+
+def fit():
+    model = Distiller(make_student(dropout=0.0), NUM_CODES)
+    model.compile(optimizer=keras.optimizers.SGD(0.5))
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(8).repeat(3)
+    return model.fit(data, verbose=0).history, model.get_weights()
+
+logs, weights = fit()
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    their_logs, their_weights = fit()
+for name in logs:
+    np.testing.assert_allclose(their_logs[name], logs[name], rtol=1e-5, err_msg=name)
+for one, two in zip(weights, their_weights, strict=True):
+    np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_take_the_steps_of_one():
+    """A new process: logical devices exist before TensorFlow starts, or never."""
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", REPLICAS_PROGRAM], env=environment, check=True)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="no `text` table"):
+        Distiller(make_student(modality_tables="off"), modalities=("text",))
+    with pytest.raises(ValueError, match="no term `txt_score`"):
+        make(weights={"txt_score": 1.0})
+    batch = make_batch(modalities=("image",))
+    with pytest.raises(ValueError, match="no `text_present`"):
+        make()(batch)

@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+
+from kdsr_tf.models.distiller import Distiller
+from kdsr_tf.models.student import Student
+from tests.models.batches import DIM, LENGTH, NUM_CODES, NUM_ITEMS, make_student
+
+ITEMS = np.array([[3, 5, 2, 7, 1, 9], [4, 11, 6, 0, 0, 0], [0] * 6], "int32")
+
+
+def test_scores_are_products_with_the_item_table():
+    student = make_student()
+    vectors = np.asarray(student.user_vectors(ITEMS))
+    states = np.asarray(student(ITEMS))
+    np.testing.assert_array_equal(vectors[:2], states[[0, 1], [5, 2]])
+    scores = np.asarray(student.scores(ITEMS))
+    assert np.isneginf(scores[:, 0]).all()
+    expected = vectors @ np.asarray(student.output_table()).T
+    np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_history_scores_nothing_above_anything():
+    scores = np.asarray(make_student().scores(ITEMS))[2]
+    np.testing.assert_array_equal(scores[1:], np.zeros(NUM_ITEMS))
+
+
+def test_histories_beyond_max_length_are_refused():
+    with pytest.raises(ValueError, match=f"at most `max_length` = {LENGTH}"):
+        make_student()(np.ones((1, LENGTH + 1), "int32"))
+
+
+def test_same_seed_same_model_other_seed_other_model():
+    one, same, other = (make_student(seed=seed) for seed in (1, 1, 2))
+    for a, b in zip(one.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (np.asarray(one.output_table()) != np.asarray(other.output_table())).any()
+
+
+@pytest.mark.parametrize("tables", ["off", "frozen", "tuned"])
+def test_round_trips_through_keras_without_anything_of_the_teacher(tables, tmp_path):
+    student = make_student(modality_tables=tables, pooling="last_sum", short_term=3)
+    if tables != "off":
+        Distiller(student, NUM_CODES)
+    student.save(tmp_path / "student.keras")
+    reloaded = keras.saving.load_model(tmp_path / "student.keras")
+    assert isinstance(reloaded, Student)
+    assert reloaded.get_config() == student.get_config()
+    np.testing.assert_array_equal(reloaded.scores(ITEMS), student.scores(ITEMS))
+    shapes = {v.shape for v in reloaded.weights}
+    assert (DIM, NUM_CODES) not in shapes
+    assert not [v.path for v in reloaded.weights if "head/" in v.path]
+    trains = {v.name for v in reloaded.trainable_variables}
+    assert ("text_table" in trains) == (tables == "tuned")
+
+
+def test_a_saved_model_serves_any_batch(tmp_path):
+    import tensorflow as tf
+
+    student = make_student()
+    archive = keras.export.ExportArchive()
+    archive.track(student)
+    signature = keras.InputSpec(shape=(None, LENGTH), dtype="int32")
+    archive.add_endpoint("scores", student.scores, [signature])
+    archive.write_out(str(tmp_path / "saved"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved"))
+    for rows in (1, 3):
+        np.testing.assert_allclose(
+            served.scores(ITEMS[:rows]), student.scores(ITEMS[:rows]), rtol=1e-5, atol=1e-6
+        )
