@@ -17,12 +17,15 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import BeamFnControlServicer
 from apache_beam.runners.runner import PipelineState
 
 from kdsr_tf import errors
@@ -40,6 +43,8 @@ _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
 _REMOTE_POLL_SECONDS = 5.0
+_CONNECT_SECONDS = 60.0
+_UNCONNECTED = BeamFnControlServicer.UNSTARTED_STATE
 
 
 def advance(amount: int = 1) -> None:
@@ -84,7 +89,7 @@ def run_pipeline(
     options = PipelineOptions(list(beam_args))
     name = options.view_as(StandardOptions).runner
     local = name in _LOCAL_RUNNERS
-    pipeline = beam.Pipeline(runner=FnApiRunner() if local else name, options=options)
+    pipeline = beam.Pipeline(runner=_LocalRunner() if local else name, options=options)
     build(pipeline)
     with progress(title, total) as bar:
         shown = 0
@@ -222,6 +227,27 @@ def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], 
     finally:
         finished.set()
         thread.join()
+
+
+class _LocalRunner(FnApiRunner):
+    """Beam's in-process runner, without its deadlock after a failure.
+
+    Beam 2.77 never tells a worker process to stop that connects only after a
+    bundle failed, and then waits for its end. So a failure first waits until
+    every started process is connected.
+    """
+
+    def _execute_bundle(self, context: Any, bundle: Any, bundle_input: Any) -> Any:
+        try:
+            return super()._execute_bundle(context, bundle, bundle_input)
+        except Exception:
+            deadline = time.monotonic() + _CONNECT_SECONDS
+            while time.monotonic() < deadline and any(
+                getattr(handler.control_conn, "_state", None) == _UNCONNECTED
+                for handler in bundle.worker_handlers
+            ):
+                time.sleep(_POLL_SECONDS)
+            raise
 
 
 def _known_error(error: Exception) -> errors.KDSRError | None:

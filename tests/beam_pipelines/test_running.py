@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import apache_beam as beam
 import pytest
 
@@ -23,16 +26,30 @@ def test_counters_come_back(beam_args):
     assert running.run_pipeline(build, beam_args, title="count", total=6) == {"done": 6}
 
 
-@pytest.mark.parametrize("beam_args", [(), TWO_PROCESSES], ids=["in_memory", "two_processes"])
-def test_user_error_of_a_worker_keeps_its_class_and_message(beam_args):
+def _refuse(pipeline):
     def refuse(element: int):
         raise InputError(f"`ids` must be unique.\nReceived: {element} twice. Remove one.")
 
-    def build(pipeline):
-        _ = pipeline | beam.Create([7]) | beam.Map(refuse)
+    _ = pipeline | beam.Create([7]) | beam.Map(refuse)
 
+
+def test_user_error_keeps_its_class_and_message():
     with pytest.raises(InputError) as caught:
-        running.run_pipeline(build, beam_args, title="refuse")
+        running.run_pipeline(_refuse, title="refuse")
+    assert str(caught.value) == "`ids` must be unique.\nReceived: 7 twice. Remove one."
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("late", [0, 1])
+def test_user_error_ends_the_job_even_if_a_worker_process_starts_late(tmp_path, monkeypatch, late):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time\n"
+        "number = int(os.environ.get('WORKER_ID', '_-1').rsplit('_', 1)[1])\n"
+        f"time.sleep(3 * (number >= 0 and number % 2 == {late}))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    with pytest.raises(InputError) as caught:
+        running.run_pipeline(_refuse, TWO_PROCESSES, title="refuse")
     assert str(caught.value) == "`ids` must be unique.\nReceived: 7 twice. Remove one."
 
 
