@@ -159,7 +159,7 @@ class Client:
 
         Raises:
             QueryError: if the call fails.
-            ValueError: if `k` is out of range.
+            KDSRError: if `k` is out of range.
         """
         signature = (
             schema.SIGNATURE_RECOMMEND_WITH_SEEN if with_seen else schema.SIGNATURE_RECOMMEND
@@ -206,11 +206,11 @@ class Client:
         self, signature: str, inputs: dict[str, np.ndarray], k: int
     ) -> list[list[Recommendation]]:
         if k < 1:
-            raise ValueError(f"`k` must be >= 1. Received: k={k}.")
+            raise KDSRError(f"`k` must be >= 1. Received: k={k}.")
         outputs = self._call(signature, inputs)
         items, scores = outputs[schema.ITEMS], outputs[schema.SCORES]
         if k > items.shape[1]:
-            raise ValueError(
+            raise KDSRError(
                 f"`k` must be at most {items.shape[1]}, the `export.k` of the model. "
                 f"Received: k={k}."
             )

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -85,22 +86,21 @@ class Check:
     value: float | None = None
 
 
-def rank(scores: np.ndarray, item_ids: np.ndarray, k: int) -> Ranking:
-    """Expected answers from a score matrix; −inf is left out.
+def rank(rows: Iterable[np.ndarray], item_ids: np.ndarray, k: int) -> Ranking:
+    """Expected answers from rows of scores; −inf is left out.
 
     Args:
-        scores: float `(batch, N)`.
+        rows: Float arrays `(N,)`, one per history; a generator keeps memory low.
         item_ids: str `(N,)`.
         k: Items per answer.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(scores, order, axis=1)
-    finite = np.isfinite(best)
-    rows = range(len(scores))
-    return Ranking(
-        items=[item_ids[order[row][finite[row]]].tolist() for row in rows],
-        scores=[best[row][finite[row]].tolist() for row in rows],
-    )
+    ranking = Ranking(items=[], scores=[])
+    for scores in rows:
+        best = np.argsort(-scores, kind="stable")[:k]
+        best = best[np.isfinite(scores[best])]
+        ranking.items.append(item_ids[best].tolist())
+        ranking.scores.append(scores[best].tolist())
+    return ranking
 
 
 def judge(folder: str, sample: Sample) -> list[Check]:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.artifacts import Manifest
-from kdsr_tf.config import Config, ExportConfig
+from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.export import deployment, gate
@@ -61,6 +62,8 @@ def export(config: Config) -> Manifest:
         KDSRError: if an input is missing or does not belong to the others.
     """
     started = time.monotonic()
+    # Every index is a new function once; TensorFlow takes that for a loop that retraces.
+    tf.get_logger().setLevel("ERROR")
     inputs = stages.read_inputs(config, "serving_model")
     manifest = stages.new_manifest(config, "serving_model", inputs)
     root = stages.location(config, "serving_model")
@@ -75,7 +78,7 @@ def export(config: Config) -> Manifest:
             )
             student, vocabulary = _read_student(config, build), _read_vocabulary(config)
             histories = _read_histories(config, _NUM_QUERIES)
-            sample, users = _sample(config.export, config, student, vocabulary, histories)
+            sample, users = _sample(config, student, vocabulary, histories)
             bar.advance()
             details = _save_variants(config, build, student, vocabulary, histories, users)
             bar.advance()
@@ -166,14 +169,13 @@ def _read_histories(config: Config, number: int) -> list[np.ndarray]:
 
 
 def _sample(
-    options: ExportConfig,
     config: Config,
     student: Student,
     vocabulary: Vocabulary,
     histories: list[np.ndarray],
 ) -> tuple[gate.Sample, np.ndarray]:
     """What the gate asks and expects, and the user vectors of the histories."""
-    length = config.windows.max_length
+    options, length = config.export, config.windows.max_length
     padded = np.zeros((len(histories), length), np.int32)
     for row, history in enumerate(histories):
         last = history[-length:]
@@ -186,19 +188,22 @@ def _sample(
             "Nothing was published. Train again (a lower `train.learning_rate`, or "
             "`train.clip_norm`)."
         )
-    scores = users @ table.T
-    unseen = scores.copy()
-    for row, history in enumerate(histories):
-        unseen[row, history - 1] = -np.inf
     ids = vocabulary.item_ids
+
+    def unseen() -> Iterator[np.ndarray]:
+        for user, history in zip(users, histories, strict=True):
+            scores = table @ user
+            scores[history - 1] = -np.inf
+            yield scores
+
     sample = gate.Sample(
         k=options.k,
         recall_floor=options.recall_floor,
         histories=[ids[history - 1].tolist() for history in histories],
         item_ids=ids.tolist(),
-        unseen=gate.rank(unseen, ids, options.k),
-        with_seen=gate.rank(scores, ids, options.k),
-        popular=gate.rank(log_frequency(vocabulary.train_counts)[np.newaxis], ids, options.k),
+        unseen=gate.rank(unseen(), ids, options.k),
+        with_seen=gate.rank((table @ user for user in users), ids, options.k),
+        popular=gate.rank([log_frequency(vocabulary.train_counts)], ids, options.k),
     )
     return sample, users
 

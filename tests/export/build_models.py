@@ -40,9 +40,12 @@ def save(
     table: np.ndarray,
     index: Index | None = None,
     item_ids: list[str] = oracle.ITEM_IDS,
-    encoder_table: np.ndarray | None = None,
+    item_table: np.ndarray | None = None,
 ) -> None:
     """Save a version; `exact` where no index is given."""
+    encoder_table = table.copy()
+    encoder_table[oracle.ITEM_IDS.index(oracle.POISON) + 1] = np.nan
+    table = table if item_table is None else item_table
     unit = oracle.unit_rows(table[1:])
     similar = exact_index(unit, oracle.K + 1)
     if index is not None:
@@ -50,7 +53,7 @@ def save(
             unit, unit[:50], np.full(50, oracle.K + 1), oracle.K + 1, recall_floor=1.0
         )[0]
     module = ServingModule(
-        LinearStudent(table if encoder_table is None else encoder_table),
+        LinearStudent(encoder_table),
         index or exact_index(table[1:], oracle.RETRIEVE),
         similar,
         item_ids=item_ids,
@@ -81,7 +84,7 @@ def main(root: str) -> None:
     broken = np.where(np.arange(len(table))[:, np.newaxis] == 5, np.nan, table).astype(np.float32)
     swapped = [*oracle.ITEM_IDS[1::-1], *oracle.ITEM_IDS[2:]]
     save(f"{root}/swapped_ids/exact", table, item_ids=swapped)
-    save(f"{root}/nan/exact", broken, encoder_table=table)
+    save(f"{root}/nan/exact", table, item_table=broken)
     save(f"{root}/other_vocabulary/exact", table, item_ids=oracle.ITEM_IDS[::-1])
     wrong = scann_index(shuffled, oracle.RETRIEVE, parameters)
     save(f"{root}/shuffled_index/scann", table, wrong)

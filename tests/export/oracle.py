@@ -15,6 +15,9 @@ SCALE = 1e3
 """Of every table row, so that scores reach 1e7."""
 
 ITEM_IDS = [f"item{number:03d}" for number in range(1, NUM_ITEMS + 1)]
+POISON = ITEM_IDS[-1]
+"""A history whose encoded part holds it has a vector of NaN."""
+
 WEIGHTS = np.arange(1, MAX_LENGTH + 1, dtype=np.float32)
 """Of the positions of a history, first to last."""
 
@@ -39,7 +42,7 @@ def popularity() -> np.ndarray:
 def histories(number: int = 40, longest: int = 30) -> list[list[str]]:
     rng = np.random.default_rng(3)
     lengths = rng.integers(1, longest + 1, number)
-    return [rng.choice(ITEM_IDS, length).tolist() for length in lengths]
+    return [rng.choice(ITEM_IDS[:-1], length).tolist() for length in lengths]
 
 
 def indices(history: list[str]) -> np.ndarray:

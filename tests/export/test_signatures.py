@@ -70,6 +70,18 @@ def test_without_known_items_the_popular_ones_are_ranked(signatures, history):
     np.testing.assert_allclose(found["scores"][0], scores, rtol=1e-5)
 
 
+def test_a_vector_of_nan_gives_the_popular_items_that_are_not_in_the_history(signatures):
+    popular, _ = oracle.ranking(oracle.popularity())
+    history = [*popular[:3], oracle.POISON]
+    found = ask(signatures, "serving_default", [history, ["item001"]])
+    items, scores = oracle.ranking(oracle.popularity(), history)
+    assert ids(found["items"])[0] == items
+    np.testing.assert_allclose(found["scores"][0], scores, rtol=1e-5)
+    alone = ask(signatures, "serving_default", [["item001"]])
+    np.testing.assert_array_equal(found["items"][1], alone["items"][0])
+    assert not ask(signatures, "embed", [history])["embedding"].any()
+
+
 def test_the_true_best_200_never_come_back(signatures):
     """More than the overfetch holds, at scores of 1e7; the last items alone are encoded."""
     last = oracle.ITEM_IDS[: oracle.MAX_LENGTH]
@@ -90,7 +102,7 @@ def test_a_history_of_500_is_encoded_by_its_end_and_excluded_whole(signatures):
 
 
 def test_an_exhausted_catalogue_ends_with_empty_ids(signatures):
-    history = oracle.ITEM_IDS[3:]
+    history = oracle.ITEM_IDS[:2:-1]
     found = ask(signatures, "serving_default", [history, oracle.ITEM_IDS])
     items, scores = oracle.ranking(oracle.scores(history), history)
     assert items[3:] == [""] * (oracle.K - 3)

@@ -103,7 +103,7 @@ def test_an_exhausted_catalogue_gives_a_short_answer(client):
 
 @pytest.mark.parametrize("k", [0, oracle.K + 1])
 def test_k_out_of_range_is_refused_by_the_client(client, k):
-    with pytest.raises(ValueError, match="`k` must be"):
+    with pytest.raises(KDSRError, match="`k` must be"):
         client.recommend([["item001"]], k=k)
 
 
