@@ -114,20 +114,12 @@ _PRICES = {
 }
 _FIRST = ("Vel", "Ost", "Tal", "Brin", "Quil", "Sor", "Mar", "Eld", "Fen", "Jun", "Hax", "Lum")
 _LAST = ("drune", "renno", "vikka", "dlowe", "mirre", "vantu", "quessa", "worrin")
-_OCCASIONS = (
-    "for long evenings",
-    "for early trains",
-    "for the office and after",
-    "for weekends by the water",
-    "for the first cold morning",
-    "for days with many plans",
-)
 _DETAILS = (
-    "Cut close and finished by hand.",
-    "A quiet piece that goes with more than you expect.",
-    "Light to wear and easy to care for.",
-    "Made in small batches and lined throughout.",
-    "Soft from the first day, better after a year.",
+    "Finished by hand.",
+    "Easy to care for.",
+    "Made in small batches.",
+    "Soft from day one.",
+    "For many years.",
 )
 
 
@@ -186,8 +178,7 @@ def make_catalogue(num_items: int, seed: int) -> list[Product]:
         brand = f"{rng.choice(_FIRST)}{rng.choice(_LAST)}"
         adjective = PATTERNS[pattern]
         description = (
-            f"{adjective} {noun.lower()} in {shade} {material}, {rng.choice(_OCCASIONS)}. "
-            f"{rng.choice(_DETAILS)}"
+            f"{adjective} {noun.lower()} in {shade} {colour} {material}. {rng.choice(_DETAILS)}"
         )
         products.append(
             Product(
