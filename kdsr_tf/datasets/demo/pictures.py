@@ -30,22 +30,26 @@ def paint(product: Product) -> Image.Image:
     """
     parts = [_placed(part) for part in DRAWINGS[product.shape]()]
     rgb = COLOURS[product.colour][1]
+    fabric, line = _fabric(product.pattern, rgb), _darker(rgb, 0.42)
     tones = {
-        "fabric": _fabric(product.pattern, rgb),
+        "fabric": rgb,
         "lining": _darker(rgb, 0.78),
         "trim": _darker(rgb, 0.48),
         "light": _LIGHT,
         "metal": _METAL,
-        "line": _darker(rgb, 0.42),
+        "line": line,
     }
     picture = _backdrop(product.background).copy()
     silhouette = _mask(parts)
     _cast_shadow(picture, silhouette)
     pen = ImageDraw.Draw(picture)
     for part in parts:
-        picture.paste(tones[part.role], mask=_mask([part]))
+        if part.role == "fabric" and not part.width:
+            picture.paste(fabric, mask=_mask([part]))
+        else:
+            _draw(pen, part, tones[part.role])
         if not part.width:
-            pen.line([tuple(point) for point in (*part.points, part.points[0])], tones["line"], 2)
+            pen.line([tuple(point) for point in (*part.points, part.points[0])], line, 2)
     size, lanczos = (SIZE, SIZE), Image.Resampling.LANCZOS
     picture = picture.resize(size, lanczos)
     return Image.composite(_lit(picture), picture, silhouette.resize(size, lanczos))
@@ -57,14 +61,18 @@ def _placed(part: Part) -> Part:
 
 def _mask(parts: list[Part]) -> Image.Image:
     mask = Image.new("L", (_CANVAS, _CANVAS), 0)
-    draw = ImageDraw.Draw(mask)
+    pen = ImageDraw.Draw(mask)
     for part in parts:
-        points = [tuple(point) for point in part.points]
-        if part.width:
-            draw.line(points, 255, max(1, round(part.width)), joint="curve")
-        else:
-            draw.polygon(points, 255)
+        _draw(pen, part, 255)
     return mask
+
+
+def _draw(pen: ImageDraw.ImageDraw, part: Part, ink: int | tuple[int, int, int]) -> None:
+    points = [tuple(point) for point in part.points]
+    if part.width:
+        pen.line(points, ink, max(1, round(part.width)), joint="curve")
+    else:
+        pen.polygon(points, ink)
 
 
 def _darker(rgb: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
