@@ -67,9 +67,10 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
                 generate(target, **arguments)
         run_all(config, plan.source_fingerprint(config))
     _, history, _ = sample_user(config)
+    here = Path.cwd()
     console.print(
         _OWN_FILES.format(
-            config=os.path.relpath(CONFIG),
+            config=CONFIG.relative_to(here) if CONFIG.is_relative_to(here) else CONFIG,
             workdir=config.workdir,
             history=",".join(history[-3:]),
             report=artifacts.join(stages.location(config, "report"), "index.html"),

@@ -12,6 +12,18 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.console import table
 
 _MIB = 2**20
+_KEY_COUNTS = {
+    "prepare": ("users", "items", "interactions", "test_points", "rejected"),
+    "encode": ("encoded", "reused", "rejected"),
+    "teach": ("items", "pairs"),
+    "distill": ("train_windows", "test_windows", "pairs"),
+    "train": ("epochs", "steps", "parameters"),
+    "evaluate": ("test_points", "users"),
+    "export": ("version", "items", "checks"),
+    "report": ("bytes",),
+}
+"""Counts in the table of a run; a stage's own table shows all."""
+
 _HEADLINES = ("hr", "mrr")
 
 
@@ -52,7 +64,7 @@ def run_table(outcomes: Iterable[StageOutcome]) -> Table:
             outcome.state,
             f"{outcome.seconds:.1f}" if outcome.peak_bytes is not None else "",
             f"{outcome.peak_bytes / _MIB:,.0f}" if outcome.peak_bytes is not None else "",
-            _counts(outcome.manifests),
+            _counts(outcome),
         )
         for outcome in outcomes
     ]
@@ -81,12 +93,17 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     return table(title, ("metric", "student", "95% interval", "popularity"), rows)
 
 
-def _counts(manifests: Sequence[Manifest]) -> str:
+def _counts(outcome: StageOutcome) -> str:
     parts = []
-    for manifest in manifests:
-        prefix = manifest.artifact.rpartition("/")[2] + " " if len(manifests) > 1 else ""
-        parts += [f"{prefix}{_words(name)} {n:,}" for name, n in manifest.counts.items()]
-    return ", ".join(parts)
+    for manifest in outcome.manifests:
+        prefix = manifest.artifact.rpartition("/")[2] + ": " if len(outcome.manifests) > 1 else ""
+        found = [
+            f"{_words(name)} {manifest.counts[name]:,}"
+            for name in _KEY_COUNTS[outcome.stage]
+            if name in manifest.counts
+        ]
+        parts.append(prefix + ", ".join(found))
+    return "; ".join(parts)
 
 
 def _words(name: str) -> str:
