@@ -29,8 +29,8 @@ assert keras.backend.backend() == "jax"
 model = kdsr_tf.Distiller(make_student(), NUM_CODES, pairs_per_window=4)
 model.compile(optimizer="adam")
 before = [w.copy() for w in model.student.get_weights()]
-history = model.fit(Batches(), validation_data=Batches(), verbose=0).history
-assert history["loss"][0] > 0 and "val_hr_20" in history, history
+history = model.fit(Batches(), verbose=0).history
+assert history["loss"][0] > 0, history
 assert any((b != a).any() for b, a in zip(before, model.student.get_weights()))
 assert "tensorflow" not in sys.modules
 """

@@ -198,10 +198,12 @@ class Distiller(keras.Model):
         total = 0.0
         for name, weight in self.term_weights.items():
             value = ops.sum(values[name])
-            mean = value / ops.maximum(counts[name], 1.0)
-            self._terms[name].update_state(mean, sample_weight=counts[name])
-            everywhere = ops.maximum(sum_over_replicas(counts[name]), 1.0)
-            total = total + weight * value / everywhere
+            count = sum_over_replicas(counts[name])
+            divisor = ops.maximum(count, 1.0)
+            # Keras averages what replicas log, so each logs the global value.
+            everywhere = sum_over_replicas(value) / divisor
+            self._terms[name].update_state(everywhere, sample_weight=count)
+            total = total + weight * value / divisor
         return total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:

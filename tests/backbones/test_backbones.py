@@ -95,7 +95,7 @@ def test_tensorflow_and_jax_agree(tmp_path):
     expected = {}
     for name in ALL:
         model = Distiller(make_student(backbone=name), NUM_CODES)
-        model.compile(optimizer="adam")
+        model.compile(run_eagerly=True)
         model.save(tmp_path / f"{name}.keras")
         expected[name] = model.test_on_batch(batch, return_dict=True)
         expected[name]["scores"] = np.asarray(model.student.scores(batch["items"]))
