@@ -7,6 +7,7 @@ its result alone and can be piped.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
@@ -30,18 +31,37 @@ output = Console(highlight=False)
 """The console of a command's result, on the standard output."""
 
 
+_SECONDS_BETWEEN_LINES = 30.0
+"""How often a log file, where no bar can move, gets a line instead."""
+
+
 class Bar:
     """One running progress bar; `bar.advance(n)` and `bar(n)` report `n` units as done."""
 
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task(title, total=total)
+        self._last_line = time.monotonic()
 
     def advance(self, amount: int = 1) -> None:
         """Report `amount` further units of work as done."""
         self._progress.advance(self._task, amount)
+        now = time.monotonic()
+        if not console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            console.print(self._line())
 
     __call__ = advance
+
+    def _line(self) -> str:
+        task = next(task for task in self._progress.tasks if task.id == self._task)
+        line = f"{escape(task.description)}: {task.completed:,.0f}"
+        if task.total is not None:
+            line += f" of {task.total:,.0f}"
+        line += f", {task.elapsed or 0:.0f} s"
+        if task.time_remaining is not None:
+            line += f", about {task.time_remaining:.0f} s left"
+        return line
 
 
 @contextlib.contextmanager
