@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,6 +120,7 @@ class KerasHubTextEncoder(TextEncoder):
             raise unloadable(self.preset, _KEY, error) from error
         preprocessor = embedder.preprocessor
         preprocessor.sequence_length = self._limit(embedder.backbone)
+        _strip_accents(preprocessor.tokenizer, self.folder)
         # Texts are tokenised once per group, outside of the network's own calls.
         embedder.preprocessor = None
 
@@ -130,6 +134,7 @@ class KerasHubTextEncoder(TextEncoder):
 
         backbone = from_preset(hub.models.Backbone.from_preset, self.preset, _KEY)
         tokenizer = from_preset(hub.models.Tokenizer.from_preset, self.preset, _KEY)
+        _strip_accents(tokenizer, self.folder)
         names = set(backbone.input) if isinstance(backbone.input, dict) else set()
         if not {"token_ids", "padding_mask"} <= names:
             raise ConfigError(
@@ -152,6 +157,23 @@ class KerasHubTextEncoder(TextEncoder):
     def _limit(self, backbone: Any) -> int:
         longest = getattr(backbone, "max_sequence_length", None) or self.max_tokens
         return min(self.max_tokens, longest)
+
+
+def _strip_accents(tokenizer: Any, folder: str | None) -> None:
+    """Make a lower-casing WordPiece tokeniser drop accents, as BERT's own does.
+
+    Uncased vocabularies hold no accented letters; Keras Hub 0.32 keeps accents,
+    so that every accented word would be unknown. A Hugging Face folder that
+    asks for accents explicitly keeps them.
+    """
+    if not getattr(tokenizer, "lowercase", False) or not hasattr(tokenizer, "strip_accents"):
+        return
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        if folder:
+            with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
+                settings = json.load(file)
+    tokenizer.strip_accents = settings.get("strip_accents") is not False
 
 
 def _pack(tokenizer: Any, texts: Sequence[str], limit: int) -> dict[str, np.ndarray]:

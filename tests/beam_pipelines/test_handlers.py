@@ -205,6 +205,14 @@ def test_keras_hub_text_pools_token_states_as_numpy_does(bert_preset):
         np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
 
 
+def test_keras_hub_text_reads_accented_words_as_bert_does(bert_preset):
+    plain, accented, unknown = _vectors(
+        KerasHubTextEncoder(bert_preset), ["red tie", "Réd tiê", "xyz tie"]
+    )
+    np.testing.assert_allclose(plain, accented, atol=1e-6)
+    assert np.abs(plain - unknown).max() > 1e-3
+
+
 def test_keras_hub_text_without_an_embedder_class_pools_the_backbone(tmp_path):
     import keras_hub
 
