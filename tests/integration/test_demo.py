@@ -73,7 +73,8 @@ def test_output_ends_with_tables_and_titles(demo):
 
 def test_second_run_finds_everything_up_to_date(demo):
     folder, _ = demo
-    done = kdsr(folder, "demo", *SMALL)
+    assert "would be kept" in kdsr(folder, "demo", *SMALL, "--dry-run").stderr
+    done = kdsr(folder, "run", "--workdir", "work/demo")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("up to date") == len(stages.STAGES)
     assert "Recommended to user" in done.stderr
