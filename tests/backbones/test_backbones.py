@@ -80,6 +80,7 @@ folder, *names = sys.argv[1:]
 batch = dict(np.load(f"{folder}/batch.npz"))
 for name in names:
     model = keras.saving.load_model(f"{folder}/{name}.keras")
+    model.compile()
     losses = model.test_on_batch(batch, return_dict=True)
     np.savez(
         f"{folder}/{name}.npz",
