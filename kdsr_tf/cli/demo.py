@@ -21,8 +21,9 @@ from kdsr_tf.stages import SOURCE
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 _OWN_FILES = """
-[bold]With your own files.[/bold] Put interactions.csv (user_id, item_id, timestamp) and items.csv
-(item_id, title, any text, image) into one folder, as .csv, .parquet or .jsonl, and type
+[bold]With your own files.[/bold] Put interactions.csv (user_id, item_id, timestamp) and
+items.csv (item_id, title, any text, image) into one folder (.parquet and .jsonl work
+as well) and type
 
   kdsr run --config {config} --set source.path=FOLDER --workdir work/mine
 
@@ -74,7 +75,8 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
             workdir=config.workdir,
             history=",".join(history[-3:]),
             report=artifacts.join(stages.location(config, "report"), "index.html"),
-        )
+        ),
+        soft_wrap=True,
     )
 
 
