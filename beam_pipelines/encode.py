@@ -81,11 +81,12 @@ def _encode(
 ) -> Manifest:
     name = f"features/{modality}"
     inputs = stages.read_inputs(config, name)
-    manifest = stages.new_manifest(config, name, inputs, fingerprint)
     location = stages.location(config, name)
     found = artifacts.find_manifest(location)
     num_items = inputs["sequences"].counts["items"]
     encoder = choose_encoder(config, modality, source, num_items)
+    external = {stages.SOURCE: fingerprint, stages.encoder_input(modality): encoder.identity()}
+    manifest = stages.new_manifest(config, name, inputs, external)
     described = {"name": encoder.name, "digest": encoder.digest()}
     same_encoder = found is not None and found.details.get("encoder") == described
     if same_encoder and found.fingerprint == manifest.fingerprint:

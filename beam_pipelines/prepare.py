@@ -56,7 +56,7 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     """
     source = open_source(config.source)
     location = stages.location(config, "sequences")
-    manifest = stages.new_manifest(config, "sequences", {}, source.fingerprint())
+    manifest = stages.new_manifest(config, "sequences", {}, {stages.SOURCE: source.fingerprint()})
     before = artifacts.find_manifest(location)
     previous = location if before is not None and before.config == manifest.config else None
     num_rows = source.num_interactions()

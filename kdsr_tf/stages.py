@@ -18,6 +18,11 @@ SOURCE = "source"
 """Name of the user's own data among the inputs; it has no manifest."""
 
 
+def encoder_input(modality: str) -> str:
+    """Name of an encoder and its weights among the inputs; it has no manifest."""
+    return f"encoder/{modality}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Artifact:
     """One committed directory.
@@ -26,7 +31,8 @@ class Artifact:
         name: Path below the working directory.
         stage: Command that writes it.
         keys: Configuration keys the content depends on.
-        inputs: Names of the artifacts (or `source`) it is made from.
+        inputs: Names of the artifacts it is made from, and of what has no manifest
+            (`source`, `encoder/<modality>`).
         version: Raised when the format or the code's meaning changes.
     """
 
@@ -63,7 +69,7 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
                 name=f"features/{m}",
                 stage="encode",
                 keys=(f"encode.{m}", "encode.max_rejected_fraction"),
-                inputs=(SOURCE, "sequences"),
+                inputs=(SOURCE, encoder_input(m), "sequences"),
             )
             for m in config.modalities
         ),
@@ -114,6 +120,11 @@ def artifact_of(config: Config, name: str) -> Artifact:
     return {artifact.name: artifact for artifact in artifacts_of(config)}[name]
 
 
+def external_inputs(config: Config) -> tuple[str, ...]:
+    """Names of all inputs that have no manifest: the source and the encoders."""
+    return (SOURCE, *(encoder_input(m) for m in config.modalities))
+
+
 def location(config: Config, name: str) -> str:
     """Local path or URI of an artifact."""
     return artifacts.join(config.workdir, *name.split("/"))
@@ -139,7 +150,7 @@ def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
         name: Artifact about to be written.
 
     Returns:
-        Manifest of every input but `source`.
+        Manifest of every input that has one.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
@@ -151,7 +162,7 @@ def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
             location(config, given), written_by=artifact_of(config, given).stage
         )
         for given in artifact.inputs
-        if given != SOURCE
+        if given not in external_inputs(config)
     }
     for manifest in manifests.values():
         for given in manifest.inputs:
@@ -164,7 +175,7 @@ def new_manifest(
     config: Config,
     name: str,
     inputs: Mapping[str, Manifest],
-    source_fingerprint: str | None = None,
+    external: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A manifest for `artifacts.committing`, from the inputs just read.
 
@@ -172,14 +183,18 @@ def new_manifest(
         config: The configuration.
         name: Artifact about to be written.
         inputs: Result of `read_inputs`.
-        source_fingerprint: Of the user's data, for artifacts that read it.
+        external: Fingerprints of inputs without a manifest, by name; more than
+            the artifact needs may be given.
+
+    Raises:
+        ValueError: if an input's fingerprint is missing.
     """
     artifact = artifact_of(config, name)
-    fingerprints = {given: manifest.fingerprint for given, manifest in inputs.items()}
-    if SOURCE in artifact.inputs:
-        if source_fingerprint is None:
-            raise ValueError(f"`{name}` reads the source: `source_fingerprint` must be given.")
-        fingerprints[SOURCE] = source_fingerprint
+    known = {**(external or {}), **{given: m.fingerprint for given, m in inputs.items()}}
+    missing = [given for given in artifact.inputs if given not in known]
+    if missing:
+        raise ValueError(f"`{name}` needs the fingerprints of: {', '.join(missing)}.")
+    fingerprints = {given: known[given] for given in artifact.inputs}
     return Manifest(
         artifact=name,
         fingerprint=fingerprint_of(config, artifact, fingerprints),

@@ -42,7 +42,7 @@ def write_sequences(
     }
     first, second = (list(column) for column in zip(*sorted(pairs), strict=True))
     indices = range(1, num_items + 1)
-    manifest = stages.new_manifest(config, "sequences", {}, source_fingerprint="0" * 16)
+    manifest = stages.new_manifest(config, "sequences", {}, _external(config))
     manifest.counts = {"users": num_users, "items": num_items, "interactions": sum(map(len, items))}
     with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
         table = {
@@ -65,6 +65,10 @@ def write_sequences(
     return manifest
 
 
+def _external(config: Config) -> dict[str, str]:
+    return dict.fromkeys(stages.external_inputs(config), "0" * 16)
+
+
 def write_features(
     config: Config, modality: str, size: int = 24, absent: float = 0.1, seed: int = 0
 ) -> Manifest:
@@ -77,9 +81,7 @@ def write_features(
     items = 1 + np.flatnonzero(rng.random(num_items) >= absent)
     vectors = vectors[items - 1].astype(np.float32)
     name = f"features/{modality}"
-    manifest = stages.new_manifest(
-        config, name, {"sequences": sequences}, source_fingerprint="0" * 16
-    )
+    manifest = stages.new_manifest(config, name, {"sequences": sequences}, _external(config))
     manifest.counts = {"items": len(items)}
     manifest.details = {"encoder": {"name": "random", "digest": str(seed)}, "size": size}
     with artifacts.committing(stages.location(config, name), manifest) as target:

@@ -15,7 +15,8 @@ def _config(workdir="work", *overrides):
 
 def _commit(config, name, source="s" * 16):
     inputs = stages.read_inputs(config, name)
-    manifest = stages.new_manifest(config, name, inputs, source)
+    external = dict.fromkeys(stages.external_inputs(config), source)
+    manifest = stages.new_manifest(config, name, inputs, external)
     with artifacts.committing(stages.location(config, name), manifest):
         pass
     return manifest
@@ -23,7 +24,7 @@ def _commit(config, name, source="s" * 16):
 
 def test_every_artifact_comes_after_its_inputs():
     config = _config("work", "encode.image.encoder=embedded")
-    seen = {stages.SOURCE}
+    seen = {"source", "encoder/image", "encoder/text"}
     for artifact in stages.artifacts_of(config):
         assert set(artifact.inputs) <= seen, artifact.name
         assert artifact.stage in stages.STAGES
@@ -47,7 +48,11 @@ def test_inputs_are_read_and_recorded(tmp_path):
     config = _config(tmp_path)
     sequences = _commit(config, "sequences")
     features = _commit(config, "features/text")
-    assert features.inputs == {"sequences": sequences.fingerprint, "source": "s" * 16}
+    assert features.inputs == {
+        "sequences": sequences.fingerprint,
+        "source": "s" * 16,
+        "encoder/text": "s" * 16,
+    }
     assert set(stages.read_inputs(config, "teacher/text")) == {"sequences", "features/text"}
 
 
@@ -67,5 +72,5 @@ def test_features_of_another_vocabulary_are_refused(tmp_path):
 
 
 def test_a_source_reader_must_give_its_fingerprint():
-    with pytest.raises(ValueError, match="source_fingerprint"):
+    with pytest.raises(ValueError, match="needs the fingerprints of: source"):
         stages.new_manifest(_config(), "sequences", {})

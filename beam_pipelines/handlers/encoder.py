@@ -105,7 +105,17 @@ class Encoder(ModelHandler[Any, np.ndarray, Any]):
         return []
 
     def digest(self) -> str:
-        """16 hexadecimal digits over the name, the parameters and the weights."""
+        """16 hexadecimal digits over the name, the parameters and the weights.
+
+        May load the model, where a preset name stands for the weights.
+        """
+        return self.identity()
+
+    def identity(self) -> str:
+        """16 hexadecimal digits over the name, the parameters and local files.
+
+        What planning compares: never loads the model.
+        """
         digest = hashlib.sha256(json.dumps([self.name, self.parameters()], sort_keys=True).encode())
         for path in self.files():
             digest.update(os.path.basename(path).encode())

@@ -52,8 +52,8 @@ class KerasHubImageEncoder(KerasImageEncoder):
 
     def digest(self) -> str:
         if self.folder:
-            return super().digest()
-        return weights_digest([super().digest().encode(), *self.load_model().network.get_weights()])
+            return self.identity()
+        return weights_digest([self.identity().encode(), *self.load_model().network.get_weights()])
 
     def build(self) -> KerasImageModel:
         import keras

@@ -57,8 +57,12 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
     generated = found is not None and found.fingerprint == manifest.fingerprint
     if invocation.dry_run:
         console.print(f"The boutique would be {'kept' if generated else 'generated'}: {source}")
-        fingerprint = plan.source_fingerprint(config) if generated else plan.NOT_GENERATED
-        console.print(plan.plan_table(plan.make_plan(config, fingerprint)))
+        external = (
+            plan.external_fingerprints(config)
+            if generated
+            else dict.fromkeys(stages.external_inputs(config), plan.NOT_GENERATED)
+        )
+        console.print(plan.plan_table(plan.make_plan(config, external)))
         return
     with locked(config.workdir):
         if not generated:
@@ -66,7 +70,7 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
 
             with artifacts.committing(source, manifest) as target:
                 generate(target, **arguments)
-        run_all(config, plan.source_fingerprint(config))
+        run_all(config, plan.external_fingerprints(config))
     _, history, _ = sample_user(config)
     here = Path.cwd()
     console.print(

@@ -42,25 +42,31 @@ class State:
         return not self.reasons
 
 
-def source_fingerprint(config: Config) -> str:
-    """Fingerprint of the user's own files.
+def external_fingerprints(config: Config) -> dict[str, str]:
+    """Fingerprints of what has no manifest: the user's own files and the encoders.
 
     Raises:
-        KDSRError: if they are missing or cannot be read.
+        KDSRError: if they, a preset or a weights file are missing or cannot be read.
     """
+    from beam_pipelines.handlers.choose import choose_encoder
     from kdsr_tf.sources import open_source
 
-    return open_source(config.source).fingerprint()
+    source = open_source(config.source)
+    encoders = {
+        stages.encoder_input(m): choose_encoder(config, m, source, num_items=0).identity()
+        for m in config.modalities
+    }
+    return {SOURCE: source.fingerprint(), **encoders}
 
 
-def make_plan(config: Config, source: str) -> list[State]:
+def make_plan(config: Config, external: Mapping[str, str]) -> list[State]:
     """State of every artifact, each after its inputs.
 
     Args:
         config: The configuration.
-        source: Fingerprint of the source.
+        external: Fingerprints of the source and the encoders.
     """
-    fingerprints = {SOURCE: source}
+    fingerprints = dict(external)
     states = []
     for artifact in stages.artifacts_of(config):
         inputs = {name: fingerprints[name] for name in artifact.inputs}
@@ -83,7 +89,8 @@ def plan_of_stage(config: Config, stage: str) -> list[State]:
         manifests = stages.read_inputs(config, artifact.name)
         inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
         if SOURCE in artifact.inputs:
-            inputs[SOURCE] = source_fingerprint(config)
+            external = external_fingerprints(config)
+            inputs |= {name: external[name] for name in artifact.inputs if name in external}
         states.append(_state(config, artifact, inputs))
     return states
 

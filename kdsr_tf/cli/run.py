@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 import filelock
@@ -32,21 +32,20 @@ def run(invocation: Invocation) -> None:
     Options after `--` go to the stages that are Beam pipelines.
     """
     config = invocation.config
-    source = plan.source_fingerprint(config)
+    external = plan.external_fingerprints(config)
     if invocation.dry_run:
-        console.print(plan.plan_table(plan.make_plan(config, source)))
+        console.print(plan.plan_table(plan.make_plan(config, external)))
         return
-    _check_encoders(config)
     with locked(config.workdir):
-        run_all(config, source, invocation.beam_args)
+        run_all(config, external, invocation.beam_args)
 
 
-def run_all(config: Config, source: str, beam_args: tuple[str, ...] = ()) -> None:
+def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, ...] = ()) -> None:
     """Run the needed stages and print the summary; the lock is the caller's.
 
     Args:
         config: The configuration; it is left in the working directory.
-        source: Fingerprint of the source.
+        external: Fingerprints of the source and the encoders.
         beam_args: Options for Beam.
 
     Raises:
@@ -56,7 +55,7 @@ def run_all(config: Config, source: str, beam_args: tuple[str, ...] = ()) -> Non
     with fsspec.open(config_path, "w") as file:
         file.write(dump_config(config))
     outcomes = [
-        _run_stage(config, stage, source, config_path, beam_args) for stage in stages.STAGES
+        _run_stage(config, stage, external, config_path, beam_args) for stage in stages.STAGES
     ]
     evaluation = artifacts.read_manifest(
         stages.location(config, "evaluation"), written_by="evaluate"
@@ -86,20 +85,15 @@ def locked(workdir: str) -> Iterator[None]:
         ) from None
 
 
-def _check_encoders(config: Config) -> None:
-    """Fail on a missing preset or weights file now, not after the first stage."""
-    from beam_pipelines.handlers.choose import choose_encoder
-    from kdsr_tf.sources import open_source
-
-    for modality in config.modalities:
-        choose_encoder(config, modality, open_source(config.source), num_items=0)
-
-
 def _run_stage(
-    config: Config, stage: str, source: str, config_path: str, beam_args: tuple[str, ...]
+    config: Config,
+    stage: str,
+    external: Mapping[str, str],
+    config_path: str,
+    beam_args: tuple[str, ...],
 ) -> StageOutcome:
     names = [a.name for a in stages.artifacts_of(config) if a.stage == stage]
-    states = [s for s in plan.make_plan(config, source) if s.artifact.stage == stage]
+    states = [s for s in plan.make_plan(config, external) if s.artifact.stage == stage]
     if all(state.up_to_date for state in states):
         manifests = [s.manifest for s in states if s.manifest is not None]
         return StageOutcome(stage=stage, state=plan.UP_TO_DATE, manifests=manifests)

@@ -93,7 +93,7 @@ KERAS_STAGES: dict[str, Callable[[Config], Manifests]] = {
 def _run_stage(stage: str, invocation: Invocation) -> None:
     config = invocation.config
     if invocation.dry_run:
-        states = plan.make_plan(config, plan.source_fingerprint(config))
+        states = plan.make_plan(config, plan.external_fingerprints(config))
         last = stages.STAGES.index(stage)
         needed = [s for s in states if stages.STAGES.index(s.artifact.stage) <= last]
         console.print(plan.plan_table(needed))

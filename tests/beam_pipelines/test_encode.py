@@ -70,7 +70,7 @@ def _config(source, workdir, *overrides):
 def _vocabulary(config, item_ids):
     """`sequences/` as far as `encode` reads it."""
     fingerprint = open_source(config.source).fingerprint()
-    manifest = stages.new_manifest(config, "sequences", {}, fingerprint)
+    manifest = stages.new_manifest(config, "sequences", {}, {stages.SOURCE: fingerprint})
     manifest.counts = {"items": len(item_ids)}
     with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
         table = {

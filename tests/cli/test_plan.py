@@ -7,24 +7,25 @@ from kdsr_tf.cli.plan import make_plan, plan_of_stage
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 
-SOURCE = "0123456789abcdef"
+EXTERNAL = {"source": "0123456789abcdef", "encoder/text": "a" * 16, "encoder/image": "b" * 16}
 
 
 def config_in(folder, *overrides):
     return load_config(overrides=["encode.text.encoder=embedded", *overrides], workdir=str(folder))
 
 
-def commit_all(config, source=SOURCE):
+def commit_all(config):
     """Commit every artifact, empty, as a complete run would have left it."""
     for artifact in stages.artifacts_of(config):
         inputs = stages.read_inputs(config, artifact.name)
-        manifest = stages.new_manifest(config, artifact.name, inputs, source)
+        manifest = stages.new_manifest(config, artifact.name, inputs, EXTERNAL)
         with artifacts.committing(stages.location(config, artifact.name), manifest):
             pass
 
 
-def reasons(config, source=SOURCE):
-    return {s.artifact.name: s.reasons for s in make_plan(config, source) if s.reasons}
+def reasons(config, **changed):
+    states = make_plan(config, EXTERNAL | changed)
+    return {state.artifact.name: state.reasons for state in states if state.reasons}
 
 
 def test_everything_is_missing_at_first(tmp_path):
@@ -55,6 +56,14 @@ def test_changed_source_makes_everything_again(tmp_path):
     assert len(found) == 8
 
 
+def test_changed_weights_make_what_descends_from_them_again(tmp_path):
+    config = config_in(tmp_path)
+    commit_all(config)
+    found = reasons(config, **{"encoder/text": "f" * 16})
+    assert found["features/text"] == ("encoder/text changed",)
+    assert "sequences" not in found and len(found) == 7
+
+
 def test_added_modality_runs_its_own_stages(tmp_path):
     commit_all(config_in(tmp_path))
     found = reasons(config_in(tmp_path, "encode.image.encoder=embedded"))
@@ -79,7 +88,7 @@ def test_stage_refuses_inputs_of_different_descent(tmp_path):
     config = config_in(tmp_path)
     commit_all(config)
     other = config_in(tmp_path, "seed=5")
-    manifest = stages.new_manifest(other, "sequences", {}, SOURCE)
+    manifest = stages.new_manifest(other, "sequences", {}, EXTERNAL)
     with artifacts.committing(stages.location(config, "sequences"), manifest):
         pass
     with pytest.raises(StaleArtifactError, match="sequences"):
