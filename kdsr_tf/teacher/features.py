@@ -12,6 +12,7 @@ from kdsr_tf import schema
 from kdsr_tf.artifacts import join
 
 _ROWS_PER_BATCH = 4096
+_READ_BYTES = 2**20
 
 
 class Features:
@@ -36,7 +37,8 @@ class Features:
         """Item indices `(rows,)` and float32 vectors `(rows, size)`."""
         for path in self._paths:
             with self._filesystem.open(path, "rb") as file:
-                parquet = pq.ParquetFile(file)
+                # Without a buffer size, a whole column chunk would be read at once.
+                parquet = pq.ParquetFile(file, buffer_size=_READ_BYTES)
                 for batch in parquet.iter_batches(_ROWS_PER_BATCH):
                     column = batch.column(schema.VECTOR)
                     vectors = column.flatten().to_numpy(zero_copy_only=False)

@@ -26,7 +26,12 @@ from kdsr_tf.teacher import arrays
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.codebook import learn_codebook
 from kdsr_tf.teacher.features import Features
-from kdsr_tf.teacher.report import collapse_warnings, describe_codebook, describe_scores
+from kdsr_tf.teacher.report import (
+    collapse_warnings,
+    describe_codebook,
+    describe_scores,
+    quantisation_error,
+)
 
 _PAIRS_PER_CHUNK = 16_384
 
@@ -88,6 +93,9 @@ def _teach_modality(config: Config, modality: str) -> Manifest:
             "scores": describe_scores(scores),
             "codebook": describe_codebook(profiles, codes, codebook, pairs),
         }
+        report["codebook"]["error_over_kmeans"] = _error_over_kmeans(
+            report["codebook"]["quantisation_error"], profiles, config.teach, seed
+        )
         with open(os.path.join(folder, "report.json"), "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
         warnings = collapse_warnings(modality, config.teach.num_codes, report["codebook"])
@@ -105,7 +113,7 @@ def _teach_modality(config: Config, modality: str) -> Manifest:
             "unexplained_variance": condensed["reconstruction"]["unexplained_share"],
             **{
                 key: report["codebook"][key]
-                for key in ("used_share", "perplexity", "quantisation_error")
+                for key in ("used_share", "perplexity", "quantisation_error", "error_over_kmeans")
             },
             "warnings": warnings,
         }
@@ -121,21 +129,16 @@ def _fit_autoencoder(features: Features, config: Config, seed: int) -> Autoencod
     # Imported here: the exact solution needs no Keras, and importing it takes seconds.
     from kdsr_tf.teacher.sigmoid import fit_sigmoid
 
-    with tempfile.TemporaryDirectory() as scratch:
-        path = os.path.join(scratch, "features.npy")
-        table = np.lib.format.open_memmap(path, "w+", np.float32, (count, features.size))
-        stop = 0
-        for batch in features.vectors():
-            table[stop : stop + len(batch)] = batch
-            stop += len(batch)
-        return fit_sigmoid(
-            table,
-            config.model.dim,
-            epochs=teach.epochs,
-            batch_size=teach.batch_size,
-            learning_rate=teach.learning_rate,
-            seed=seed,
-        )
+    return fit_sigmoid(
+        features.vectors,
+        count,
+        features.size,
+        config.model.dim,
+        epochs=teach.epochs,
+        batch_size=teach.batch_size,
+        learning_rate=teach.learning_rate,
+        seed=seed,
+    )
 
 
 def _condense(
@@ -191,6 +194,15 @@ def _correlate_sample(
             first, second, teach.num_domains, teach.correlation
         )
     return pairs, scores, profiles
+
+
+def _error_over_kmeans(error: float, profiles: np.ndarray, teach: TeachConfig, seed: int) -> float:
+    """Quantisation error over that of scikit-learn's KMeans on the same sample."""
+    if teach.codebook == "kmeans":
+        return 1.0
+    kmeans = learn_codebook(profiles, teach.num_codes, "kmeans", seed)
+    reference = quantisation_error(profiles, arrays.nearest_codes(profiles, kmeans), kmeans)
+    return error / reference if reference > 0 else 1.0
 
 
 def _scales(scores: np.ndarray, profiles: np.ndarray, teach: TeachConfig) -> tuple[float, float]:

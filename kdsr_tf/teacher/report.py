@@ -45,8 +45,8 @@ def describe_codebook(
     """
     counts = np.bincount(codes, minlength=len(codebook))
     shares = counts[counts > 0] / max(len(codes), 1)
-    distances = np.square(vectors - codebook[codes]).sum(-1, dtype=np.float64)
-    error = float(distances.mean()) if len(codes) else 0.0
+    distances = _distances(vectors, codes, codebook)
+    error = quantisation_error(vectors, codes, codebook)
     variance = float(vectors.var(0).sum()) if len(codes) else 0.0
     order = np.lexsort((distances, codes))
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -67,6 +67,15 @@ def describe_codebook(
             for code in range(len(codebook))
         ],
     }
+
+
+def quantisation_error(vectors: np.ndarray, codes: np.ndarray, codebook: np.ndarray) -> float:
+    """Mean squared distance between vectors and their codewords; 0 without vectors."""
+    return float(_distances(vectors, codes, codebook).mean()) if len(codes) else 0.0
+
+
+def _distances(vectors: np.ndarray, codes: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+    return np.square(vectors - codebook[codes]).sum(-1, dtype=np.float64)
 
 
 def collapse_warnings(modality: str, num_codes: int, codebook: dict[str, Any]) -> list[str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 
-from kdsr_tf.teacher.autoencoder import Autoencoder, moments, slices
+from kdsr_tf.teacher.autoencoder import Autoencoder, Batches, moments
+
+_BLOCK_BYTES = 64 * 2**20
+"""Features are shuffled in blocks of about this size; smaller catalogues as a whole."""
 
 
 def fit_sigmoid(
-    features: np.ndarray,
+    batches: Batches,
+    count: int,
+    size: int,
     dim: int,
     *,
     epochs: int,
@@ -22,18 +28,21 @@ def fit_sigmoid(
     """An autoencoder with a sigmoid code layer, fitted with Keras (Adam, MSE).
 
     Args:
-        features: Float32 `(items, size)`; may be memory-mapped, batches are read
-            as they are needed.
+        batches: Starts a pass over the features.
+        count: Features of a pass, > 0.
+        size: Their dimension.
         dim: Size of the code.
         epochs: Passes over the features.
         batch_size: Items per step.
         learning_rate: Of Adam.
         seed: Of the weights and of the order of items.
+
+    Returns:
+        The autoencoder. Memory is a block of features and `O(size²)`, whatever
+        the number of items.
     """
-    size = features.shape[1]
-    mean, covariance = moments(lambda: slices(features), size)
+    mean, covariance = moments(batches, size)
     spread = float(np.sqrt(np.trace(covariance) / size)) or 1.0
-    data = _ShuffledBatches(features, mean, spread, batch_size, seed)
     seeds = keras.random.SeedGenerator(seed)
     model = keras.Sequential(
         [
@@ -47,12 +56,20 @@ def fit_sigmoid(
         ]
     )
     model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mse")
-    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
+    mean = mean.astype(np.float32)
+    steps = _shuffled_epochs(batches, size, epochs, batch_size, seed)
+    model.fit(
+        ((rows, rows) for rows in ((step - mean) / np.float32(spread) for step in steps)),
+        epochs=epochs,
+        steps_per_epoch=-(-count // batch_size),
+        shuffle=False,
+        verbose=0,
+    )
     (encoder_kernel, encoder_bias), (decoder_kernel, decoder_bias) = (
         layer.get_weights() for layer in model.layers
     )
     unscaled = Autoencoder(
-        mean=mean.astype(np.float32),
+        mean=mean,
         spread=spread,
         encoder_kernel=encoder_kernel,
         encoder_bias=encoder_bias,
@@ -60,34 +77,34 @@ def fit_sigmoid(
         decoder_bias=decoder_bias,
         activation="sigmoid",
     )
-    squares = sum(float(np.square(unscaled.encode(part)).sum()) for part in slices(features))
-    return dataclasses.replace(unscaled, scale=float(np.sqrt(len(features) / squares)))
+    squares = sum(float(np.square(unscaled.encode(part)).sum()) for part in batches())
+    return dataclasses.replace(unscaled, scale=float(np.sqrt(count / squares)))
 
 
-class _ShuffledBatches(keras.utils.PyDataset):
-    """Batches of standardised features in an order drawn per epoch."""
+def _shuffled_epochs(
+    batches: Batches, size: int, epochs: int, batch_size: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Steps of all epochs, each epoch in an order of its own; its last step may be smaller."""
+    block_rows = max(1, _BLOCK_BYTES // (4 * size))
+    for epoch in range(epochs):
+        rng = np.random.default_rng([seed, 1, epoch])
+        left = np.zeros((0, size), np.float32)
+        for block in _blocks(batches(), block_rows):
+            rows = np.concatenate([left, block[rng.permutation(len(block))]])
+            whole = len(rows) - len(rows) % batch_size
+            yield from (rows[start : start + batch_size] for start in range(0, whole, batch_size))
+            left = rows[whole:]
+        if len(left):
+            yield left
 
-    def __init__(
-        self, features: np.ndarray, mean: np.ndarray, spread: float, batch_size: int, seed: int
-    ):
-        super().__init__()
-        self._features, self._batch_size, self._seed = features, batch_size, seed
-        self._mean, self._spread = mean.astype(np.float32), np.float32(spread)
-        self._epoch = 0
-        self._shuffle()
 
-    def __len__(self) -> int:
-        return -(-len(self._features) // self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        batch = (self._features[np.sort(rows)] - self._mean) / self._spread
-        return batch, batch
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        rng = np.random.default_rng([self._seed, 1, self._epoch])
-        self._order = rng.permutation(len(self._features))
+def _blocks(batches: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Consecutive batches joined until a block has at least `rows` rows."""
+    parts: list[np.ndarray] = []
+    for batch in batches:
+        parts.append(batch)
+        if sum(map(len, parts)) >= rows:
+            yield np.concatenate(parts)
+            parts = []
+    if parts:
+        yield np.concatenate(parts)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kdsr_tf.teacher import sigmoid
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, slices
 from kdsr_tf.teacher.sigmoid import fit_sigmoid
 
@@ -62,15 +63,31 @@ def test_no_features_give_a_finite_autoencoder():
     assert np.isfinite(autoencoder.encode(np.ones((2, 5), np.float32))).all()
 
 
-def test_sigmoid_variant_learns_repeats_itself_and_round_trips(features, tmp_path):
-    def fit(epochs):
-        return fit_sigmoid(features, 8, epochs=epochs, batch_size=100, learning_rate=0.02, seed=3)
+def _fit_sigmoid(features, epochs, **changes):
+    settings = {"batch_size": 100, "learning_rate": 0.02, "seed": 3} | changes
+    return fit_sigmoid(lambda: slices(features, 70), 600, 24, 8, epochs=epochs, **settings)
 
-    fitted = fit(20)
+
+def test_sigmoid_variant_learns_repeats_itself_and_round_trips(features, tmp_path):
+    fitted = _fit_sigmoid(features, 20)
     assert _error(fitted, features) < 0.4 * features.var(0).mean()
-    assert (fitted.encode(features) > 0).all()
-    np.testing.assert_array_equal(fit(1).encoder_kernel, fit(1).encoder_kernel)
+    codes = fitted.encode(features)
+    assert (codes > 0).all()
+    assert np.square(codes).sum(1).mean() == pytest.approx(1, rel=1e-4)
+    once, again = _fit_sigmoid(features, 1), _fit_sigmoid(features, 1)
+    np.testing.assert_array_equal(once.encoder_kernel, again.encoder_kernel)
     fitted.save(str(tmp_path / "autoencoder.npz"))
     loaded = Autoencoder.load(str(tmp_path / "autoencoder.npz"))
     assert loaded.activation == "sigmoid"
-    np.testing.assert_array_equal(loaded.encode(features), fitted.encode(features))
+    np.testing.assert_array_equal(loaded.encode(features), codes)
+
+
+@pytest.mark.parametrize("block_rows", [60, 150, 10_000])
+def test_every_epoch_holds_every_feature_once_in_an_order_of_its_own(monkeypatch, block_rows):
+    monkeypatch.setattr(sigmoid, "_BLOCK_BYTES", 4 * 2 * block_rows)
+    features = np.repeat(np.arange(530, dtype=np.float32)[:, None], 2, axis=1)
+    steps = list(sigmoid._shuffled_epochs(lambda: slices(features, 70), 2, 2, 100, seed=0))
+    assert [len(step) for step in steps] == 2 * [100, 100, 100, 100, 100, 30]
+    first, second = (np.concatenate(part)[:, 0].tolist() for part in (steps[:6], steps[6:]))
+    assert sorted(first) == sorted(second) == features[:, 0].tolist()
+    assert first != second

@@ -2,6 +2,7 @@ import json
 import os
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -102,6 +103,40 @@ def test_the_sigmoid_variant_writes_positive_vectors(config):
     teach(config)
     vectors, present, _ = _load(config)
     assert (vectors[present] > 0).all() and not vectors[~present].any()
+
+
+def test_vq_reports_its_error_over_that_of_kmeans(config):
+    config.teach.codebook = "vq"
+    (manifest,) = teach(config)
+    error = manifest.details["quantisation_error"]
+    ratio = manifest.details["error_over_kmeans"]
+    assert manifest.details["used_share"] >= 0.9 and 0.8 < ratio <= 1.1
+    config.teach.codebook = "kmeans"
+    (manifest,) = teach(config)
+    assert error / manifest.details["quantisation_error"] == pytest.approx(ratio, rel=1e-4)
+    assert manifest.details["error_over_kmeans"] == 1
+
+
+@pytest.mark.parametrize("num_domains, num_codes", [(1, 1), (16, 300)])
+def test_the_numbers_of_domains_and_codes_are_free(tmp_path, num_domains, num_codes):
+    config = _config(tmp_path, f"teach.num_domains={num_domains}", f"teach.num_codes={num_codes}")
+    factories.write_sequences(config, num_users=200)
+    factories.write_features(config, "text")
+    (manifest,) = teach(config)
+    assert _load(config)[2].shape == (num_codes, num_domains)
+    assert manifest.details["num_codes"] == num_codes
+
+
+def test_collapsed_codes_are_a_warning_in_the_manifest_and_on_the_console(config, capsys):
+    path = os.path.join(stages.location(config, "features/text"), "vectors-00000-of-00001.parquet")
+    table = pq.read_table(path)
+    vectors = np.array(table.column("vector").to_pylist(), np.float32)
+    vectors[6:] = vectors[6]  # most items look alike, few pairs differ
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    pq.write_table(table.set_column(1, "vector", column), path)
+    (manifest,) = teach(config)
+    assert any("the codes collapse" in warning for warning in manifest.details["warnings"])
+    assert "the codes collapse" in " ".join(capsys.readouterr().err.split())
 
 
 def test_too_few_vectors_reduce_the_codes_and_say_so(config):
