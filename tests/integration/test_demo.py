@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,37 +12,13 @@ import pytest
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config
 
-ROOT = Path(__file__).parent.parent.parent
-SMALL = ("--items", "60", "--users", "120", "--set", "train.epochs=2", "--set", "teach.num_codes=8")
-
 pytestmark = pytest.mark.timeout(600)
 
 
-def kdsr(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "kdsr_tf", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The folder in which `kdsr demo` has run, and what it said."""
-    folder = tmp_path_factory.mktemp("newcomer")
-    done = kdsr(folder, "demo", *SMALL)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stderr
-
-
-@pytest.fixture(scope="module")
-def config(demo):
-    folder, _ = demo
-    return load_config(
-        str(folder / "work" / "demo" / "config.yaml"), workdir=str(folder / "work" / "demo")
-    )
+def config(kdsr, demo):
+    folder = kdsr.folder / "work" / "demo"
+    return load_config(str(folder / "config.yaml"), workdir=str(folder))
 
 
 def test_every_artifact_is_committed(config):
@@ -59,7 +31,7 @@ def test_every_artifact_is_committed(config):
 
 
 def test_output_ends_with_tables_and_titles(demo):
-    _, said = demo
+    said = demo
     assert "Traceback" not in said
     for words in ("Stages", "peak MiB", "HR@20", "MRR@5", "95% interval", "Recommended to user"):
         assert words in said
@@ -71,30 +43,24 @@ def test_output_ends_with_tables_and_titles(demo):
     assert "kdsr run --config" in recommended and "source.path=FOLDER" in recommended
 
 
-def test_second_run_finds_everything_up_to_date(demo):
-    folder, _ = demo
-    assert "would be kept" in kdsr(folder, "demo", *SMALL, "--dry-run").stderr
-    done = kdsr(folder, "run", "--workdir", "work/demo")
+def test_second_run_finds_everything_up_to_date(kdsr, demo):
+    done = kdsr("run", "--workdir", "work/demo")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("up to date") == len(stages.STAGES)
     assert "Recommended to user" in done.stderr
 
 
-def test_dry_run_names_the_changed_key(demo):
-    folder, _ = demo
-    done = kdsr(folder, "run", "--workdir", "work/demo", "--set", "train.epochs=3", "--dry-run")
+def test_dry_run_names_the_changed_key(kdsr, demo):
+    done = kdsr("run", "--workdir", "work/demo", "--set", "train.epochs=3", "--dry-run")
     assert "`train.epochs` changed from 2 to 3" in done.stderr
     assert done.stderr.count("up to date") == 6
 
 
-def test_running_server_answers_queries(demo, config):
-    folder, _ = demo
-    command = [sys.executable, "-m", "kdsr_tf", "serve", "--workdir", "work/demo"]
+def test_running_server_answers_queries(kdsr, config):
     port = ("--set", "serve.grpc_port=0")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen([*command, *port], cwd=folder, env=environment)
+    server = kdsr.start("serve", "--workdir", "work/demo", *port)
     try:
-        address = folder / "work" / "demo" / "server.json"
+        address = kdsr.folder / "work" / "demo" / "server.json"
         deadline = time.monotonic() + 120
         while not address.exists():
             assert server.poll() is None and time.monotonic() < deadline
@@ -103,7 +69,7 @@ def test_running_server_answers_queries(demo, config):
         known = pq.read_table(items)["item_id"].to_pylist()
         history = f"{known[0]},{known[1]},nonsense"
         query = ("query", "--workdir", "work/demo", *port, "--history", history, "--k", "5")
-        done = kdsr(folder, *query, "--json")
+        done = kdsr(*query, "--json")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         assert len({row["item_id"] for row in answer}) == 5
