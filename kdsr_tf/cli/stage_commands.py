@@ -10,7 +10,7 @@ from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.options import Invocation, configured
-from kdsr_tf.cli.summary import stage_table
+from kdsr_tf.cli.summary import metrics_table, stage_table
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 
@@ -111,6 +111,8 @@ def _run_stage(stage: str, invocation: Invocation) -> None:
         result = KERAS_STAGES[stage](config)
     manifests = result if isinstance(result, list) else [result]
     console.print(stage_table(stage, manifests))
+    if stage == "evaluate":
+        console.print(metrics_table(manifests[0].details, config.evaluate.cutoffs))
 
 
 def _command(stage: str, help_text: str | None) -> click.Command:

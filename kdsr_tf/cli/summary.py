@@ -34,14 +34,14 @@ class StageOutcome:
     Args:
         stage: Name.
         state: `done` or `up to date`.
-        seconds: Wall time in this run.
+        seconds: Wall time of its process; None if it did not run.
         peak_bytes: Peak resident memory of its process; None if it did not run.
         manifests: Of its artifacts.
     """
 
     stage: str
     state: str
-    seconds: float = 0.0
+    seconds: float | None = None
     peak_bytes: int | None = None
     manifests: Sequence[Manifest] = ()
 
@@ -57,12 +57,15 @@ def stage_table(stage: str, manifests: Sequence[Manifest]) -> Table:
 
 
 def run_table(outcomes: Iterable[StageOutcome]) -> Table:
-    """What a whole run did, a row per stage."""
+    """What a whole run did, a row per stage.
+
+    A stage that was up to date shows the seconds it took when it was written.
+    """
     rows = [
         (
             outcome.stage,
             outcome.state,
-            f"{outcome.seconds:.1f}" if outcome.peak_bytes is not None else "",
+            f"{_seconds(outcome):.1f}",
             f"{outcome.peak_bytes / _MIB:,.0f}" if outcome.peak_bytes is not None else "",
             _counts(outcome),
         )
@@ -91,6 +94,12 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
         )
     title = f"Test metrics in % (epoch selected on {details['selection'].replace('_', ' ')})"
     return table(title, ("metric", "student", "95% interval", "popularity"), rows)
+
+
+def _seconds(outcome: StageOutcome) -> float:
+    if outcome.seconds is not None:
+        return outcome.seconds
+    return sum(manifest.seconds for manifest in outcome.manifests)
 
 
 def _counts(outcome: StageOutcome) -> str:
