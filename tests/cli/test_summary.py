@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
+
+
+def shown(table):
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_stage_that_did_not_run_shows_what_it_took_then():
+    manifest = Manifest(artifact="student", fingerprint="x", seconds=3.2, counts={"epochs": 7})
+    text = shown(
+        run_table(
+            [
+                StageOutcome(stage="train", state="up to date", manifests=[manifest]),
+                StageOutcome(stage="train", state="done", seconds=4.5, peak_bytes=2**30),
+            ]
+        )
+    )
+    kept, ran = (line.split() for line in text.splitlines() if line.startswith("  train"))
+    assert kept == ["train", "up", "to", "date", "3.2", "epochs", "7"]
+    assert ran == ["train", "done", "4.5", "1,024"]
+
+
+def test_metrics_stand_beside_their_intervals_and_popularity():
+    metrics = {"hr_5": 12.5, "mrr_5": 6.25}
+    details = {
+        "metrics": metrics,
+        "intervals": {"hr_5": [12.0, 13.0], "mrr_5": [6.0, 6.5]},
+        "popularity": {"hr_5": 1.0, "mrr_5": 0.5},
+        "selection": "test_oracle",
+    }
+    text = shown(metrics_table(details, [5]))
+    assert "selected on test oracle" in text
+    assert "HR@5" in text and "12.50" in text and "12.00 – 13.00" in text and "0.50" in text
