@@ -2,14 +2,14 @@
 
 Users are grouped by shard while they are small; each shard is then cut into
 windows, scored and written by one worker, so records never travel through a
-shuffle. A shard's bytes depend on its users alone.
+shuffle. A shard's bytes depend on its users alone. Item vectors are mapped from
+the worker's disk or, where they are too large for it, joined to the shard.
 
     python -m beam_pipelines.distill --config FILE -- --runner=DataflowRunner ...
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 from collections import defaultdict
@@ -23,14 +23,21 @@ import pyarrow.parquet as pq
 import threadpoolctl
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.running import NAMESPACE, advance, run_pipeline
+from beam_pipelines.running import (
+    NAMESPACE,
+    advance,
+    job_arguments,
+    run_as_program,
+    run_pipeline,
+)
 from beam_pipelines.transforms import tfds_records
+from beam_pipelines.transforms.item_vectors import JoinedVectors, JoinVectors, vectors_bytes
 from beam_pipelines.transforms.pair_scores import PairScorer
 from beam_pipelines.transforms.shards import all_shards, default_num_shards
 from beam_pipelines.transforms.windows import Window, cut_windows
 from kdsr_tf import artifacts, schema, splits, stages
 from kdsr_tf.artifacts import Manifest, join
-from kdsr_tf.config import Config, load_config
+from kdsr_tf.config import Config
 from kdsr_tf.hashing import shard_of
 
 _INTERACTIONS_PER_SHARD = 50_000
@@ -74,6 +81,7 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
         for m in config.modalities
     }
+    size = vectors_bytes(folder for folder, _ in teachers.values())
     with artifacts.committing(stages.location(config, "examples"), manifest) as target:
         transform = WriteExamples(
             directory=target,
@@ -81,8 +89,10 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             max_length=config.windows.max_length,
             stride=config.windows.stride,
             teachers=teachers,
+            num_items=counts["items"],
+            join_vectors=size > config.distill.vectors_on_disk_limit_bytes,
         )
-        paths = _sequence_files(stages.location(config, "sequences"))
+        paths = sequence_files(stages.location(config, "sequences"))
         found = run_pipeline(
             lambda pipeline: pipeline | ReadSequences(paths) | transform,
             beam_args,
@@ -125,6 +135,8 @@ class WriteExamples(beam.PTransform):
         max_length: Most inputs of a window.
         stride: Step between the train windows of a long sequence.
         teachers: Per modality, the folder of its teacher and its manifest's details.
+        num_items: Largest item index.
+        join_vectors: Join item vectors to each shard instead of mapping a file.
     """
 
     def __init__(
@@ -135,18 +147,30 @@ class WriteExamples(beam.PTransform):
         max_length: int,
         stride: int,
         teachers: Mapping[str, tuple[str, dict[str, Any]]],
+        num_items: int,
+        join_vectors: bool = False,
     ):
         super().__init__()
         self._directory = directory
         self._num_shards = num_shards
-        self._writer = ShardWriter(directory, num_shards, max_length, stride, teachers)
+        self._writer = ShardWriter(
+            directory, num_shards, max_length, stride, teachers, join_vectors
+        )
         self._num_codes = _num_codes(teachers)
+        self._joined = {m: folder for m, (folder, _) in teachers.items() if join_vectors}
+        self._num_items = num_items
 
     def expand(self, users: beam.PCollection) -> beam.PCollection:
         num_shards, directory, num_codes = self._num_shards, self._directory, self._num_codes
         keyed = users | "Shard" >> beam.Map(lambda user: (shard_of(user[0], num_shards), user))
+        groups = {"users": keyed, "shards": all_shards(users.pipeline, num_shards)}
+        if self._joined:
+            items = keyed | "Train items" >> beam.MapTuple(_train_items)
+            for modality, folder in self._joined.items():
+                transform = JoinVectors(folder, self._num_items + 1)
+                groups[modality] = items | f"Join {modality} vectors" >> transform
         return (
-            {"users": keyed, "shards": all_shards(users.pipeline, num_shards)}
+            groups
             | beam.CoGroupByKey()
             | "Write" >> beam.ParDo(self._writer)
             | beam.combiners.ToList()
@@ -157,8 +181,9 @@ class WriteExamples(beam.PTransform):
 class ShardWriter(beam.DoFn):
     """Writes one shard's users as one file per split.
 
-    Takes `(shard, {"users": users})` and yields `(shard, {split: (records, bytes)})`.
-    The arguments are those of `WriteExamples`.
+    Takes `(shard, {"users": users})`, with `join_vectors` also the item vectors of
+    every modality, and yields `(shard, {split: (records, bytes)})`. The arguments
+    are those of `WriteExamples`.
     """
 
     def __init__(
@@ -168,21 +193,29 @@ class ShardWriter(beam.DoFn):
         max_length: int,
         stride: int,
         teachers: Mapping[str, tuple[str, dict[str, Any]]],
+        join_vectors: bool = False,
     ):
         self._directory = directory
         self._num_shards = num_shards
         self._max_length = max_length
         self._stride = stride
         self._teachers = dict(teachers)
+        self._join_vectors = join_vectors
         self._context_lost = Metrics.counter(NAMESPACE, _CONTEXT_LOST)
 
     def setup(self) -> None:
-        self._scorers = {m: PairScorer(*teacher) for m, teacher in self._teachers.items()}
+        if not self._join_vectors:
+            self._scorers = {m: PairScorer(*teacher) for m, teacher in self._teachers.items()}
         features = tfds_records.example_features(_num_codes(self._teachers))
         self._encode = tfds_records.record_encoder(features)
 
-    def process(self, element: tuple[int, dict[str, Iterable[User]]]) -> Iterator[Any]:
+    def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         shard, groups = element
+        if self._join_vectors:
+            self._scorers = {
+                m: PairScorer(*teacher, JoinedVectors(groups[m]))
+                for m, teacher in self._teachers.items()
+            }
         users = sorted(groups["users"])
         with contextlib.ExitStack() as stack:
             # Small matrix products gain nothing from threads; processes do the rest.
@@ -277,11 +310,18 @@ def _describe(
     )
 
 
+def _train_items(shard: int, user: User) -> tuple[int, bytes]:
+    """Items whose vectors a user's pairs need: test windows carry no pairs."""
+    _, items, num_train = user
+    return shard, items[: num_train * np.dtype(np.int32).itemsize]
+
+
 def _num_codes(teachers: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, int]:
     return {m: details["num_codes"] for m, (_, details) in teachers.items()}
 
 
-def _sequence_files(directory: str) -> list[str]:
+def sequence_files(directory: str) -> list[str]:
+    """The `sequences-*.parquet` of a folder, local paths or URIs."""
     filesystem, local = fsspec.core.url_to_fs(directory)
     paths = sorted(filesystem.glob(join(local, "sequences-*.parquet")))
     return [filesystem.unstrip_protocol(path) if "://" in directory else path for path in paths]
@@ -301,17 +341,13 @@ def read_users(path: str) -> Iterator[User]:
 
 
 def run(argv: Sequence[str] | None = None) -> Manifest:
-    """Entry point for job launchers: `--config FILE [--workdir DIR]`, then Beam options."""
-    parser = argparse.ArgumentParser(description=distill.__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True, help="YAML file or URI")
-    parser.add_argument("--workdir", help="replaces `workdir` of the configuration")
-    arguments, beam_args = parser.parse_known_args(argv)
-    config = load_config(arguments.config, workdir=arguments.workdir)
-    return distill(config, [argument for argument in beam_args if argument != "--"])
+    """Run the job from a command line, for launchers such as Dataflow templates."""
+    config, beam_args = job_arguments(argv, "distill", __doc__)
+    return distill(config, beam_args)
 
 
 if __name__ == "__main__":
-    # Workers import the functions by their module's name, never from `__main__`.
+    # Imported anew, so that workers unpickle functions of this module by name.
     from beam_pipelines.distill import run as _run
 
-    _run()
+    run_as_program(_run)

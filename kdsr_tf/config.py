@@ -187,6 +187,18 @@ class WindowsConfig(_Section):
     num_shards: PositiveInt | None = None
 
 
+class DistillConfig(_Section):
+    """How `distill` works; nothing here changes a byte of what it writes.
+
+    Args:
+        vectors_on_disk_limit_bytes: Most bytes of condensed vectors, of all
+            modalities together, that a worker's disk holds and maps. Larger ones
+            reach each shard through a join by item.
+    """
+
+    vectors_on_disk_limit_bytes: NonNegativeInt = 10_000_000_000
+
+
 class ModelConfig(_Section):
     """The student.
 
@@ -352,6 +364,7 @@ class Config(_Section):
     encode: EncodeConfig = EncodeConfig()
     teach: TeachConfig = TeachConfig()
     windows: WindowsConfig = WindowsConfig()
+    distill: DistillConfig = DistillConfig()
     model: ModelConfig = ModelConfig()
     distillation: DistillationConfig = DistillationConfig()
     train: TrainConfig = TrainConfig()

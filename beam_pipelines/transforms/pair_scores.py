@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import fsspec
 import numpy as np
 
+from beam_pipelines.transforms.item_vectors import JoinedVectors, local_copy, map_vectors
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError
@@ -18,23 +18,26 @@ _PAIRS_PER_CHUNK = 65_536
 class PairScorer:
     """Scores and codes of one modality, from its committed teacher.
 
-    The condensed vectors are memory-mapped: processes on one machine share them
-    and only the rows that occur are read.
-
     Args:
-        directory: Local path or URI of `teacher/<modality>/`; files of a URI are
-            copied to local disk once per process.
+        directory: Local path or URI of `teacher/<modality>/`.
         details: `details` of its manifest.
+        vectors: Condensed vectors by item index. None maps those of the folder:
+            processes on one machine share them and only rows that occur are read.
 
     Raises:
         InputError: on calling, if a score lies outside float16.
     """
 
-    def __init__(self, directory: str, details: dict[str, Any]):
+    def __init__(
+        self,
+        directory: str,
+        details: dict[str, Any],
+        vectors: np.ndarray | JoinedVectors | None = None,
+    ):
         self._directory = directory
-        self._vectors = np.load(_local(join(directory, "vectors.npy")), mmap_mode="r")
-        self._present = np.load(_local(join(directory, "present.npy")))
-        self._codebook = np.load(_local(join(directory, "codebook.npy")))
+        self._vectors = map_vectors(directory) if vectors is None else vectors
+        self._present = np.load(local_copy(join(directory, "present.npy")))
+        self._codebook = np.load(local_copy(join(directory, "codebook.npy")))
         self._kind = details["correlation"]
         self._num_domains = details["num_domains"]
         self._score_scale = details["score_scale"]
@@ -99,7 +102,3 @@ class PairScorer:
             f"{scores[window, pair]:g}. Set `teach.scale=std` or "
             "`teach.correlation=cosine` and run `kdsr teach` again."
         )
-
-
-def _local(path: str) -> str:
-    return fsspec.open_local(f"simplecache::{path}") if "://" in path else path

@@ -12,13 +12,15 @@ are encoded and framed without TensorFlow, so Beam workers stay light.
 
 from __future__ import annotations
 
-import logging
+import os
+import struct
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import crcmod.predefined
 import fsspec
 import numpy as np
 import tensorflow_datasets as tfds
-from apache_beam.io import tfrecordio
 
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
@@ -27,8 +29,7 @@ DATASET_NAME = "examples"
 VERSION = "1.0.0"
 FILE_TEMPLATE = "{SPLIT}/{DATASET}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
-# Beam advises a faster checksum package once per process; it changes no byte.
-logging.getLogger(tfrecordio.__name__).setLevel(logging.ERROR)
+_crc32c = crcmod.predefined.mkPredefinedCrcFun("crc-32c")
 
 
 def example_features(num_codes: Mapping[str, int]) -> tfds.features.FeaturesDict:
@@ -109,7 +110,8 @@ class RecordWriter:
 
     def write(self, record: bytes) -> None:
         """Append one serialised example."""
-        tfrecordio._TFRecordUtil.write_record(self._file, record)
+        length = struct.pack("<Q", len(record))
+        self._file.write(b"".join((length, _checksum(length), record, _checksum(record))))
         self.count += 1
         self.size += len(record)
 
@@ -118,6 +120,12 @@ class RecordWriter:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+def _checksum(data: bytes) -> bytes:
+    """Masked CRC-32C, as https://www.tensorflow.org/tutorials/load_data/tfrecord defines it."""
+    crc = _crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def write_records(path: str, records: Iterable[bytes]) -> tuple[int, int]:
@@ -136,11 +144,24 @@ def write_dataset_info(
     """Write `dataset_info.json` and `features.json` beside the split folders.
 
     Args:
-        directory: Root of the dataset.
+        directory: Root of the dataset, local path or URI.
         features: Result of `example_features`.
         shards: Per split, `(records, bytes)` of every shard in order, empty
             shards included.
     """
+    # In a local folder first: TFDS writes to fewer kinds of stores than fsspec.
+    with tempfile.TemporaryDirectory() as folder:
+        _dataset_info(folder, features, shards).write_to_directory(folder)
+        filesystem, remote = fsspec.core.url_to_fs(directory)
+        for name in sorted(os.listdir(folder)):
+            filesystem.put_file(os.path.join(folder, name), f"{remote}/{name}")
+
+
+def _dataset_info(
+    directory: str,
+    features: tfds.features.FeaturesDict,
+    shards: Mapping[str, Sequence[tuple[int, int]]],
+) -> tfds.core.DatasetInfo:
     template = tfds.core.ShardedFileTemplate(
         data_dir=directory,
         template=FILE_TEMPLATE,
@@ -169,4 +190,4 @@ def write_dataset_info(
             for split, sizes in shards.items()
         )
     )
-    info.write_to_directory(directory)
+    return info

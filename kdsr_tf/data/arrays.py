@@ -30,9 +30,10 @@ def write_arrays(directory: str, split: str, path: str) -> None:
     builder = tfds.builder_from_directory(directory)
     names = [name for name in builder.info.features if name not in _NOT_ARRAYS]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for window in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator():
-        for name in names:
-            parts[name].append(window[name])
+    if builder.info.splits[split].num_examples:  # TFDS refuses to read nothing
+        for window in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator():
+            for name in names:
+                parts[name].append(window[name])
     packed = {}
     for name, arrays in parts.items():
         dtype = builder.info.features[name].np_dtype

@@ -1,19 +1,26 @@
 import hashlib
 import os
 
+import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
 
 from beam_pipelines.distill import distill
+from beam_pipelines.transforms import item_vectors, pair_scores
 from beam_pipelines.transforms.pair_scores import PairScorer
 from beam_pipelines.transforms.windows import cut_windows
 from kdsr_tf import schema, stages
 from kdsr_tf.config import load_config
+from kdsr_tf.data.arrays import WindowArrays, write_arrays
+from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import InputError, MissingArtifactError
 from kdsr_tf.teacher import arrays
 from tests import factories
+
+TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
 def _config(workdir, *overrides):
@@ -121,6 +128,87 @@ def test_bytes_do_not_depend_on_the_order_or_files_of_the_input(tmp_path):
         pq.write_table(part, os.path.join(folder, f"sequences-{k:05d}-of-00002.parquet"))
     distill(config)
     assert _digest(config) == before
+
+
+def _two_modalities(workdir, *overrides):
+    config = _config(workdir, "encode.image={}", "encode.text={}", *overrides)
+    factories.write_sequences(config)
+    for modality in config.modalities:
+        factories.write_features(config, modality)
+        factories.write_teacher(config, modality)
+    return config
+
+
+@pytest.mark.parametrize("beam_args", [(), pytest.param(TWO_PROCESSES, marks=pytest.mark.slow)])
+def test_joined_vectors_give_the_bytes_of_mapped_ones(tmp_path, beam_args):
+    config = _two_modalities(tmp_path, "windows.num_shards=3")
+    distill(config)
+    mapped = _digest(config)
+    # The joining run must not depend on the file that a mapping run would read whole.
+    config.distill.vectors_on_disk_limit_bytes = 2 * 41 * 16 * 4 + 2 * 128 - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_scores, "map_vectors", lambda folder: pytest.fail("mapped"))
+        manifest = distill(config, beam_args)
+    assert _digest(config) == mapped
+    assert manifest.counts["pairs"] > 0
+
+
+def test_joined_vectors_are_read_in_ranges(tmp_path, monkeypatch):
+    table = np.random.default_rng(0).normal(size=(23, 5)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", table)
+    parts = [list(item_vectors.read_vectors(start, str(tmp_path), 10)) for start in (20, 0, 10)]
+    assert [len(part) for part in parts] == [3, 10, 10]
+    joined = item_vectors.JoinedVectors([vector for part in parts for vector in part])
+    items = np.array([[22, 0, 7], [7, 19, 20]])
+    np.testing.assert_array_equal(joined[items], table[items])
+
+
+def test_a_remote_workdir_holds_the_same_examples(tmp_path):
+    local = _two_modalities(tmp_path / "local", "windows.num_shards=3")
+    remote = _config("memory://remote", "encode.image={}", "encode.text={}", "windows.num_shards=3")
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(f"{local.workdir}/", "/remote/", recursive=True)
+    distill(local)
+    distill(remote)
+    copied = _config(tmp_path / "copied")
+    filesystem.get("/remote/examples", f"{copied.workdir}/examples", recursive=True)
+    assert _digest(copied) == _digest(local)
+    assert len(_read(copied, "train")) == len(_read(local, "train")) > 0
+
+
+def test_a_remote_file_is_copied_once_per_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(item_vectors.tempfile, "gettempdir", lambda: str(tmp_path))
+    fsspec.filesystem("memory").pipe("/teacher/vectors.npy", b"one")
+    copy = item_vectors.local_copy("memory://teacher/vectors.npy")
+    before = os.stat(copy).st_mtime_ns
+    assert item_vectors.local_copy("memory://teacher/vectors.npy") == copy
+    assert os.stat(copy).st_mtime_ns == before
+    fsspec.filesystem("memory").pipe("/teacher/vectors.npy", b"another")
+    again = item_vectors.local_copy("memory://teacher/vectors.npy")
+    with open(again, "rb") as file:
+        assert file.read() == b"another"
+    assert not os.path.exists(copy)
+
+
+def test_splits_without_windows_are_empty_to_readers(tmp_path):
+    config = _config(tmp_path)
+    factories.write_sequences(config)
+    path = os.path.join(stages.location(config, "sequences"), "sequences-00000-of-00001.parquet")
+    table = pq.read_table(path)
+    two = pa.array([[3, 5]] * len(table), pa.list_(pa.int32()))
+    table = table.set_column(1, "items", two).set_column(
+        3, "num_train", pa.array([2] * len(table), pa.int32())
+    )
+    pq.write_table(table, path)
+    manifest = distill(config)
+    assert manifest.counts["validation_windows"] == manifest.counts["test_windows"] == 0
+    examples = Examples(stages.location(config, "examples"), 12)
+    assert examples.num_windows("validation") == 0
+    assert list(examples.batches("validation", 4)) == []
+    both = list(examples.train_batches(64, 1, seed=0, splits=("train", "validation")))
+    assert sum(len(batch["items"]) for batch in both) == 60
+    write_arrays(stages.location(config, "examples"), "test", str(tmp_path / "test.npz"))
+    assert len(WindowArrays(str(tmp_path / "test.npz"))) == 0
 
 
 def test_a_score_beyond_float16_is_an_error_that_names_the_pair(tmp_path):

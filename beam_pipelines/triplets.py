@@ -1,0 +1,207 @@
+"""The teacher's knowledge as a table, for other tools: `(item_i, item_j, score, code)`.
+
+Every pair of items that occurs in a train or validation window is one row, with
+the score and the code that `distill` writes for it, in
+`triplets/<modality>/triplets-*.parquet` of the working directory.
+
+    python -m beam_pipelines.triplets --config FILE -- --runner=DataflowRunner ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
+
+from beam_pipelines.distill import read_users, sequence_files
+from beam_pipelines.running import (
+    NAMESPACE,
+    advance,
+    job_arguments,
+    run_as_program,
+    run_pipeline,
+)
+from beam_pipelines.transforms.pair_scores import PairScorer
+from beam_pipelines.transforms.shards import all_shards, default_num_shards, shard_path
+from beam_pipelines.transforms.windows import cut_windows
+from kdsr_tf import artifacts, schema, stages
+from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.config import Config
+
+_PAIRS_PER_SHARD = 5_000_000
+_PAIRS_PER_CHUNK = 1_000_000
+_ROWS_PER_GROUP = 100_000
+
+_COLUMNS = pa.schema(
+    [
+        ("item_i", pa.string()),
+        ("item_j", pa.string()),
+        ("score", pa.float32()),
+        ("code", pa.int32()),
+    ]
+)
+
+
+def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
+    """Write every scored pair of items once, with the items' own ids.
+
+    Rows are sorted by the index of `item_i`, then of `item_j`, inside a file.
+
+    Args:
+        config: The configuration `distill` ran with.
+        beam_args: Beam options, such as `("--runner=DataflowRunner",)`.
+
+    Returns:
+        The manifest of `triplets/`; its counts are the rows per modality.
+
+    Raises:
+        MissingArtifactError: naming the stage to run first.
+        StaleArtifactError: if windows and teachers do not belong together.
+    """
+    inputs = stages.read_inputs(config, "student")
+    fingerprints = {name: manifest.fingerprint for name, manifest in inputs.items()}
+    manifest = Manifest(
+        artifact="triplets",
+        fingerprint=artifacts.fingerprint({"artifact": "triplets", "inputs": fingerprints}),
+        inputs=fingerprints,
+    )
+    sequences = stages.location(config, "sequences")
+    teachers = {
+        m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
+        for m in config.modalities
+    }
+    num_shards = default_num_shards(inputs["examples"].counts["pairs"], _PAIRS_PER_SHARD)
+    windows = config.windows
+    with artifacts.committing(stages.location(config, "triplets"), manifest) as target:
+        filesystem, local = fsspec.core.url_to_fs(target)
+        for modality in teachers:
+            filesystem.makedirs(f"{local}/{modality}")
+
+        def build(pipeline: beam.Pipeline) -> None:
+            pairs = (
+                pipeline
+                | "Files" >> beam.Create(sequence_files(sequences))
+                | beam.Reshuffle()
+                | "Pairs"
+                >> beam.FlatMap(read_pairs, windows.max_length, windows.stride, num_shards)
+            )
+            _ = (
+                {"pairs": pairs, "shards": all_shards(pipeline, num_shards)}
+                | beam.CoGroupByKey()
+                | "Write" >> beam.ParDo(_WriteTriplets(target, num_shards, sequences, teachers))
+            )
+
+        found = run_pipeline(
+            build, beam_args, title="triplets", total=inputs["sequences"].counts["users"]
+        )
+        manifest.counts = {m: found.get(f"{m}_triplets", 0) for m in teachers}
+    return manifest
+
+
+def read_pairs(
+    path: str, max_length: int, stride: int, num_shards: int
+) -> Iterator[tuple[int, bytes]]:
+    """Distinct pairs in the train and validation windows of one sequences file.
+
+    Yields:
+        `(shard, pairs)` with pairs int32 `(count, 2)` as bytes, smaller index
+        first; a pair may come again in another part.
+    """
+    parts: list[np.ndarray] = []
+    num_pairs = num_users = 0
+    for _, items, num_train in read_users(path):
+        sequence = np.frombuffer(items, np.int32)
+        for window in cut_windows(sequence, num_train, max_length, stride):
+            if window.split != "test":
+                i, j = schema.pair_positions(len(window.items))
+                parts.append(np.stack([window.items[i], window.items[j]], axis=1))
+                num_pairs += len(i)
+        num_users += 1
+        if num_pairs >= _PAIRS_PER_CHUNK:
+            yield from _by_shard(parts, num_shards)
+            advance(num_users)
+            parts, num_pairs, num_users = [], 0, 0
+    yield from _by_shard(parts, num_shards)
+    advance(num_users)
+
+
+def _by_shard(parts: list[np.ndarray], num_shards: int) -> Iterator[tuple[int, bytes]]:
+    if not parts:
+        return
+    pairs = np.sort(np.concatenate(parts), axis=1)
+    pairs = _distinct(pairs[pairs[:, 0] != pairs[:, 1]])
+    for shard in range(num_shards):
+        own = pairs[pairs[:, 0] % num_shards == shard]
+        if len(own):
+            yield shard, own.tobytes()
+
+
+def _distinct(pairs: np.ndarray) -> np.ndarray:
+    """Rows once each, sorted; by one 64-bit key, which sorts faster than rows."""
+    keys = np.unique(pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1])
+    return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1).astype(np.int32)
+
+
+class _WriteTriplets(beam.DoFn):
+    """`(shard, {"pairs": parts})` to one file per modality."""
+
+    def __init__(
+        self,
+        directory: str,
+        num_shards: int,
+        sequences: str,
+        teachers: Mapping[str, tuple[str, dict[str, Any]]],
+    ):
+        self._directory = directory
+        self._num_shards = num_shards
+        self._sequences = sequences
+        self._teachers = dict(teachers)
+
+    def setup(self) -> None:
+        self._scorers = {m: PairScorer(*teacher) for m, teacher in self._teachers.items()}
+        with fsspec.open(join(self._sequences, "items.parquet"), "rb") as file:
+            table = pq.read_table(file, columns=[schema.ITEM_ID])
+        self._item_ids = table.column(schema.ITEM_ID).combine_chunks()
+
+    def process(self, element: tuple[int, Mapping[str, Iterable[bytes]]]) -> None:
+        shard, groups = element
+        parts = [np.frombuffer(part, np.int32).reshape(-1, 2) for part in groups["pairs"]]
+        pairs = _distinct(np.concatenate([np.zeros((0, 2), np.int32), *parts]))
+        for modality, scorer in self._scorers.items():
+            path = shard_path(
+                join(self._directory, modality), "triplets", shard, self._num_shards, ".parquet"
+            )
+            with (
+                fsspec.open(path, "wb") as file,
+                pq.ParquetWriter(file, _COLUMNS, compression="zstd") as writer,
+            ):
+                for start in range(0, len(pairs), _ROWS_PER_GROUP):
+                    table = self._score(pairs[start : start + _ROWS_PER_GROUP], scorer)
+                    writer.write_table(table)
+                    Metrics.counter(NAMESPACE, f"{modality}_triplets").inc(len(table))
+
+    def _score(self, pairs: np.ndarray, scorer: PairScorer) -> pa.Table:
+        present, scores, codes, _ = scorer(pairs)  # a pair is a window of two items
+        both = present.all(1)
+        first, second = (self._item_ids.take(pa.array(side - 1)) for side in pairs[both].T)
+        columns = (first, second, scores[both, 0].astype(np.float32), codes[both, 0])
+        return pa.table(columns, names=_COLUMNS.names).cast(_COLUMNS)
+
+
+def run(argv: Sequence[str] | None = None) -> Manifest:
+    """Entry point for job launchers: `--config FILE [--workdir DIR]`, then Beam options."""
+    config, beam_args = job_arguments(argv, "triplets", export_triplets.__doc__)
+    return export_triplets(config, beam_args)
+
+
+if __name__ == "__main__":
+    # Workers import the functions by their module's name, never from `__main__`.
+    from beam_pipelines.triplets import run as _run
+
+    run_as_program(_run)
