@@ -28,6 +28,7 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
+from kdsr_tf.sources.files import label
 
 STATISTICS_FILE = "statistics.json"
 
@@ -60,6 +61,8 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     before = artifacts.find_manifest(location)
     previous = location if before is not None and before.config == manifest.config else None
     num_rows = source.num_interactions()
+    if not num_rows:
+        raise InputError(f"{source.interactions} has no rows. There is nothing to learn from.")
     with artifacts.committing(location, manifest) as target:
         job = _Prepare(config, source, num_rows, target, previous)
         run_pipeline(job.build, beam_args, title="prepare", total=2 * num_rows)
@@ -70,6 +73,7 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             "vocabulary": statistics["vocabulary"],
             "rejected": statistics["rejected"],
             "columns": statistics["columns"],
+            "modalities": statistics["modalities"],
         }
     return manifest
 
@@ -114,7 +118,7 @@ class _Prepare:
         counts = vocabulary | "Train counts" >> beam.Map(
             _train_counts, AsIter(written[sequences.TRAIN_ITEMS])
         )
-        columns = once | "Write items" >> beam.Map(
+        shares = once | "Write items" >> beam.Map(
             catalogue.write_items,
             AsSingleton(vocabulary),
             entries,
@@ -144,7 +148,7 @@ class _Prepare:
             _write_statistics,
             AsIter(written[sequences.STATISTICS]),
             AsIter(reasons),
-            AsSingleton(columns),
+            AsSingleton(shares),
             AsSingleton(pairs),
             AsSingleton(num_catalogue_rows),
             self._target,
@@ -174,7 +178,7 @@ def _write_statistics(
     vocabulary: catalogue.Vocabulary,
     parts: Any,
     reasons: Any,
-    columns: dict[str, float],
+    shares: dict[str, dict[str, float]],
     num_pairs: int,
     num_catalogue_rows: int,
     directory: str,
@@ -197,7 +201,7 @@ def _write_statistics(
         "sparsity": 1 - total.counts["interactions"] / cells if cells else None,
         "lengths": {str(length): total.lengths[length] for length in sorted(total.lengths)},
         "times": total.times,
-        "columns": columns,
+        **shares,
         "vocabulary": {
             "previous": vocabulary.num_previous,
             "new": num_items - vocabulary.num_previous,
@@ -217,11 +221,11 @@ def _check(config: Config, source: Source, num_rows: int, statistics: dict[str, 
     """Refuse a run that rejected too much or kept nothing."""
     limit = config.prepare.max_rejected_fraction
     counts = statistics["counts"]
-    for path, total in (
-        (source.items, counts["catalogue_rows"]),
-        (source.interactions, num_rows),
-    ):
-        found = statistics["rejected"].get(path.rsplit("/", 1)[-1], {})
+    if not counts["catalogue_rows"]:
+        raise InputError(f"{source.items} has no rows. The catalogue must name the items.")
+    totals = {source.items: counts["catalogue_rows"], source.interactions: num_rows}
+    for path, total in totals.items():
+        found = statistics["rejected"].get(label(path), {})
         num_rejected = sum(row["rows"] for row in found.values())
         if num_rejected > limit * total:
             reason, worst = max(found.items(), key=lambda item: (item[1]["rows"], item[0]))

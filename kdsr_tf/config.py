@@ -39,19 +39,43 @@ class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", validate_assignment=True, strict=False)
 
 
+class TfdsConfig(_Section):
+    """What to read of a TFDS dataset (`source.path: tfds:NAME`).
+
+    Args:
+        data_dir: Folder of prepared TFDS datasets; None is TFDS's own default.
+        split: Split that holds the interactions.
+        items: Dataset of the catalogue, such as `movielens/1m-movies`; None takes
+            the distinct items of the interactions.
+        items_split: Split that holds the catalogue.
+    """
+
+    data_dir: str | None = None
+    split: str = "train"
+    items: str | None = None
+    items_split: str = "train"
+
+
 class SourceConfig(_Section):
     """Where the interactions and the catalogue are.
 
     Args:
-        path: Folder or URI that holds `interactions.*` and `items.*`.
+        path: Folder or URI that holds `interactions.*` and `items.*`, or
+            `tfds:NAME`: a prepared TFDS dataset's name, or its folder.
         title_column: Catalogue column shown to people.
         image_column: Catalogue column with the path of the picture, relative to
             the folder.
+        columns: Own column names by the expected ones, such as
+            `{user_id: reviewerID, item_id: asin}`; other catalogue columns can be
+            renamed too. A file without the own name keeps the expected one.
+        tfds: Further settings of `tfds:` paths.
     """
 
     path: str | None = None
     title_column: str = "title"
     image_column: str = "image"
+    columns: dict[str, str] = {}
+    tfds: TfdsConfig = TfdsConfig()
 
 
 class PrepareConfig(_Section):

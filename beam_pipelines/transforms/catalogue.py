@@ -6,6 +6,7 @@ paths of the numbered items.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -42,12 +43,21 @@ _SAME_CATALOGUE = 0.5
 
 
 class Entry(NamedTuple):
-    """What `items.parquet` says of an item, and which columns have a value."""
+    """What `items.parquet` says of an item.
+
+    Args:
+        item_id: Its id.
+        title: Shown to people; the id where there is none.
+        image: Path or URI of the first picture, or None.
+        columns: Other columns of the catalogue that have a value.
+        has_text: Whether one of them holds text.
+    """
 
     item_id: str
     title: str
     image: str | None
     columns: tuple[str, ...]
+    has_text: bool
 
 
 class Vocabulary(NamedTuple):
@@ -108,19 +118,29 @@ class _KeepFirst(beam.DoFn):
         for row in others:
             yield _rejected(f"{schema.ITEM_ID} occurs twice", row)
         title = as_text(first.values.get(self._source.title_column)) or item_id
-        image = as_text(first.values.get(self._source.image_column)) or None
-        if image is not None:
-            try:
-                image = self._source.image_path(image)
-            except InputError:
-                yield _rejected("image path leads outside the source folder", first)
-                image = None
-        columns = tuple(
-            name
-            for name in first.values
-            if name != schema.ITEM_ID and not (name == self._source.image_column and image is None)
-        )
-        yield Entry(item_id, title, image, columns)
+        image, reason = self._image(first)
+        if reason is not None:
+            yield _rejected(reason, first)
+        others = {
+            name: value
+            for name, value in first.values.items()
+            if name not in (schema.ITEM_ID, self._source.image_column)
+        }
+        columns = (*others, self._source.image_column) if image is not None else tuple(others)
+        yield Entry(item_id, title, image, columns, any(map(_is_text, others.values())))
+
+    def _image(self, row: CatalogueRow) -> tuple[str | None, str | None]:
+        """Path of the first picture, or the reason why it cannot be used."""
+        value = row.values.get(self._source.image_column)
+        value = value[0] if isinstance(value, list) else value
+        if value is None:
+            return None, None
+        if not isinstance(value, str):
+            return None, "image path is not text"
+        try:
+            return self._source.image_path(value), None
+        except InputError:
+            return None, "image path leads outside the source folder"
 
 
 def sorted_hashes(entries: beam.PCollection) -> beam.PCollection:
@@ -172,11 +192,12 @@ def write_items(
     train_counts: np.ndarray,
     directory: str,
     previous: str | None,
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
     """Write `items.parquet`; an item gone from the catalogue keeps its old title.
 
     Returns:
-        Share of items that have a value, by catalogue column.
+        Share of items that have a value, by catalogue column, and of those that
+        have a picture or a text, by modality.
     """
     size = len(vocabulary.item_ids)
     place = {item_id: position for position, item_id in enumerate(vocabulary.item_ids)}
@@ -186,26 +207,36 @@ def write_items(
         old = read_items(previous)
         titles[: old.num_rows] = old[schema.TITLE].to_pylist()
         images[: old.num_rows] = old[IMAGE].to_pylist()
-    columns: dict[str, int] = {}
+    columns: collections.Counter[str] = collections.Counter()
+    modalities = dict.fromkeys(schema.MODALITIES, 0)
     for entry in entries:
         position = place.get(entry.item_id)
         if position is None:
             continue
         titles[position], images[position] = entry.title, entry.image
-        for name in entry.columns:
-            columns[name] = columns.get(name, 0) + 1
+        columns.update(entry.columns)
+        modalities["image"] += entry.image is not None
+        modalities["text"] += entry.has_text
     values = [np.arange(1, size + 1), vocabulary.item_ids, titles, images, train_counts[1:]]
     arrays = [
         pa.array(column, field.type) for column, field in zip(values, ITEMS_SCHEMA, strict=True)
     ]
     write_table(join(directory, ITEMS_FILE), pa.table(arrays, schema=ITEMS_SCHEMA))
-    return {name: columns[name] / size for name in sorted(columns)}
+    return {
+        "columns": {name: columns[name] / size for name in sorted(columns)},
+        "modalities": {name: count / max(size, 1) for name, count in modalities.items()},
+    }
 
 
 def read_items(directory: str) -> pa.Table:
     """`items.parquet` of a `sequences/` folder."""
     with fsspec.open(join(directory, ITEMS_FILE), "rb") as file:
         return pq.read_table(file)
+
+
+def _is_text(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, str) and part.strip() for part in parts)
 
 
 def _rejected(reason: str, row: CatalogueRow) -> beam.pvalue.TaggedOutput:

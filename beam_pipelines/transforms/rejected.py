@@ -69,7 +69,7 @@ def _file_order(row: dict[str, str]) -> tuple[int, str, str, str]:
 
 
 def _by_reason(row: Rejected) -> tuple[tuple[str, str], tuple[int, tuple[int, str]]]:
-    file_name = row.where.partition(" ")[0]
+    file_name = row.where.rpartition(" row ")[0]
     return (file_name, row.reason), (1, (len(row.where), row.where))
 
 

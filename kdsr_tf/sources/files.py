@@ -8,6 +8,7 @@ time, then row number, whatever the workers do.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import posixpath
 from collections.abc import Iterator
@@ -20,13 +21,21 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from kdsr_tf.errors import InputError
+from kdsr_tf.sources.columns import Names
 
 BATCH_ROWS = 65_536
 """Most rows of a batch."""
 
 FORMATS = ("parquet", "csv", "jsonl")
 
+TFDS_PREFIX = "tfds:"
+"""Beginning of a path that names a TFDS dataset instead of a file."""
+
 _HEAD_LINES = 100
+_CSV_BLOCK_BYTES = 16 << 20
+_MOST_LINES_OF_ROW = 1_000
+_LONGEST_REJECTED_TEXT = 2_000
+_OPEN_QUOTE = "Look for a quotation mark that is never closed."
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -52,11 +61,13 @@ class Piece:
         path: Local path or URI.
         group: Row group of a Parquet file; 0 for other formats.
         first_row: Rows of the file before this piece.
+        names: Columns to rename: `(expected name, name in the file)`.
     """
 
     path: str
     group: int
     first_row: int
+    names: Names = ()
 
     @property
     def format(self) -> str:
@@ -65,7 +76,12 @@ class Piece:
 
     def where(self, row: int) -> str:
         """Name of a row in error messages; rows count from 1."""
-        return f"{posixpath.basename(self.path)} row {row + 1}"
+        return f"{label(self.path)} row {row + 1}"
+
+    def read(self, columns: list[str] | None) -> Iterator[Batch]:
+        """Batches with the file's own column names; `read_batches` renames them."""
+        with fsspec.open(self.path, "rb") as file:
+            yield from _READERS[self.format](self, file, columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +100,25 @@ class Batch:
     rejected: list[Rejected]
 
 
-def pieces_of(path: str) -> list[Piece]:
-    """The pieces of a file, from its metadata alone."""
+def label(path: str) -> str:
+    """Short name of a file in dead letters: its last part, or a whole `tfds:` name."""
+    return path if path.startswith(TFDS_PREFIX) else posixpath.basename(path)
+
+
+def pieces_of(path: str, names: Names = ()) -> list[Piece]:
+    """The pieces of a file, from its metadata alone.
+
+    Args:
+        path: Local path or URI.
+        names: Columns to rename, as in `Piece`.
+    """
     if not path.endswith(".parquet"):
-        return [Piece(path, 0, 0)]
+        return [Piece(path, 0, 0, names)]
     with fsspec.open(path, "rb") as file:
         metadata = _parquet(path, file).metadata
         pieces, first_row = [], 0
         for group in range(metadata.num_row_groups):
-            pieces.append(Piece(path, group, first_row))
+            pieces.append(Piece(path, group, first_row, names))
             first_row += metadata.row_group(group).num_rows
     return pieces
 
@@ -102,10 +128,21 @@ def count_rows(path: str) -> int:
     with fsspec.open(path, "rb") as file:
         if path.endswith(".parquet"):
             return _parquet(path, file).metadata.num_rows
-        lines = 0
+        lines, last = 0, b"\n"
         while block := file.read(1 << 20):
             lines += block.count(b"\n")
-    return lines
+            last = block[-1:]
+        lines += last != b"\n"
+    return max(lines - 1, 0) if path.endswith(".csv") else lines
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file's content."""
+    found = hashlib.sha256()
+    with fsspec.open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def column_names(path: str) -> list[str]:
@@ -119,10 +156,11 @@ def column_names(path: str) -> list[str]:
             return _parquet(path, file).schema_arrow.names
         if path.endswith(".csv"):
             try:
-                skip = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
-                return pa.csv.open_csv(file, parse_options=skip).schema.names
+                return _open_csv(file, lambda row: "skip").schema.names
             except pa.ArrowInvalid as error:
-                raise InputError(f"{path} cannot be read as CSV: {error}") from None
+                raise _unreadable_csv(path, error) from None
+            except UnicodeDecodeError:
+                raise InputError(f"The header of {path} is not UTF-8.") from None
         names: dict[str, None] = {}
         for _, line in zip(range(_HEAD_LINES), file, strict=False):
             values, _ = _parse_json(line.removeprefix(_BYTE_ORDER_MARK))
@@ -135,13 +173,26 @@ def read_batches(piece: Piece, columns: list[str] | None = None) -> Iterator[Bat
 
     Args:
         piece: What to read.
-        columns: Columns to read; None reads all.
+        columns: Columns to read, by their expected names; None reads all.
 
     Yields:
         Batches of at most `BATCH_ROWS` rows, in file order.
     """
-    with fsspec.open(piece.path, "rb") as file:
-        yield from _READERS[piece.format](piece, file, columns)
+    own = dict(piece.names)
+    wanted = None if columns is None else [own.get(name, name) for name in columns]
+    for batch in piece.read(wanted):
+        if own:
+            renamed = {name: batch.columns[o] for name, o in own.items() if o in batch.columns}
+            taken = {*renamed, *own.values()}
+            kept = {name: column for name, column in batch.columns.items() if name not in taken}
+            batch = dataclasses.replace(batch, columns={**kept, **renamed})
+        yield batch
+
+
+def shortened(text: str) -> str:
+    """Text of a dead letter: encodable, and cut if it is long."""
+    text = text if len(text) <= _LONGEST_REJECTED_TEXT else text[:_LONGEST_REJECTED_TEXT] + "…"
+    return text.encode("utf-8", "replace").decode()
 
 
 def _parquet(path: str, file: Any) -> pq.ParquetFile:
@@ -159,7 +210,21 @@ def _read_parquet(piece: Piece, file: Any, columns: list[str] | None) -> Iterato
     for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=columns):
         rows = np.arange(row, row + len(batch))
         row += len(batch)
-        yield Batch(rows, dict(zip(batch.schema.names, batch.columns, strict=True)), [])
+        read = map(_as_bytes_unless_utf8, batch.columns)
+        yield Batch(rows, dict(zip(batch.schema.names, read, strict=True)), [])
+
+
+def _as_bytes_unless_utf8(column: pa.Array) -> pa.Array:
+    """Texts that are not all UTF-8 as bytes, so that only the bad ones are lost."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    for text, raw in ((pa.string(), pa.binary()), (pa.large_string(), pa.large_binary())):
+        if column.type == text:
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                return column.view(raw)
+    return column
 
 
 def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
@@ -167,36 +232,66 @@ def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Ba
     wanted = [name for name in names if columns is None or name in columns]
     rejected: list[Rejected] = []
     skipped: list[int] = []
+    swallowed: list[str] = []
 
     def skip(invalid: pa.csv.InvalidRow) -> str:
+        lines = invalid.text.count("\n") + 1
+        if lines > _MOST_LINES_OF_ROW:
+            swallowed.append(f"row {invalid.number - 1} of {piece.path} spans {lines:,} lines")
         # `number` counts the header as row 1.
         skipped.append(invalid.number - 2)
-        text = json.dumps(invalid.text, ensure_ascii=False)
+        text = json.dumps(shortened(invalid.text), ensure_ascii=False)
         where = piece.where(invalid.number - 2)
         rejected.append(Rejected("wrong number of CSV fields", where, text))
         return "skip"
 
-    reader = pa.csv.open_csv(
-        file,
-        read_options=pa.csv.ReadOptions(use_threads=False),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        # Bytes: one value that is not UTF-8 must not take its block with it.
-        convert_options=pa.csv.ConvertOptions(
-            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.binary())
-        ),
-    )
     row = reported = 0
-    for batch in reader:
-        # The reader works ahead: `skipped` may name rows of later batches too.
-        rows = np.arange(row, row + len(batch) + len(skipped))
-        rows = rows[~np.isin(rows, skipped)][: len(batch)]
-        row = int(rows[-1]) + 1 if len(rows) else row
-        read = dict(zip(batch.schema.names, batch.columns, strict=True))
-        found = rejected[reported:]
-        reported += len(found)
-        yield Batch(rows, read, found)
+    try:
+        for batch in _open_csv(file, skip, wanted):
+            _refuse_swallowed(swallowed)
+            # The reader works ahead: `skipped` may name rows of later batches too.
+            rows = np.arange(row, row + len(batch) + len(skipped))
+            rows = rows[~np.isin(rows, skipped)][: len(batch)]
+            row = int(rows[-1]) + 1 if len(rows) else row
+            found = rejected[reported:]
+            reported += len(found)
+            for start in range(0, len(batch), BATCH_ROWS):
+                part = batch.slice(start, BATCH_ROWS)
+                read = dict(zip(part.schema.names, part.columns, strict=True))
+                yield Batch(rows[start : start + BATCH_ROWS], read, [] if start else found)
+    except pa.ArrowInvalid as error:
+        raise _unreadable_csv(piece.path, error) from None
+    _refuse_swallowed(swallowed)
     if len(rejected) > reported:
         yield Batch(np.arange(0), {name: [] for name in wanted}, rejected[reported:])
+
+
+def _refuse_swallowed(rows: list[str]) -> None:
+    """An open quotation mark makes one bad row of many good ones: too many to lose."""
+    if rows:
+        raise InputError(f"In CSV, {rows[0]}. {_OPEN_QUOTE}")
+
+
+def _open_csv(file: Any, skip: Any, wanted: list[str] | None = None) -> pa.csv.CSVStreamingReader:
+    # Bytes: one value that is not UTF-8 must not take its block with it.
+    convert = pa.csv.ConvertOptions(
+        include_columns=wanted, column_types=dict.fromkeys(wanted or (), pa.binary())
+    )
+    return pa.csv.open_csv(
+        file,
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+        convert_options=convert,
+    )
+
+
+def _unreadable_csv(path: str, error: pa.ArrowInvalid) -> InputError:
+    if "straddling" in str(error):
+        return InputError(
+            f"{path} cannot be read as CSV: a row is longer than {_CSV_BLOCK_BYTES:,} bytes. "
+            f"{_OPEN_QUOTE}"
+        )
+    return InputError(f"{path} cannot be read as CSV: {error}")
 
 
 def _read_jsonl(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
@@ -217,7 +312,8 @@ def _read_jsonl(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[
             continue
         values, reason = _parse_json(line)
         if values is None:
-            text = json.dumps(line.decode("utf-8", "replace").rstrip("\n"), ensure_ascii=False)
+            text = shortened(line.decode("utf-8", "replace").rstrip("\n"))
+            text = json.dumps(text, ensure_ascii=False)
             rejected.append(Rejected(reason, piece.where(row), text))
         else:
             rows.append(row)
@@ -238,6 +334,11 @@ def _parse_json(line: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, "not UTF-8"
     except (ValueError, RecursionError):
         return None, "not valid JSON"
+    if b"\\ud" in line or b"\\uD" in line:
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return None, "holds half of a surrogate pair"
     return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources.files import Batch, Piece, Rejected, read_batches
-from kdsr_tf.sources.items import is_missing, row_as_json
+from kdsr_tf.sources.items import ID_TOO_LONG, MAX_ID_BYTES, is_missing, row_as_json
 
 TIMESTAMP = "timestamp"
 COLUMNS = [USER_ID, ITEM_ID, TIMESTAMP]
@@ -21,6 +21,9 @@ COLUMNS = [USER_ID, ITEM_ID, TIMESTAMP]
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _INT64_MAX = 2**63 - 1
+_LAST_MICROSECOND = _INT64_MAX // 1000
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_TOO_LATE = f"{TIMESTAMP} is later than the year 2262"
 
 
 class Interactions(NamedTuple):
@@ -52,8 +55,9 @@ class Interactions(NamedTuple):
 def read_interactions(piece: Piece) -> Iterator[Interactions]:
     """Valid and rejected rows of a piece of the interactions.
 
-    Ids are text or integers. A timestamp is an integer, kept as it is, or an ISO
-    time, which becomes microseconds since 1970 (UTC unless it says otherwise).
+    Ids are text or integers. A timestamp is an integer of any unit, kept as it
+    is, or an ISO time between 1970 and 2262 (where 64-bit nanoseconds end), which
+    becomes microseconds since 1970 (UTC unless it says otherwise).
     """
     for batch in read_batches(piece, COLUMNS):
         yield _checked(piece, batch)
@@ -95,6 +99,9 @@ def _ids(column: pa.Array | list[Any], name: str, reasons: dict[int, str]) -> pa
     blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(fast), ""), True)
     for position in np.flatnonzero(blank.to_numpy(zero_copy_only=False)).tolist():
         reasons.setdefault(position, f"{name} is missing")
+    long = pc.fill_null(pc.greater(pc.binary_length(fast), MAX_ID_BYTES), False)
+    for position in np.flatnonzero(long.to_numpy(zero_copy_only=False)).tolist():
+        reasons.setdefault(position, f"{name} {ID_TOO_LONG}")
     return fast
 
 
@@ -107,12 +114,12 @@ def _id_array(column: pa.Array | list[Any]) -> pa.StringArray | None:
         if not _is_text(array.type) and not pa.types.is_integer(array.type):
             return None
         return array.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return None
 
 
 def _timestamps(column: pa.Array | list[Any], reasons: dict[int, str]) -> np.ndarray:
-    array = _time_array(column)
+    array = _moments(column, reasons) if _holds_moments(column) else _time_array(column)
     if array is None:
         array = np.array(_each(column, TIMESTAMP, _parse_time, reasons, default=0), np.int64)
     for position in np.flatnonzero(array < 0).tolist():
@@ -120,14 +127,34 @@ def _timestamps(column: pa.Array | list[Any], reasons: dict[int, str]) -> np.nda
     return array
 
 
+def _holds_moments(column: pa.Array | list[Any]) -> bool:
+    return isinstance(column, pa.Array) and (
+        pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+    )
+
+
+def _moments(column: pa.Array, reasons: dict[int, str]) -> np.ndarray:
+    """Microseconds of a column of dates or times; nothing overflows."""
+    unit = getattr(column.type, "unit", "ms")
+    if pa.types.is_date32(column.type):
+        unit, column = "s", column.cast(pa.timestamp("s"))
+    raw = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+    for position in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+        reasons.setdefault(position, f"{TIMESTAMP} is missing")
+    if unit == "ns":
+        return raw // 1000
+    factor = _MICROSECONDS[unit]
+    late = raw > _LAST_MICROSECOND // factor
+    for position in np.flatnonzero(late).tolist():
+        reasons.setdefault(position, _TOO_LATE)
+    return np.where(late, 0, np.maximum(raw, -1)) * factor
+
+
 def _time_array(column: pa.Array | list[Any]) -> np.ndarray | None:
+    """Integers in one step, or None where values must be looked at singly."""
     try:
         array = pa.array(column) if isinstance(column, list) else column
-        if array.null_count:
-            return None
-        if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-            array = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)))
-        elif not pa.types.is_integer(array.type) and not _is_text(array.type):
+        if array.null_count or not (pa.types.is_integer(array.type) or _is_text(array.type)):
             return None
         if pa.types.is_binary(array.type):
             array = array.cast(pa.string())
@@ -153,7 +180,9 @@ def _parse_time(value: Any) -> int:
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=datetime.UTC)
-        return (value - _EPOCH) // _MICROSECOND
+        value = (value - _EPOCH) // _MICROSECOND
+        if value > _LAST_MICROSECOND:
+            raise ValueError(_TOO_LATE)
     if not isinstance(value, int) or isinstance(value, bool):
         raise problem
     if value > _INT64_MAX:
@@ -189,7 +218,15 @@ def _each(
 
 def _value(column: pa.Array | list[Any], position: int) -> Any:
     value = column[position]
-    return value.as_py() if isinstance(value, pa.Scalar) else value
+    if not isinstance(value, pa.Scalar):
+        return value
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return b"\xff"
+    except (ValueError, OverflowError):
+        # A moment that Python's dates cannot hold: the number in the file.
+        return value.value
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources.files import Piece, Rejected, read_batches
+from kdsr_tf.sources.files import Piece, Rejected, read_batches, shortened
 
-_LONGEST_REJECTED_TEXT = 2_000
+MAX_ID_BYTES = 1_024
+"""Longest id, in bytes of UTF-8."""
+
+ID_TOO_LONG = f"is longer than {MAX_ID_BYTES:,} bytes"
 
 
 class CatalogueRow(NamedTuple):
@@ -33,13 +36,14 @@ class CatalogueRow(NamedTuple):
 def read_items(piece: Piece) -> Iterator[CatalogueRow | Rejected]:
     """Rows of a piece of the catalogue, in file order.
 
-    A row is rejected if it cannot be read, is not UTF-8 or has no id. A
-    repeated id is *not* rejected here: only a reader of all pieces can tell.
+    A row is rejected if it cannot be read, is not UTF-8, or has no id or one
+    longer than `MAX_ID_BYTES`. A repeated id is *not* rejected here: only a
+    reader of all pieces can tell.
     """
     for batch in read_batches(piece):
         yield from batch.rejected
         columns = {
-            name: column.to_pylist() if isinstance(column, pa.Array) else column
+            name: _listed(column) if isinstance(column, pa.Array) else column
             for name, column in batch.columns.items()
         }
         for position, row in enumerate(batch.rows.tolist()):
@@ -82,23 +86,44 @@ def row_as_json(values: dict[str, Any]) -> str:
 def _checked(piece: Piece, row: int, values: dict[str, Any]) -> CatalogueRow | Rejected:
     where = piece.where(row)
     for name, value in values.items():
-        if isinstance(value, bytes):
-            try:
-                values[name] = value.decode()
-            except UnicodeDecodeError:
-                return Rejected(f"{name} is not UTF-8", where, row_as_json(values))
+        try:
+            values[name] = _decoded(value)
+        except UnicodeDecodeError:
+            return Rejected(f"{name} is not UTF-8", where, row_as_json(values))
     item_id = values.get(ITEM_ID)
     if is_missing(item_id):
         return Rejected(f"{ITEM_ID} is missing", where, row_as_json(values))
     if not isinstance(item_id, (str, int)) or isinstance(item_id, bool):
         return Rejected(f"{ITEM_ID} is neither text nor an integer", where, row_as_json(values))
+    if len(str(item_id).encode()) > MAX_ID_BYTES:
+        return Rejected(f"{ITEM_ID} {ID_TOO_LONG}", where, row_as_json(values))
     present = {name: value for name, value in values.items() if not is_missing(value)}
     return CatalogueRow(str(item_id), row, where, present)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list) and any(isinstance(part, bytes) for part in value):
+        return [_decoded(part) for part in value]
+    return value
+
+
+def _listed(column: pa.Array) -> list[Any]:
+    """The column's values; a nested one that is not UTF-8 becomes bytes that are not either."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        values = []
+        for scalar in column:
+            try:
+                values.append(scalar.as_py())
+            except UnicodeDecodeError:
+                values.append(b"\xff")
+        return values
 
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and len(value) > _LONGEST_REJECTED_TEXT:
-        return value[:_LONGEST_REJECTED_TEXT] + "…"
-    return value
+    return shortened(value) if isinstance(value, str) else value

@@ -1,36 +1,25 @@
-"""A folder with a user's interactions and catalogue."""
+"""What a source of interactions and catalogue offers, and how to open one."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import os
-import posixpath
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Protocol
 
-import fsspec
-
-from kdsr_tf.artifacts import fingerprint, join
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
-from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources import files, items
-from kdsr_tf.sources.files import Piece, Rejected
-from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources import items
+from kdsr_tf.sources.files import TFDS_PREFIX, Piece, Rejected
 from kdsr_tf.sources.items import CatalogueRow
 
-_LOCAL_SCHEMES = ("file", "local")
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Protocol):
     """A user's data, found and checked by `open_source`.
 
     Args:
-        path: Folder or URI.
-        interactions: Path of `interactions.{parquet,csv,jsonl}`.
-        items: Path of `items.{parquet,csv,jsonl}`.
+        path: Folder, URI or `tfds:` name.
+        interactions: Path of the interactions; its `files.label` begins their
+            dead letters.
+        items: Likewise of the catalogue.
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path of the picture.
@@ -44,75 +33,37 @@ class Source:
     image_column: str
 
     def fingerprint(self) -> str:
-        """Hash of both files' content and of the pictures' names, sizes and times."""
-        payload: dict[str, Any] = {
-            "interactions": _digest(self.interactions),
-            "items": _digest(self.items),
-        }
-        if self.image_column in self.item_columns:
-            payload["folder"] = self.path
-            payload["images"] = self._listing()
-        return fingerprint(payload)
+        """Hash of everything that an artifact made from the source depends on."""
+        ...
 
     def num_interactions(self) -> int:
-        """Rows of the interactions file, from metadata or by counting lines."""
-        return files.count_rows(self.interactions)
+        """Rows of the interactions, without reading their values."""
+        ...
 
     def interaction_pieces(self) -> list[Piece]:
         """Parts of the interactions that workers read side by side."""
-        return files.pieces_of(self.interactions)
+        ...
 
     def item_pieces(self) -> list[Piece]:
         """Parts of the catalogue that workers read side by side."""
-        return files.pieces_of(self.items)
+        ...
+
+    def image_path(self, value: str) -> str:
+        """Path or URI of a picture, from the content of the image column.
+
+        Raises:
+            InputError: if the source does not allow that path.
+        """
+        ...
 
     def read_items(self) -> Iterator[CatalogueRow | Rejected]:
         """All rows of the catalogue, in file order."""
         for piece in self.item_pieces():
             yield from items.read_items(piece)
 
-    def image_path(self, value: str) -> str:
-        """Path or URI of a picture.
-
-        Args:
-            value: Content of the image column: relative to the folder, or a URI
-                with a scheme of its own such as `gs://` or `https://`.
-
-        Raises:
-            InputError: if a path leads outside the folder, through `..`, a
-                link or an absolute path.
-        """
-        scheme, separator, rest = value.partition("://")
-        if separator and scheme not in _LOCAL_SCHEMES:
-            return value
-        value = rest if separator else value
-        if "://" in self.path:
-            filesystem, folder = fsspec.core.url_to_fs(self.path)
-            path = posixpath.normpath(posixpath.join(folder, value))
-            inside = path.startswith(folder.rstrip("/") + "/")
-            path = filesystem.unstrip_protocol(path)
-        else:
-            path = os.path.normpath(os.path.join(self.path, value))
-            inside = os.path.realpath(path).startswith(os.path.realpath(self.path) + os.sep)
-        if not inside:
-            raise InputError(f"Image path {value!r} leads outside the source folder {self.path}.")
-        return path
-
-    def _listing(self) -> str:
-        filesystem, folder = fsspec.core.url_to_fs(self.path)
-        digest = hashlib.sha256()
-        for name, info in sorted(filesystem.find(folder, detail=True).items()):
-            if posixpath.dirname(name) == folder.rstrip("/"):
-                stem = posixpath.basename(name)
-                if stem in (posixpath.basename(self.interactions), posixpath.basename(self.items)):
-                    continue
-            changed = info.get("mtime") or info.get("LastModified") or info.get("updated") or ""
-            digest.update(f"{name.removeprefix(folder)}\0{info['size']}\0{changed}\n".encode())
-        return digest.hexdigest()
-
 
 def open_source(config: SourceConfig) -> Source:
-    """Find a user's files and check that their columns are there.
+    """Find a user's data and check that the columns are there.
 
     Args:
         config: Section `source` of the configuration.
@@ -121,57 +72,17 @@ def open_source(config: SourceConfig) -> Source:
         A `Source`.
 
     Raises:
-        InputError: for a missing folder, file or column.
+        InputError: for a missing folder, file, dataset or column.
     """
     if config.path is None:
         raise InputError(
             "`source.path` is not set. Give the folder with interactions.* and items.*: "
             "--set source.path=FOLDER."
         )
-    path = config.path if "://" in config.path else os.path.abspath(config.path)
-    filesystem, folder = fsspec.core.url_to_fs(path)
-    if not filesystem.isdir(folder):
-        raise InputError(f"The source folder {config.path} does not exist (`source.path`).")
-    names = sorted(posixpath.basename(name.rstrip("/")) for name in filesystem.ls(folder, False))
-    interactions = join(path, _find(names, "interactions", config.path))
-    catalogue = join(path, _find(names, "items", config.path))
-    _check_columns(interactions, COLUMNS)
-    return Source(
-        path=path,
-        interactions=interactions,
-        items=catalogue,
-        item_columns=tuple(_check_columns(catalogue, (ITEM_ID,))),
-        title_column=config.title_column,
-        image_column=config.image_column,
-    )
+    if config.path.startswith(TFDS_PREFIX):
+        from kdsr_tf.sources.tfds_source import open_dataset
 
+        return open_dataset(config)
+    from kdsr_tf.sources.folder import open_folder
 
-def _find(names: list[str], stem: str, folder: str) -> str:
-    found = [f"{stem}.{ending}" for ending in files.FORMATS if f"{stem}.{ending}" in names]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{folder} holds {' and '.join(found)}. Keep one of them.")
-    endings = ",".join(files.FORMATS)
-    raise InputError(
-        f"{folder} has no {stem}.{{{endings}}}. Files found: {', '.join(names[:20]) or 'none'}."
-    )
-
-
-def _check_columns(path: str, required: Sequence[str]) -> list[str]:
-    found = files.column_names(path)
-    missing = [name for name in required if name not in found]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
-            f"Columns found: {', '.join(found) or 'none'}."
-        )
-    return found
-
-
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
-    with fsspec.open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return open_folder(config)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines.prepare import prepare
+from beam_pipelines.prepare import prepare, run
 from beam_pipelines.transforms.catalogue import Entry, number_items
 from beam_pipelines.transforms.interactions import Core, hashes_of
 from beam_pipelines.transforms.pairs import SmallestPairs, TrainSequences
@@ -132,6 +132,10 @@ def test_every_file_of_a_small_source(tmp_path):
     assert statistics["sparsity"] == pytest.approx(1 - 11 / 15)
     assert statistics["times"] == [1, 90]
     assert statistics["columns"] == {"colour": 0.2, "image": 0.2, "title": 0.6}
+    # Only e has neither a title nor another text.
+    assert statistics["modalities"] == {"image": 0.2, "text": 0.8}
+    assert statistics["counts"] == manifest.counts
+    assert manifest.details["modalities"] == statistics["modalities"]
 
 
 def test_same_bytes_for_any_workers_and_input_order(tmp_path):
@@ -231,7 +235,7 @@ def test_nothing_left_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match=r"left with prepare\.k_core=9"):
         prepare(_config(tmp_path, "prepare.k_core=9"))
     _source(tmp_path / "source", items=[])
-    with pytest.raises(InputError, match="lacks the column item_id"):
+    with pytest.raises(InputError, match=r"items\.jsonl is empty"):
         prepare(_config(tmp_path))
 
 
@@ -266,28 +270,46 @@ def test_another_catalogue_starts_a_new_vocabulary(tmp_path, shared, continued):
     pq.write_table(old, tmp_path / "items.parquet")
     ids = [*["r", "s"][:shared], "a"]
     core = Core(np.zeros(0, np.uint64), hashes_of(pa.array(ids)), None)
-    entries = [Entry(item_id, item_id, None, ()) for item_id in ids]
+    entries = [Entry(item_id, item_id, None, (), False) for item_id in ids]
     vocabulary = number_items(None, entries, core, str(tmp_path))
     assert vocabulary.item_ids == (["p", "q", "r", "s", "a"] if continued else ["a", "r"])
 
 
 @pytest.mark.parametrize(
-    ("options", "num_train"),
+    ("options", "num_train", "points"),
     [
-        (("prepare.split=leave_last_out",), {"anna": 4, "bert": 4, "cleo": 1}),
-        # 11 interactions, 0.3 of them test: the latest 3 are those from time 40 on.
+        (("prepare.split=ratio",), {"anna": 4, "bert": 4, "cleo": 1}, (6, 2, 2)),
+        (("prepare.split=leave_last_out",), {"anna": 4, "bert": 4, "cleo": 1}, (6, 2, 2)),
+        # Of 11 interactions ⌊0.3 · 11⌋ = 3 are test: those at times 40, 50 and 90.
         (
             ("prepare.split=global_time", "prepare.test_fraction=0.3"),
             {"anna": 3, "bert": 4, "cleo": 1},
+            (5, 3, 2),
+        ),
+        # ⌊0.9 · 11⌋ = 9, from time 5 on: equal times stay on one side. Anna has no
+        # train interaction, so her first test interaction has no history.
+        (
+            ("prepare.split=global_time", "prepare.test_fraction=0.9"),
+            {"anna": 0, "bert": 1, "cleo": 1},
+            (0, 8, 0),
+        ),
+        (("prepare.split=ratio", "prepare.test_fraction=0"), None, (8, 0, 2)),
+        (
+            ("prepare.split=global_time", "prepare.test_fraction=0"),
+            {"anna": 5, "bert": 5, "cleo": 1},
+            (8, 0, 2),
         ),
     ],
 )
-def test_other_splits(tmp_path, options, num_train):
+def test_counts_of_every_split_by_hand(tmp_path, options, num_train, points):
     _source(tmp_path / "source")
     config = _config(tmp_path, *options)
-    prepare(config)
+    counts = prepare(config).counts
     rows = _rows(config, "sequences-*.parquet")
-    assert {row["user_id"]: row["num_train"] for row in rows} == num_train
+    if num_train is not None:
+        assert {row["user_id"]: row["num_train"] for row in rows} == num_train
+    names = ("train_points", "test_points", "validation_points")
+    assert tuple(counts[name] for name in names) == points
 
 
 def test_global_time_refuses_positions(tmp_path):
@@ -322,24 +344,58 @@ def test_smallest_pairs_equal_brute_force_for_any_merging():
         assert [tuple(pair) for pair in combine.extract_output(merged).tolist()] == expected
 
 
-def test_source_and_output_in_an_in_memory_filesystem(tmp_path):
+def test_source_and_workdir_in_an_in_memory_filesystem(tmp_path):
     _source(tmp_path / "source")
     filesystem = fsspec.filesystem("memory")
     for name in ("interactions.jsonl", "items.jsonl"):
-        content = (tmp_path / "source" / name).read_bytes()
-        filesystem.pipe(f"/prepare/source/{name}", content)
-    config = load_config(
-        overrides=("prepare.k_core=0", "source.path=memory://prepare/source"),
-        workdir="memory://prepare/work",
-    )
-    assert prepare(config).counts["interactions"] == 11
-    local = _config(tmp_path)
+        filesystem.put_file(str(tmp_path / "source" / name), f"/prepare/source/{name}")
+    (tmp_path / "config.yaml").write_text("prepare: {k_core: 0, max_rejected_fraction: 0.5}\n")
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--workdir", "memory://prepare/work"]
+    arguments += ["--set", "source.path=memory://prepare/source"]
+    assert run(arguments).counts["interactions"] == 11
+    local = _config(tmp_path, "prepare.max_rejected_fraction=0.5")
     prepare(local)
     name = "sequences-00000-of-00001.parquet"
     assert (
         filesystem.cat(f"/prepare/work/sequences/{name}")
         == (tmp_path / "work" / "sequences" / name).read_bytes()
     )
+    # A second run finds the vocabulary of the first and replaces it whole.
+    items = "\n".join(json.dumps(item) for item in ITEMS[1:])
+    filesystem.pipe("/prepare/source/items.jsonl", items.encode())
+    manifest = run([*arguments, "--set", "prepare.max_rejected_fraction=0.5"])
+    assert manifest.details["vocabulary"] == {"previous": 5, "new": 0}
+    assert manifest.counts["rejected"] == 2
+    assert artifacts.find_manifest("memory://prepare/work/sequences") == manifest
+    assert [name.rsplit("/", 1)[-1] for name in filesystem.ls("/prepare/work", detail=False)] == [
+        "sequences"
+    ]
+
+
+def test_own_column_names(tmp_path):
+    _source(tmp_path / "source")
+    prepare(_config(tmp_path))
+    own = tmp_path / "own"
+    own.mkdir()
+    table = pa.Table.from_pylist(
+        [
+            {"reviewerID": user, "asin": item, "unixReviewTime": time, "timestamp": "unused"}
+            for user, history in SMALL.items()
+            for item, time in history
+        ]
+    )
+    pq.write_table(table, own / "interactions.parquet")
+    lines = [json.dumps({("name" if k == "title" else k): v for k, v in i.items()}) for i in ITEMS]
+    (own / "items.jsonl").write_text("\n".join(lines))
+    names = "{user_id: reviewerID, item_id: asin, timestamp: unixReviewTime, title: name}"
+    overrides = (f"source.path={own}", f"source.columns={names}")
+    renamed = _config(tmp_path, *overrides, workdir="renamed")
+    prepare(renamed)
+    config = _config(tmp_path)
+    assert _rows(renamed, "sequences-*.parquet") == _rows(config, "sequences-*.parquet")
+    titles = [[row["title"] for row in _rows(c, "items.parquet")] for c in (renamed, config)]
+    assert titles[0] == titles[1]
+    assert "title" in _statistics(renamed)["columns"]
 
 
 def test_the_job_runs_as_a_program_of_its_own(tmp_path):

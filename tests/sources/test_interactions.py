@@ -142,11 +142,44 @@ def test_a_missing_column_lists_those_found(tmp_path):
         _source(tmp_path, "interactions.parquet", content)
 
 
+def test_columns_of_other_names(tmp_path):
+    content = _parquet(tmp_path, user=["u"], item_id=["a"], timestamp=[1], when=[7])
+    names = {"user_id": "user", "timestamp": "when"}
+    source = _source(tmp_path, "interactions.parquet", content, columns=names)
+    assert _read(source)[0] == [("u", "a", 7, 0)]
+    assert (
+        source.fingerprint()
+        != _source(
+            tmp_path, "interactions.parquet", content, columns={"user_id": "user"}
+        ).fingerprint()
+    )
+    message = r"takes timestamp from the column 'time', which .* Columns found: item_id, timestamp"
+    with pytest.raises(InputError, match=message):
+        _source(tmp_path, "interactions.parquet", content, columns={"timestamp": "time"})
+    with pytest.raises(InputError, match=r"--set source\.columns\.user_id=NAME"):
+        _source(tmp_path, "interactions.parquet", content)
+
+
+def test_rows_are_counted_without_a_last_line_end(tmp_path):
+    for ending in (b"", b"\n"):
+        content = b"user_id,item_id,timestamp\nu,a,1\nu,a,2" + ending
+        assert _source(tmp_path, "interactions.csv", content).num_interactions() == 2
+    (tmp_path / "interactions.csv").unlink()
+    assert (
+        _source(
+            tmp_path, "interactions.jsonl", b'{"user_id": "u", "item_id": "a", "timestamp": 1}'
+        ).num_interactions()
+        == 1
+    )
+
+
 def test_what_cannot_be_read_at_all_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match=r"--set source\.path"):
         open_source(SourceConfig())
     with pytest.raises(InputError, match="does not exist"):
         open_source(SourceConfig(path=str(tmp_path / "absent")))
+    with pytest.raises(InputError, match=r"cannot be opened: .*nowhere"):
+        open_source(SourceConfig(path="nowhere://shop"))
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"no interactions.*Files found: notes.txt"):
         open_source(SourceConfig(path=str(tmp_path)))

@@ -1,0 +1,165 @@
+"""A folder, local or remote, with a user's interactions and catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import posixpath
+from typing import Any
+
+import fsspec
+
+from kdsr_tf.artifacts import fingerprint, join
+from kdsr_tf.config import SourceConfig
+from kdsr_tf.errors import InputError
+from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources import files
+from kdsr_tf.sources.columns import Names, check_columns, check_own_names, names_in
+from kdsr_tf.sources.files import Piece
+from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.source import Source
+
+_LOCAL_SCHEMES = ("file", "local")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderSource(Source):
+    """Files in a folder, found and checked by `open_folder`.
+
+    Args:
+        path: Folder or URI.
+        interactions: Path of `interactions.{parquet,csv,jsonl}`.
+        items: Path of `items.{parquet,csv,jsonl}`.
+        item_columns: Columns of the catalogue.
+        title_column: Column shown to people.
+        image_column: Column with the path of the picture.
+        interaction_names: Columns to rename, as in `Piece`.
+        item_names: Likewise for the catalogue.
+    """
+
+    path: str
+    interactions: str
+    items: str
+    item_columns: tuple[str, ...]
+    title_column: str
+    image_column: str
+    interaction_names: Names = ()
+    item_names: Names = ()
+
+    def fingerprint(self) -> str:
+        """Hash of both files' content and of the pictures' names, sizes and times."""
+        payload: dict[str, Any] = {
+            "interactions": files.digest(self.interactions),
+            "items": files.digest(self.items),
+        }
+        if self.image_column in self.item_columns:
+            payload["folder"] = self.path
+            payload["images"] = self._listing()
+        if self.interaction_names or self.item_names:
+            payload["names"] = [self.interaction_names, self.item_names]
+        return fingerprint(payload)
+
+    def num_interactions(self) -> int:
+        """Rows of the interactions file, from metadata or by counting lines."""
+        return files.count_rows(self.interactions)
+
+    def interaction_pieces(self) -> list[Piece]:
+        """Parts of the interactions that workers read side by side."""
+        return files.pieces_of(self.interactions, self.interaction_names)
+
+    def item_pieces(self) -> list[Piece]:
+        """Parts of the catalogue that workers read side by side."""
+        return files.pieces_of(self.items, self.item_names)
+
+    def image_path(self, value: str) -> str:
+        """Path or URI of a picture.
+
+        Args:
+            value: Content of the image column: relative to the folder, or a URI
+                with a scheme of its own such as `gs://` or `https://`.
+
+        Raises:
+            InputError: if a path leads outside the folder, through `..`, a
+                link or an absolute path.
+        """
+        scheme, separator, rest = value.partition("://")
+        if separator and scheme not in _LOCAL_SCHEMES:
+            return value
+        value = rest if separator else value
+        if "\0" in value:
+            raise InputError(f"Image path {value!r} holds a NUL character.")
+        if "://" in self.path:
+            filesystem, folder = fsspec.core.url_to_fs(self.path)
+            path = posixpath.normpath(posixpath.join(folder, value))
+            inside = path.startswith(folder.rstrip("/") + "/")
+            path = filesystem.unstrip_protocol(path)
+        else:
+            path = os.path.normpath(os.path.join(self.path, value))
+            inside = os.path.realpath(path).startswith(os.path.realpath(self.path) + os.sep)
+        if not inside:
+            raise InputError(f"Image path {value!r} leads outside the source folder {self.path}.")
+        return path
+
+    def _listing(self) -> str:
+        filesystem, folder = fsspec.core.url_to_fs(self.path)
+        digest = hashlib.sha256()
+        for name, info in sorted(filesystem.find(folder, detail=True).items()):
+            if posixpath.dirname(name) == folder.rstrip("/"):
+                stem = posixpath.basename(name)
+                if stem in (posixpath.basename(self.interactions), posixpath.basename(self.items)):
+                    continue
+            changed = info.get("mtime") or info.get("LastModified") or info.get("updated") or ""
+            digest.update(f"{name.removeprefix(folder)}\0{info['size']}\0{changed}\n".encode())
+        return digest.hexdigest()
+
+
+def open_folder(config: SourceConfig) -> FolderSource:
+    """Find a user's files and check that their columns are there.
+
+    Args:
+        config: Section `source`; `path` is a local folder or a URI.
+
+    Returns:
+        A `FolderSource`.
+
+    Raises:
+        InputError: for a missing folder, file or column.
+    """
+    path = config.path if "://" in config.path else os.path.abspath(config.path)
+    try:
+        filesystem, folder = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"`source.path` {config.path} cannot be opened: {error}.") from None
+    if not filesystem.isdir(folder):
+        raise InputError(f"The source folder {config.path} does not exist (`source.path`).")
+    found = sorted(posixpath.basename(name.rstrip("/")) for name in filesystem.ls(folder, False))
+    interactions = join(path, _find(found, "interactions", config.path))
+    catalogue = join(path, _find(found, "items", config.path))
+    in_interactions, in_catalogue = map(files.column_names, (interactions, catalogue))
+    check_own_names(config.columns, [*in_interactions, *in_catalogue], config.path)
+    interaction_names = names_in(config.columns, in_interactions, COLUMNS)
+    item_names = names_in(config.columns, in_catalogue)
+    check_columns(interactions, in_interactions, interaction_names, COLUMNS)
+    return FolderSource(
+        path=path,
+        interactions=interactions,
+        items=catalogue,
+        item_columns=check_columns(catalogue, in_catalogue, item_names, (ITEM_ID,)),
+        title_column=config.title_column,
+        image_column=config.image_column,
+        interaction_names=interaction_names,
+        item_names=item_names,
+    )
+
+
+def _find(names: list[str], stem: str, folder: str) -> str:
+    found = [f"{stem}.{ending}" for ending in files.FORMATS if f"{stem}.{ending}" in names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{folder} holds {' and '.join(found)}. Keep one of them.")
+    endings = ",".join(files.FORMATS)
+    raise InputError(
+        f"{folder} has no {stem}.{{{endings}}}. Files found: {', '.join(names[:20]) or 'none'}."
+    )

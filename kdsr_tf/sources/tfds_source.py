@@ -1,0 +1,287 @@
+"""A prepared TFDS dataset as interactions and catalogue.
+
+`source.path: tfds:movielens/1m-ratings` reads what TFDS has already prepared on
+disk; nothing is downloaded here. The catalogue is another dataset
+(`source.tfds.items`) or the distinct items of the interactions. TFDS is
+imported only here, inside functions.
+
+Records keep the order in which TFDS stored them: it decides between equal
+timestamps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from kdsr_tf.artifacts import exists, fingerprint, join
+from kdsr_tf.config import SourceConfig
+from kdsr_tf.errors import InputError
+from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.columns import check_columns, check_own_names, names_in
+from kdsr_tf.sources.files import BATCH_ROWS, TFDS_PREFIX, Batch, Piece, digest
+from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.source import Source
+
+KNOWN_COLUMNS = {
+    "movielens": {ITEM_ID: "movie_id", "title": "movie_title", "genres": "movie_genres"}
+}
+"""`source.columns` of builders whose features are known; the configuration comes on top."""
+
+ROWS_PER_PIECE = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsPiece(Piece):
+    """Records of a split that one worker reads.
+
+    Args:
+        path: Name in dead letters.
+        group: 0.
+        first_row: First record of the piece in the split.
+        names: Columns to rename, as in `Piece`.
+        directory: Folder of the prepared dataset.
+        split: Name of the split.
+        stop_row: Record after the last one.
+        features: What can be read.
+        distinct: Feature of which only the first record per value is read;
+            None reads all records.
+    """
+
+    directory: str
+    split: str
+    stop_row: int
+    features: tuple[str, ...]
+    distinct: str | None = None
+
+    def read(self, columns: list[str] | None) -> Iterator[Batch]:
+        """Batches with the dataset's own feature names."""
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(self.directory)
+        chosen = [name for name in self.features if columns is None or name in columns]
+        needed = {*chosen, self.distinct} - {None}
+        dataset = builder.as_dataset(
+            split=f"{self.split}[{self.first_row}:{self.stop_row}]",
+            # One file after the other: a record's number says where it is stored.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),
+            decoders=tfds.decode.PartialDecoding(
+                {name: builder.info.features[name] for name in needed}
+            ),
+        )
+        row, seen = self.first_row, set()
+        for batch in dataset.ragged_batch(BATCH_ROWS):
+            lists = {name: _values(builder.info.features[name], batch[name]) for name in needed}
+            size = len(next(iter(lists.values())))
+            rows = np.arange(row, row + size)
+            row += size
+            if self.distinct is not None:
+                new = _first_of_each(lists[self.distinct], seen)
+                rows = rows[new]
+                lists = {name: [values[k] for k in new] for name, values in lists.items()}
+            yield Batch(rows, {name: lists[name] for name in chosen}, [])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsSource(Source):
+    """Prepared TFDS datasets, found and checked by `open_dataset`.
+
+    Args:
+        path: As in the configuration.
+        interactions: Name of the interactions in messages.
+        items: Name of the catalogue in messages.
+        item_columns: Columns of the catalogue.
+        title_column: Column shown to people.
+        image_column: Column with the URI of the picture.
+        interaction_piece: All interactions.
+        item_piece: All items.
+    """
+
+    path: str
+    interactions: str
+    items: str
+    item_columns: tuple[str, ...]
+    title_column: str
+    image_column: str
+    interaction_piece: TfdsPiece
+    item_piece: TfdsPiece
+
+    def fingerprint(self) -> str:
+        """Hash of all files of the datasets and of what is read of them."""
+        directories = {piece.directory for piece in (self.interaction_piece, self.item_piece)}
+        return fingerprint(
+            {
+                "files": sorted(digest for path in directories for digest in _digests(path)),
+                "pieces": [
+                    (piece.split, piece.stop_row, piece.names, piece.distinct)
+                    for piece in (self.interaction_piece, self.item_piece)
+                ],
+            }
+        )
+
+    def num_interactions(self) -> int:
+        """Records of the split."""
+        return self.interaction_piece.stop_row
+
+    def interaction_pieces(self) -> list[Piece]:
+        """Slices of the split that workers read side by side."""
+        whole = self.interaction_piece
+        return [
+            dataclasses.replace(
+                whole, first_row=start, stop_row=min(start + ROWS_PER_PIECE, whole.stop_row)
+            )
+            for start in range(0, whole.stop_row, ROWS_PER_PIECE)
+        ]
+
+    def item_pieces(self) -> list[Piece]:
+        """The catalogue in one piece: only a reader of all records finds distinct items."""
+        return [self.item_piece]
+
+    def image_path(self, value: str) -> str:
+        """The URI of a picture.
+
+        Raises:
+            InputError: for a path without a scheme: a dataset has no folder of pictures.
+        """
+        scheme, separator, _ = value.partition("://")
+        if not separator or scheme in ("file", "local"):
+            raise InputError(f"Image path {value!r} is no URI, and {self.path} has no folder.")
+        return value
+
+
+def open_dataset(config: SourceConfig) -> TfdsSource:
+    """Find prepared TFDS datasets and check that their columns are there.
+
+    Args:
+        config: Section `source`; `path` begins with `tfds:`.
+
+    Returns:
+        A `TfdsSource`.
+
+    Raises:
+        InputError: if a dataset is not prepared, or lacks a split or column.
+    """
+    interactions = _piece(config, config.path.removeprefix(TFDS_PREFIX), config.tfds.split)
+    if config.tfds.items is None:
+        items = _distinct_items(interactions)
+    else:
+        items = _piece(config, config.tfds.items, config.tfds.items_split)
+    check_own_names(config.columns, [*interactions.features, *items.features], config.path)
+    check_columns(config.path, interactions.features, interactions.names, COLUMNS)
+    return TfdsSource(
+        path=config.path,
+        interactions=interactions.path,
+        items=items.path,
+        item_columns=check_columns(items.path, items.features, items.names, (ITEM_ID,)),
+        title_column=config.title_column,
+        image_column=config.image_column,
+        interaction_piece=interactions,
+        item_piece=items,
+    )
+
+
+def _piece(config: SourceConfig, name: str, split: str) -> TfdsPiece:
+    """A whole split of a prepared dataset."""
+    builder = _builder(name, config.tfds.data_dir)
+    if split not in builder.info.splits:
+        raise InputError(
+            f"{TFDS_PREFIX}{name} has no split {split!r} (`source.tfds`). "
+            f"Splits found: {', '.join(builder.info.splits)}."
+        )
+    features = tuple(feature for feature, spec in builder.info.features.items() if _is_column(spec))
+    known = KNOWN_COLUMNS.get(builder.name, {})
+    return TfdsPiece(
+        path=TFDS_PREFIX + name,
+        group=0,
+        first_row=0,
+        names=names_in({**known, **config.columns}, features),
+        directory=str(builder.data_path),
+        split=split,
+        stop_row=builder.info.splits[split].num_examples,
+        features=features,
+    )
+
+
+def _distinct_items(interactions: TfdsPiece) -> TfdsPiece:
+    """The items of the interactions; of a record only renamed features speak of its item."""
+    item_id = dict(interactions.names).get(ITEM_ID, ITEM_ID)
+    others = tuple(pair for pair in interactions.names if pair[0] not in COLUMNS)
+    return dataclasses.replace(
+        interactions,
+        path=f"{interactions.path}#items",
+        names=((ITEM_ID, item_id), *others),
+        features=(item_id, *(own for _, own in others)),
+        distinct=item_id,
+    )
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    """A prepared dataset by its name or folder."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"{TFDS_PREFIX}{name} needs TFDS ({error}): pip install tensorflow-datasets."
+        ) from None
+    try:
+        if exists(join(name, "dataset_info.json")):
+            return tfds.builder_from_directory(name)
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"TFDS knows no dataset {name!r} (`source.path`, `source.tfds`): {reason}"
+        ) from None
+    if not builder.is_prepared():
+        raise InputError(
+            f"{TFDS_PREFIX}{name} is not prepared in {builder.data_path}. Prepare it first: "
+            f'python -c "import tensorflow_datasets as tfds; '
+            f'tfds.builder({name!r}, data_dir={data_dir!r}).download_and_prepare()"'
+        )
+    return builder
+
+
+def _is_column(feature: Any) -> bool:
+    """Whether a feature is a scalar or a list: pictures and nested records are no columns."""
+    shape = getattr(feature, "shape", None)
+    return isinstance(shape, tuple) and len(shape) <= 1
+
+
+def _values(feature: Any, values: Any) -> list[Any]:
+    """A batch of a feature as Python values; numbers of classes become their names."""
+    import tensorflow as tf
+
+    found = values.to_list() if isinstance(values, tf.RaggedTensor) else values.numpy().tolist()
+    label = getattr(feature, "feature", feature)
+    if not hasattr(label, "int2str"):
+        return found
+
+    def name(number: Any) -> Any:
+        if isinstance(number, list):
+            return [name(part) for part in number]
+        return label.int2str(number) if number >= 0 else None
+
+    return [name(number) for number in found]
+
+
+def _first_of_each(values: list[Any], seen: set[Any]) -> list[int]:
+    """Positions of values not in `seen`, which then holds them."""
+    new = []
+    for position, value in enumerate(values):
+        if value not in seen:
+            seen.add(value)
+            new.append(position)
+    return new
+
+
+def _digests(directory: str) -> list[str]:
+    filesystem, folder = fsspec.core.url_to_fs(directory)
+    return [
+        f"{posixpath.basename(path)} {digest(filesystem.unstrip_protocol(path))}"
+        for path in sorted(filesystem.find(folder))
+    ]
