@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import io
 import logging
 import os
@@ -10,6 +12,7 @@ import signal
 import sys
 import threading
 import warnings
+from typing import NoReturn
 
 PARENT_PIPE = "KDSR_PARENT_PIPE"
 """Names the read end of a pipe that closes when the parent process is gone."""
@@ -75,6 +78,20 @@ def filter_native_noise() -> None:
         errors=sys.stderr.errors,
         write_through=True,
     )
+
+
+def leave(status: int) -> NoReturn:
+    """End the process once its work is done.
+
+    Python's exit handlers run and buffers are flushed, but native libraries are not
+    torn down: the threads of gRPC, Arrow and TensorFlow race with their destructors,
+    and now and then a process that had committed everything ended with SIGABRT.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    os._exit(status)
 
 
 def _filter(read_end: int, real: int) -> None:

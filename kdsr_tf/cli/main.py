@@ -25,6 +25,7 @@ from kdsr_tf.cli.stage_commands import STAGE_COMMANDS
 from kdsr_tf.errors import KDSRError
 
 USAGE_ERROR = 2
+INTERRUPTED = 130
 
 
 class _InOrder(click.Group):
@@ -58,16 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         environment.follow_parent()
         environment.filter_native_noise()
+    status = _run(arguments)
+    if arguments is None:
+        environment.leave(status)
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         cli.main(args=arguments, prog_name="kdsr", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(USAGE_ERROR)
+        return USAGE_ERROR
     except KDSRError as error:
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
-        sys.exit(USAGE_ERROR)
+        return USAGE_ERROR
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    sys.exit(0)
+        return INTERRUPTED
+    return 0

@@ -38,3 +38,25 @@ def test_native_information_is_dropped_and_the_last_words_of_a_crash_are_kept():
 
 def test_lowest_log_level_shows_everything():
     assert "Size: 600" in crash(TF_CPP_MIN_LOG_LEVEL="0").stderr
+
+
+LEAVE = """
+import atexit, ctypes
+from kdsr_tf.cli import environment
+atexit.register(print, "handler ran")
+libc = ctypes.CDLL(None)
+abort = ctypes.CFUNCTYPE(None)(libc.abort)
+libc.atexit(abort)  # what a native library's teardown may do
+print("flushed", end=" ")
+environment.leave(7)
+"""
+
+
+def test_leaving_keeps_the_status_whatever_native_teardown_would_do():
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVE],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (7, "flushed handler ran\n")
