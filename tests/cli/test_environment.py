@@ -45,8 +45,8 @@ import atexit, ctypes
 from kdsr_tf.cli import environment
 atexit.register(print, "handler ran")
 libc = ctypes.CDLL(None)
-abort = ctypes.CFUNCTYPE(None)(libc.abort)
-libc.atexit(abort)  # what a native library's teardown may do
+abort = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: libc.abort())
+libc.__cxa_atexit(abort, None, None)  # what a native library's teardown may do
 print("flushed", end=" ")
 environment.leave(7)
 """
