@@ -28,7 +28,13 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from beam_pipelines.handlers.choose import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, Unusable
-from beam_pipelines.running import NAMESPACE, advance, job_arguments, run_pipeline
+from beam_pipelines.running import (
+    NAMESPACE,
+    advance,
+    job_arguments,
+    run_as_program,
+    run_pipeline,
+)
 from beam_pipelines.transforms.catalogue import ITEMS_FILE
 from beam_pipelines.transforms.contents import (
     BATCHES,
@@ -339,6 +345,6 @@ def run(argv: Sequence[str] | None = None) -> list[Manifest]:
 
 if __name__ == "__main__":
     # Imported anew, so that workers unpickle functions of this module by name.
-    from beam_pipelines import encode as job
+    from beam_pipelines.encode import run as _run
 
-    job.run()
+    run_as_program(_run)

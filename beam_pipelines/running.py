@@ -23,7 +23,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import BeamFnControlServicer
 from apache_beam.runners.runner import PipelineState
@@ -81,12 +85,20 @@ def run_pipeline(
 
     Raises:
         KDSRError: the one raised inside a `DoFn`, with its message.
+        ConfigError: for `--template_location`: a template's job would begin only
+            after its artifact was committed. `beam_pipelines.launch` starts templates.
         RuntimeError: for any other failure of the pipeline.
 
     Example:
         >>> counters = run_pipeline(lambda p: p | beam.Create([1, 2]), title="two elements")
     """
     options = PipelineOptions(list(beam_args))
+    template = options.view_as(GoogleCloudOptions).template_location
+    if template:
+        raise errors.ConfigError(
+            "A job that commits its output cannot be saved as a template. Received: "
+            f"--template_location={template}. Start it with `python -m beam_pipelines.launch`."
+        )
     name = options.view_as(StandardOptions).runner
     local = name in _LOCAL_RUNNERS
     pipeline = beam.Pipeline(runner=_LocalRunner() if local else name, options=options)
