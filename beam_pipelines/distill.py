@@ -40,7 +40,7 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.hashing import shard_of
 
-_INTERACTIONS_PER_SHARD = 50_000
+INTERACTIONS_PER_SHARD = 50_000
 _PAIRS_PER_CHUNK = 1_000_000
 
 _COUNTS = (
@@ -75,7 +75,7 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     manifest = stages.new_manifest(config, "examples", inputs)
     counts = inputs["sequences"].counts
     num_shards = config.windows.num_shards or default_num_shards(
-        counts["interactions"], _INTERACTIONS_PER_SHARD
+        counts["interactions"], INTERACTIONS_PER_SHARD
     )
     teachers = {
         m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)

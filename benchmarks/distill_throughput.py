@@ -1,114 +1,164 @@
-"""How much of the pair scoring's speed does the Beam job keep?
+"""How fast does `distill` score pairs, and what does it cost as data grow?
 
-    python -m benchmarks.distill_throughput [--windows 4000] [--items 10000]
+    python -m benchmarks.distill_throughput [--windows 4000] [--items 10000] [--join]
+    python -m benchmarks.distill_throughput --scale [--join]
 
-Prints one JSON line. Both sides cut, score, encode and write the same windows of
-50 with the same code, once in a plain loop and once as a pipeline in this
-process.
+Prints one JSON line. `pairs_per_second_beam` and `pairs_per_second_plain` are the
+same windows of 50, cut, scored, encoded and written by the same code, as a pipeline
+in one process and in a plain loop. `--scale` gives `seconds` and `peak_rss_bytes` for
+50k, 100k and 200k windows over 1,000,000 items instead. A mapped file counts as
+resident memory as far as its pages were touched. `--join` sends item vectors through
+the join that replaces the mapped file when it is too large.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines.distill import ReadSequences, ShardWriter, WriteExamples, read_users
+from beam_pipelines.distill import (
+    INTERACTIONS_PER_SHARD,
+    ReadSequences,
+    ShardWriter,
+    WriteExamples,
+    read_users,
+)
 from beam_pipelines.running import run_pipeline
+from beam_pipelines.transforms.shards import default_num_shards
 from kdsr_tf import schema
 from kdsr_tf.artifacts import versions
+from kdsr_tf.hashing import shard_of
 
 MAX_LENGTH, STRIDE, DIM, NUM_DOMAINS, NUM_CODES = 50, 25, 128, 8, 100
+SCALE_WINDOWS, SCALE_ITEMS = (50_000, 100_000, 200_000), 1_000_000
+# 52 train items each: one train window and one validation window, both of 50.
+ITEMS_PER_USER, WINDOWS_PER_USER = MAX_LENGTH + 2, 2
+USERS_PER_BATCH = 10_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--windows", type=int, default=4_000)
-    parser.add_argument("--items", type=int, default=10_000)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(folder, arguments.windows, arguments.items)
-    print(json.dumps(result | {"versions": versions()}))
-
-
-def measure(folder: str, num_windows: int, num_items: int) -> dict[str, float | int]:
-    """Seconds and pairs per second of both sides, for one text teacher."""
+def write_teacher(folder: str, num_items: int) -> None:
+    """A text teacher with random vectors and codewords."""
     rng = np.random.default_rng(0)
-    # 52 train items each: one train window and one validation window, both of 50.
-    items = rng.integers(1, num_items + 1, (num_windows, MAX_LENGTH + 2), np.int32)
-    table = {
-        schema.USER_ID: [f"user{k:09d}" for k in range(num_windows)],
-        schema.ITEMS: pa.array(list(items), pa.list_(pa.int32())),
-        schema.NUM_TRAIN: pa.array(np.full(num_windows, MAX_LENGTH + 2, np.int32)),
-    }
-    sequences = os.path.join(folder, "sequences.parquet")
-    pq.write_table(pa.table(table), sequences)
     np.save(os.path.join(folder, "present.npy"), np.arange(num_items + 1) > 0)
     codebook = rng.uniform(-1, 1, (NUM_CODES, NUM_DOMAINS)).astype(np.float32)
     np.save(os.path.join(folder, "codebook.npy"), codebook)
     vectors = np.lib.format.open_memmap(
         os.path.join(folder, "vectors.npy"), "w+", np.float32, (num_items + 1, DIM)
     )
-    for start in range(0, num_items + 1, 10_000):
-        part = vectors[start : start + 10_000]
+    for start in range(0, num_items + 1, USERS_PER_BATCH):
+        part = vectors[start : start + USERS_PER_BATCH]
         part[:] = rng.standard_normal(part.shape, np.float32)
-    del vectors, part, items, table
-    details = {
-        "correlation": "cosine",
-        "num_codes": NUM_CODES,
-        "num_domains": NUM_DOMAINS,
-        "score_scale": 1.0,
-        "vector_scale": 1.0,
-    }
-    settings = {
-        "num_shards": 4,
-        "max_length": MAX_LENGTH,
-        "stride": STRIDE,
-        "teachers": {"text": (folder, details)},
-    }
-    plain = _seconds(lambda: _plain(sequences, os.path.join(folder, "plain"), settings))
-    transform = WriteExamples(directory=os.path.join(folder, "beam"), **settings)
-    counters = {}
 
-    def run_beam() -> None:
-        counters.update(
-            run_pipeline(lambda p: p | ReadSequences([sequences]) | transform, title="distill")
-        )
 
-    beam = _seconds(run_beam)
+def write_sequences(path: str, num_users: int, num_items: int) -> None:
+    """Users with random items."""
+    rng = np.random.default_rng(1)
+    columns = pa.schema(
+        [
+            (schema.USER_ID, pa.string()),
+            (schema.ITEMS, pa.list_(pa.int32())),
+            (schema.NUM_TRAIN, pa.int32()),
+        ]
+    )
+    with pq.ParquetWriter(path, columns) as writer:
+        for start in range(0, num_users, USERS_PER_BATCH):
+            users = range(start, min(start + USERS_PER_BATCH, num_users))
+            items = rng.integers(1, num_items + 1, (len(users), ITEMS_PER_USER), np.int32)
+            offsets = np.arange(0, items.size + 1, ITEMS_PER_USER, dtype=np.int32)
+            row = (
+                [f"user{user:09d}" for user in users],
+                pa.ListArray.from_arrays(offsets, items.ravel()),
+                np.full(len(users), ITEMS_PER_USER, np.int32),
+            )
+            writer.write_table(pa.table(row, names=columns.names).cast(columns))
+
+
+def run_beam(sequences: str, settings: dict[str, Any]) -> dict[str, float | int]:
+    """The pipeline in this process."""
+    transform = WriteExamples(**settings)
+    started = time.perf_counter()
+    counters = run_pipeline(lambda p: p | ReadSequences([sequences]) | transform, title="distill")
     return {
-        "windows": num_windows,
-        "items": num_items,
+        "windows": counters["train_windows"] + counters["validation_windows"],
         "pairs": counters["pairs"],
-        "seconds": beam,
-        "pairs_per_second_beam": counters["pairs"] / beam,
-        "pairs_per_second_plain": counters["pairs"] / plain,
+        "seconds": round(time.perf_counter() - started, 2),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
-def _plain(sequences: str, directory: str, settings: dict) -> None:
-    """The writer over all users, as one shard per quarter, without Beam."""
-    writer = ShardWriter(directory, **settings)
-    writer.setup()
-    users = list(read_users(sequences))
-    for shard in range(settings["num_shards"]):
-        part = users[shard :: settings["num_shards"]]
-        for _ in writer.process((shard, {"users": part})):
-            pass
-
-
-def _seconds(function) -> float:
+def run_plain(sequences: str, settings: dict[str, Any]) -> float:
+    """Seconds of a plain loop over the same shards, vectors mapped."""
+    settings = {k: v for k, v in settings.items() if k not in ("num_items", "join_vectors")}
     started = time.perf_counter()
-    function()
+    writer = ShardWriter(**settings)
+    writer.setup()
+    shards: list[list] = [[] for _ in range(settings["num_shards"])]
+    for user in read_users(sequences):
+        shards[shard_of(user[0], len(shards))].append(user)
+    for shard, users in enumerate(shards):
+        for _ in writer.process((shard, {"users": users})):
+            pass
     return time.perf_counter() - started
+
+
+def _alone(function, *arguments):
+    """A call in a process of its own, whose memory's peak is the call's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--windows", type=int, default=4_000)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--folder", help="for what is written; about 1 GB for `--scale`")
+    arguments = parser.parse_args()
+    num_items = SCALE_ITEMS if arguments.scale else arguments.items
+    details = {"correlation": "cosine", "num_codes": NUM_CODES, "num_domains": NUM_DOMAINS}
+    details |= {"score_scale": 1.0, "vector_scale": 1.0}
+    runs = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as teacher:
+        _alone(write_teacher, teacher, num_items)
+        for num_windows in SCALE_WINDOWS if arguments.scale else (arguments.windows,):
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+                sequences = os.path.join(folder, "sequences.parquet")
+                num_users = num_windows // WINDOWS_PER_USER
+                _alone(write_sequences, sequences, num_users, num_items)
+                settings = {
+                    "directory": os.path.join(folder, "examples"),
+                    "num_shards": default_num_shards(
+                        num_users * ITEMS_PER_USER, INTERACTIONS_PER_SHARD
+                    ),
+                    "max_length": MAX_LENGTH,
+                    "stride": STRIDE,
+                    "teachers": {"text": (teacher, details)},
+                    "num_items": num_items,
+                    "join_vectors": arguments.join,
+                }
+                os.makedirs(settings["directory"])
+                run = _alone(run_beam, sequences, settings)
+                run["pairs_per_second_beam"] = round(run["pairs"] / run["seconds"])
+                if not arguments.scale:
+                    plain = _alone(run_plain, sequences, settings)
+                    run["pairs_per_second_plain"] = round(run["pairs"] / plain)
+                runs.append(run)
+    result = {"runs": runs} if arguments.scale else runs[0]
+    print(
+        json.dumps({"items": num_items, "join": arguments.join, **result, "versions": versions()})
+    )
 
 
 if __name__ == "__main__":
