@@ -91,11 +91,16 @@ def exists(path: str) -> bool:
 
 
 def find_manifest(directory: str) -> Manifest | None:
-    """The manifest of a committed directory, or None if it is not committed."""
+    """The manifest of a committed directory, or None if it is not committed.
+
+    A manifest that is cut short or is something else commits nothing.
+    """
     try:
         with fsspec.open(join(directory, MANIFEST), "r") as file:
             return Manifest(**json.load(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError):  # not UTF-8, not JSON, not a manifest's fields
         return None
 
 
@@ -111,7 +116,11 @@ def read_manifest(directory: str, *, written_by: str) -> Manifest:
     """
     manifest = find_manifest(directory)
     if manifest is None:
-        state = "has no manifest (an unfinished write)" if exists(directory) else "does not exist"
+        state = "does not exist"
+        if exists(join(directory, MANIFEST)):
+            state = f"has a damaged {MANIFEST}"
+        elif exists(directory):
+            state = "has no manifest (an unfinished write)"
         raise MissingArtifactError(f"{directory} {state}. Run `kdsr {written_by}` first.")
     return manifest
 

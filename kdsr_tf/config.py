@@ -323,7 +323,7 @@ class EvaluateConfig(_Section):
         batch_size: Test points per call.
     """
 
-    cutoffs: list[PositiveInt] = [5, 20]
+    cutoffs: Annotated[list[PositiveInt], pydantic.Field(min_length=1)] = [5, 20]
     filter_seen: bool = False
     batch_size: PositiveInt = 512
 
@@ -381,7 +381,7 @@ class Config(_Section):
         seed: Seed of everything random.
     """
 
-    workdir: str = "work"
+    workdir: Annotated[str, pydantic.Field(min_length=1)] = "work"
     seed: NonNegativeInt = 0
     source: SourceConfig = SourceConfig()
     prepare: PrepareConfig = PrepareConfig()
@@ -477,7 +477,7 @@ def load_config(
 
 def dump_config(config: Config) -> str:
     """The configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def select(config: Config, keys: Iterable[str]) -> dict[str, Any]:

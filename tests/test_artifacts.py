@@ -157,6 +157,17 @@ def test_a_mismatch_names_both_sides():
     )
 
 
+@pytest.mark.parametrize("content", ['{"artifact": "fea', '{"a": 1}', "[]", "", b"\xff\xfe\x00"])
+def test_damaged_manifest_commits_nothing_and_is_replaced(directory, content):
+    _write(directory, b"old")
+    _put(content if isinstance(content, bytes) else content.encode(), directory, "manifest.json")
+    assert artifacts.find_manifest(directory) is None
+    with pytest.raises(MissingArtifactError, match=r"damaged manifest\.json.*kdsr encode"):
+        artifacts.read_manifest(directory, written_by="encode")
+    _write(directory, b"new")
+    assert _read(directory) == b"new" and artifacts.find_manifest(directory) is not None
+
+
 def test_fingerprint_depends_on_values_not_on_order():
     first = artifacts.fingerprint({"a": 1, "b": [2.5, None]})
     assert artifacts.fingerprint({"b": [2.5, None], "a": 1}) == first

@@ -28,6 +28,10 @@ def test_shipped_configuration_is_valid_and_survives_a_dump(path, tmp_path):
     assert config.modalities
 
 
+def test_dump_is_readable_in_every_script():
+    assert "workdir: Läden/店" in dump_config(load_config(workdir="Läden/店"))
+
+
 def test_shipped_configurations_name_no_folder():
     for path in CONFIGS:
         config = load_config(str(path))
@@ -62,6 +66,8 @@ def test_shipped_configurations_name_no_folder():
             ["image_score", "text_score"],
         ),
         (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
+        (["evaluate.cutoffs=[]"], ["`evaluate.cutoffs`", "at least 1"]),
+        (["workdir=''"], ["`workdir`", "at least 1"]),
     ],
 )
 def test_mistake_is_named_with_its_remedy(assignments, words):

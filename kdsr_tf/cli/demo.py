@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -75,9 +76,11 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
     here = Path.cwd()
     console.print(
         _OWN_FILES.format(
-            config=CONFIG.relative_to(here) if CONFIG.is_relative_to(here) else CONFIG,
-            workdir=config.workdir,
-            history=",".join(history[-3:]),
+            config=shlex.quote(
+                str(CONFIG.relative_to(here) if CONFIG.is_relative_to(here) else CONFIG)
+            ),
+            workdir=shlex.quote(config.workdir),
+            history=shlex.quote(",".join(history[-3:])),
             report=artifacts.join(stages.location(config, "report"), "index.html"),
         ),
         soft_wrap=True,

@@ -13,7 +13,7 @@ import fsspec
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.children import run_child
-from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured
+from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured, make_workdir
 from kdsr_tf.cli.sample import show_sample
 from kdsr_tf.cli.stage_commands import BEAM_STAGES
 from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
@@ -70,12 +70,12 @@ def locked(workdir: str) -> Iterator[None]:
     """Keep a second run out of a local working directory.
 
     Raises:
-        KDSRError: if another run works there.
+        KDSRError: if another run works there, or if nothing can be written there.
     """
     if "://" in workdir:
         yield
         return
-    os.makedirs(workdir, exist_ok=True)
+    make_workdir(workdir)
     try:
         with filelock.FileLock(os.path.join(workdir, _LOCK), timeout=0):
             yield

@@ -9,7 +9,7 @@ import click
 from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import plan
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import Invocation, configured, make_workdir
 from kdsr_tf.cli.summary import metrics_table, stage_table
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
@@ -105,6 +105,7 @@ def _run_stage(stage: str, invocation: Invocation) -> None:
     if all(state.up_to_date for state in states):
         console.print(f"{stage}: {plan.UP_TO_DATE}.")
         return
+    make_workdir(config.workdir)
     if stage in BEAM_STAGES:
         result = BEAM_STAGES[stage](config, invocation.beam_args)
     else:

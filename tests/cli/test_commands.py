@@ -95,6 +95,9 @@ def test_demo_dry_run_needs_nothing_but_the_package(kdsr, tmp_path):
             ["run", "--config", "{config}", "--set", "encode.text.encoder=keras_hub"],
             ["encode.text.preset"],
         ),
+        (["run", "--config", "{config}", "--workdir", "{config}"], ["{config}", "--workdir"]),
+        (["prepare", "--config", "{config}", "--workdir", "{config}"], ["{config}", "--workdir"]),
+        (["run", "--config", "{config}", "--workdir", ""], ["`workdir`", "at least 1"]),
         (["query", "--k", "0"], ["--k"]),
         (["fly"], ["fly"]),
     ],
@@ -105,7 +108,7 @@ def test_mistake_gives_one_message_and_status_2(kdsr, config_file, arguments, wo
     assert (status, out) == (2, "")
     assert "Traceback" not in err
     for word in words:
-        assert word in err
+        assert word.format(config=config_file) in err
 
 
 def test_query_without_a_server_says_so(kdsr):
