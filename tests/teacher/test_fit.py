@@ -1,6 +1,7 @@
 import json
 import os
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,6 +85,19 @@ def test_a_second_run_skips_and_another_directory_gives_equal_bytes(config, tmp_
     teach(other)
     for mine, theirs in zip(_load(config), _load(other), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_remote_workdir_holds_the_same_teacher(config):
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(f"{config.workdir}/", "/taught/", recursive=True)
+    teach(config)
+    remote = _config("memory://taught")
+    (manifest,) = teach(remote)
+    assert teach(remote) == [manifest]
+    local = stages.location(config, "teacher/text")
+    for name in sorted(set(os.listdir(local)) - {"manifest.json", "autoencoder.npz"}):
+        with open(os.path.join(local, name), "rb") as file:
+            assert filesystem.cat(f"/taught/teacher/text/{name}") == file.read(), name
 
 
 @pytest.mark.parametrize("kind", ["dot", "euclidean", "manhattan"])
