@@ -1,14 +1,14 @@
 """How fast does `distill` score pairs, and what does it cost as data grow?
 
     python -m benchmarks.distill_throughput [--windows 4000] [--items 10000] [--join]
-    python -m benchmarks.distill_throughput --scale [--join]
+    python -m benchmarks.distill_throughput --scale [WINDOWS ...] [--join]
 
 Prints one JSON line. `pairs_per_second_beam` and `pairs_per_second_plain` are the
 same windows of 50, cut, scored, encoded and written by the same code, as a pipeline
 in one process and in a plain loop. `--scale` gives `seconds` and `peak_rss_bytes` for
-50k, 100k and 200k windows over 1,000,000 items instead. A mapped file counts as
-resident memory as far as its pages were touched. `--join` sends item vectors through
-the join that replaces the mapped file when it is too large.
+50k, 100k and 200k windows (or those given) over 1,000,000 items instead. A mapped
+file counts as resident memory as far as its pages were touched. `--join` sends item
+vectors through the join that replaces the mapped file when it is too large.
 """
 
 from __future__ import annotations
@@ -122,17 +122,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=4_000)
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--scale", type=int, nargs="*", metavar="WINDOWS")
     parser.add_argument("--join", action="store_true")
     parser.add_argument("--folder", help="for what is written; about 1 GB for `--scale`")
     arguments = parser.parse_args()
-    num_items = SCALE_ITEMS if arguments.scale else arguments.items
+    scale = arguments.scale is not None
+    num_items = SCALE_ITEMS if scale else arguments.items
+    sizes = (arguments.scale or SCALE_WINDOWS) if scale else [arguments.windows]
     details = {"correlation": "cosine", "num_codes": NUM_CODES, "num_domains": NUM_DOMAINS}
     details |= {"score_scale": 1.0, "vector_scale": 1.0}
     runs = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as teacher:
         _alone(write_teacher, teacher, num_items)
-        for num_windows in SCALE_WINDOWS if arguments.scale else (arguments.windows,):
+        for num_windows in sizes:
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
                 sequences = os.path.join(folder, "sequences.parquet")
                 num_users = num_windows // WINDOWS_PER_USER
@@ -151,11 +153,11 @@ def main() -> None:
                 os.makedirs(settings["directory"])
                 run = _alone(run_beam, sequences, settings)
                 run["pairs_per_second_beam"] = round(run["pairs"] / run["seconds"])
-                if not arguments.scale:
+                if not scale:
                     plain = _alone(run_plain, sequences, settings)
                     run["pairs_per_second_plain"] = round(run["pairs"] / plain)
                 runs.append(run)
-    result = {"runs": runs} if arguments.scale else runs[0]
+    result = {"runs": runs} if scale else runs[0]
     print(
         json.dumps({"items": num_items, "join": arguments.join, **result, "versions": versions()})
     )
