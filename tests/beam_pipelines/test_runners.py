@@ -28,6 +28,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.portability.stager import Stager
 
 from beam_pipelines import launch
+from beam_pipelines.encode import encode
 from beam_pipelines.running import job_arguments, run_pipeline
 from kdsr_tf import stages
 from kdsr_tf.config import dump_config, load_config
@@ -194,6 +195,58 @@ def test_a_launcher_refuses_before_it_submits(config_file, job, argv, message):
         launch.run(["--config", config_file, *argv, "--runner=NoRunner"], job)
 
 
+def test_the_images_follow_the_package():
+    lines = (ROOT / "beam_pipelines" / "docker" / "Dockerfile").read_text().splitlines()
+    [base] = [line.split()[1] for line in lines if line.startswith("FROM apache/")]
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    )
+    assert base == f"apache/beam_python3.11_sdk:{pins['apache-beam']}"
+    copied = {
+        name
+        for line in lines
+        if line.startswith("COPY") and "--from" not in line
+        for name in line.split()[1:-1]
+    }
+    allowed = (ROOT / "beam_pipelines" / "docker" / "Dockerfile.dockerignore").read_text().split()
+    assert copied == {name[1:] for name in allowed if name.startswith("!")}
+    assert {*PACKAGES, "configs", "constraints.txt"} < copied
+    assert all((ROOT / name).exists() for name in copied)
+    [choice] = [line for line in lines if "case" in line]
+    assert "|".join(launch.JOBS) in choice
+
+
+# --- the same bytes ------------------------------------------------------------------------
+
+
+def _encoded_texts(folder, workdir, beam_args=()):
+    """Run `encode` on 40 titles; its files by name."""
+    rows = [{"item_id": f"item{k:04d}", "title": f"Item {k % 30} Größe"} for k in range(1, 41)]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    row = {"user_id": "u", "item_id": "item0001", "timestamp": 1}
+    (folder / "interactions.jsonl").write_text(json.dumps(row))
+    overrides = [f"source.path={folder}", "encode.text.dim=16", "encode.image=null"]
+    local = load_config(overrides=overrides, workdir=str(folder / "work"))
+    factories.write_sequences(local)
+    config = load_config(overrides=overrides, workdir=workdir)
+    if workdir != local.workdir:
+        filesystem, remote = fsspec.core.url_to_fs(stages.location(config, "sequences"))
+        filesystem.put(stages.location(local, "sequences"), remote, recursive=True)
+    [manifest] = encode(config, beam_args)
+    assert manifest.counts["encoded"] == 40 and manifest.counts["duplicates"] == 10
+    filesystem, root = fsspec.core.url_to_fs(stages.location(config, "features/text"))
+    names = {path.rsplit("/", 1)[-1] for path in filesystem.find(root)} - {"manifest.json"}
+    return {name: filesystem.cat(f"{root}/{name}") for name in names}
+
+
+def test_encoded_texts_have_the_same_bytes_in_processes_and_in_a_remote_workdir(tmp_path):
+    here = _encoded_texts(tmp_path, str(tmp_path / "work"))
+    assert len(here) == 2
+    processes = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    assert _encoded_texts(tmp_path, str(tmp_path / "other"), processes) == here
+    assert _encoded_texts(tmp_path, "memory://runners/work") == here
+
+
 # --- the staged package --------------------------------------------------------------------
 
 CAPTURE = '''
@@ -329,4 +382,3 @@ def test_pipelines_of_programs_are_unpickled_by_the_staged_package(installed, tm
         )  # fmt: skip
     found, used = _run(str(installed), "-c", UNPICKLE, *captured, cwd=tmp_path).splitlines()
     assert {"ShardWriter", "ToBlocks", "WriteSequences"} <= set(found.split()) & set(used.split())
-    assert stages.location(config, "sequences").startswith(str(tmp_path))
