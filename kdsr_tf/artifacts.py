@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -88,6 +89,21 @@ def exists(path: str) -> bool:
     """Whether a local path or a URI exists."""
     filesystem, local = fsspec.core.url_to_fs(path)
     return filesystem.exists(local)
+
+
+def find_files(directory: str, pattern: str) -> list[str]:
+    """Files of a folder by name, sorted.
+
+    Args:
+        directory: Local path or URI, taken literally: brackets in it are no pattern.
+        pattern: Of the names, such as `vectors-*.parquet`.
+
+    Returns:
+        Local paths or URIs; none if there is no such folder.
+    """
+    filesystem, local = fsspec.core.url_to_fs(directory)
+    found = sorted(filesystem.glob(f"{glob.escape(local.rstrip('/'))}/{pattern}"))
+    return [filesystem.unstrip_protocol(path) if "://" in directory else path for path in found]
 
 
 def find_manifest(directory: str) -> Manifest | None:
@@ -174,7 +190,7 @@ def committing(directory: str, manifest: Manifest) -> Iterator[str]:
     parent, name = final.rsplit("/", 1)
     prefix = f"{parent}/.{name}."
     filesystem.makedirs(parent, exist_ok=True)
-    for leftover in filesystem.glob(f"{prefix}*"):
+    for leftover in filesystem.glob(f"{glob.escape(prefix)}*"):
         filesystem.rm(leftover, recursive=True)
     attempt = f"{prefix}{uuid.uuid4().hex[:12]}"
     filesystem.makedirs(attempt)
@@ -193,14 +209,20 @@ def _replace(filesystem: Any, attempt: str, final: str, manifest: Manifest) -> N
     local = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
     if local:
         write_text_durably(f"{attempt}/{MANIFEST}", text)
+        # Two renames, so that a kill between them is all but impossible however much is
+        # deleted afterwards. What a kill leaves aside, the next writer removes.
+        aside = f"{attempt}.old"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(final, aside)
+        os.rename(attempt, final)
+        if os.path.exists(aside):
+            filesystem.rm(aside, recursive=True)
+        return
     if filesystem.exists(final):
         # The mark goes first: from here until the new mark, readers refuse.
         with contextlib.suppress(FileNotFoundError):
             filesystem.rm_file(f"{final}/{MANIFEST}")
         filesystem.rm(final, recursive=True)
-    if local:
-        os.rename(attempt, final)
-        return
     filesystem.mv(attempt, final, recursive=True)
     with filesystem.open(f"{final}/{MANIFEST}", "w") as file:
         file.write(text)

@@ -130,9 +130,12 @@ def test_kill_in_the_middle_of_a_write_leaves_nothing_new(tmp_path, had_old):
 def test_kill_between_removing_the_old_and_naming_the_new(tmp_path, monkeypatch):
     directory = str(tmp_path / "sequences")
     _write(directory, b"old")
+    rename = os.rename
 
     def killed(source: str, destination: str) -> None:
-        raise KeyboardInterrupt
+        if destination == directory:
+            raise KeyboardInterrupt
+        rename(source, destination)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", killed)
@@ -143,6 +146,36 @@ def test_kill_between_removing_the_old_and_naming_the_new(tmp_path, monkeypatch)
     _write(directory, b"new")
     assert _read(directory) == b"new"
     assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ["sequences"]
+
+
+def test_old_content_is_deleted_only_after_the_new_has_its_place(tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileSystem
+
+    directory = str(tmp_path / "sequences")
+    _write(directory, b"old")
+
+    def killed(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "rm", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _write(directory, b"new", fingerprint="f" * 16)
+    assert artifacts.find_manifest(directory).fingerprint == "f" * 16
+    assert _read(directory) == b"new"
+    _write(directory, b"newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["sequences"]
+
+
+@pytest.mark.parametrize("name", ["{}/shop [2026]", "memory://{}/shop"])
+def test_files_are_found_by_name_whatever_the_folder_is_called(tmp_path, name):
+    directory = name.format(tmp_path)
+    with artifacts.committing(directory, _manifest()) as target:
+        for name in ("b-2.bin", "b-1.bin", "c.bin"):
+            _put(b"x", target, name)
+    expected = [artifacts.join(directory, name) for name in ("b-1.bin", "b-2.bin")]
+    assert artifacts.find_files(directory, "b-*.bin") == expected
+    assert artifacts.find_files(f"{directory}/absent", "*") == []
 
 
 def test_a_mismatch_names_both_sides():

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from kdsr_tf import schema, stages
-from kdsr_tf.artifacts import join
+from kdsr_tf.artifacts import find_files, join
 from kdsr_tf.config import Config
 from kdsr_tf.teacher.features import Features
 
@@ -68,9 +68,8 @@ class User:
 def read_users(config: Config) -> Iterator[User]:
     """Every user of a committed `sequences/`, shard by shard."""
     columns = [schema.USER_ID, schema.ITEMS, schema.NUM_TRAIN]
-    filesystem, folder = fsspec.core.url_to_fs(stages.location(config, "sequences"))
-    for path in sorted(filesystem.glob(f"{folder}/sequences-*.parquet")):
-        with filesystem.open(path, "rb") as file:
+    for path in find_files(stages.location(config, "sequences"), "sequences-*.parquet"):
+        with fsspec.open(path, "rb") as file:
             for batch in pq.ParquetFile(file).iter_batches(4096, columns=columns):
                 user_ids, items, num_train = batch.columns
                 for row, user_id in enumerate(user_ids.to_pylist()):

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
+from kdsr_tf.artifacts import find_files
 from kdsr_tf.console import console
 from kdsr_tf.errors import TrainingError
 
@@ -141,7 +142,7 @@ class Checkpoints:
             self._filesystem.rmdir(parent)
 
     def _files(self) -> list[str]:
-        return sorted(self._filesystem.glob(f"{self._local}/epoch-*.npz"))
+        return find_files(self.directory, "epoch-*.npz")
 
     def _read(self, path: str) -> State:
         with self._filesystem.open(path, "rb") as file, np.load(file) as arrays:

@@ -61,6 +61,15 @@ def test_unfinished_and_damaged_files_are_passed_over(tmp_path):
     assert_same(checkpoints.latest(), make_state(1))
 
 
+def test_a_folder_may_have_any_name(tmp_path):
+    """A checkpoint that is saved and not found would train for ever."""
+    checkpoints = Checkpoints(str(tmp_path / "shop [2026] *"))
+    for epoch in (1, 2, 3):
+        checkpoints.save(make_state(epoch))
+    assert_same(checkpoints.latest(), make_state(3))
+    assert len(os.listdir(checkpoints.directory)) == 2
+
+
 def test_object_stores(tmp_path):
     checkpoints = Checkpoints("memory://kdsr-test/checkpoints")
     for epoch in (7, 8, 9):
