@@ -145,8 +145,10 @@ class Examples:
                 dtype = features[name].tf_dtype
                 # There is no padded decoder of float16: its bits are read as uint16.
                 bits = tf.uint16 if dtype == tf.float16 else dtype
-                values = tf.io.decode_raw(raw[name], bits, fixed_length=width * dtype.size)
-                return tf.bitcast(values, dtype)
+                # At least one value is decoded: windows of one item have no pairs.
+                size = tf.maximum(width, 1) * dtype.size
+                values = tf.io.decode_raw(raw[name], bits, fixed_length=size)
+                return tf.bitcast(values, dtype)[:, :width]
 
             batch = {name: array(name, length) for name in (schema.ITEMS, schema.TARGET)}
             for modality in self._modalities:

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from beam_pipelines.transforms import tfds_records
 from kdsr_tf import schema, stages
 from kdsr_tf.config import Config
 from kdsr_tf.data.examples import Examples
@@ -75,6 +76,30 @@ def test_padded_lengths_are_few_and_hold_the_longest_window(examples):
         length = batch["items"].shape[1]
         assert length == min(known for known in (3, 6, 12) if known >= longest)
         assert batch["text_scores"].shape[1] == schema.num_pairs(length)
+
+
+def test_windows_of_one_item_have_no_pairs(tmp_path):
+    features = tfds_records.example_features({"text": 5})
+    window = {
+        schema.USER_ID: "user",
+        schema.ITEMS: np.array([3], np.int32),
+        schema.TARGET: np.array([4], np.int32),
+        schema.WINDOW_START: 0,
+        "text_present": np.ones(1, np.uint8),
+        "text_scores": np.zeros(0, np.float16),
+        "text_codes": np.zeros(0, np.uint8),
+    }
+    records = [tfds_records.record_encoder(features)(window)] * 3
+    shards = {
+        split: [
+            tfds_records.write_records(tfds_records.shard_path(str(tmp_path), split, 0, 1), records)
+        ]
+        for split in schema.SPLITS
+    }
+    tfds_records.write_dataset_info(str(tmp_path), features, shards)
+    (batch,) = collected(Examples(str(tmp_path), 4, ("text",)).batches("train", 3))
+    assert batch["items"].tolist() == [[3]] * 3 and batch["text_present"].all()
+    assert batch["text_scores"].shape == batch["text_codes"].shape == (3, 0)
 
 
 def test_an_epoch_holds_every_window_once_in_its_own_order(examples):
