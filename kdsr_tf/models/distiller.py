@@ -217,8 +217,12 @@ class Distiller(keras.Model):
             self._agreement[modality].update_state(
                 pair["scores"], pair["predicted"], pair["weights"]
             )
+            # Flat: of a matrix Keras takes row means, so that pairs of short batches
+            # would count more than those of long ones.
             self._accuracy[modality].update_state(
-                pair["codes"], pair["code_logits"], pair["weights"]
+                ops.reshape(pair["codes"], (-1,)),
+                ops.reshape(pair["code_logits"], (-1, self._config["num_codes"])),
+                ops.reshape(pair["weights"], (-1,)),
             )
         return self.get_metrics_result()
 

@@ -151,6 +151,25 @@ def test_distillation_learns_the_teacher():
     assert float(after["text_code_accuracy"]) > 0.9
 
 
+def test_agreement_counts_every_valid_pair_alike_whatever_the_padding():
+    import tensorflow as tf
+
+    model, batches = make(), [make_batch(length=6), make_batch(length=2)]
+    no_pairs = {k: v[:, : "_s" not in k and "_c" not in k] for k, v in batches[1].items()}
+    batches.append(no_pairs)
+    right = valid = 0.0
+    for batch in batches:
+        pairs = model(batch, training=False)["text"]
+        weights = np.asarray(pairs["weights"])
+        found = np.asarray(pairs["code_logits"]).argmax(-1) == np.asarray(pairs["codes"])
+        right, valid = right + float((found * weights).sum()), valid + float(weights.sum())
+    specs = {name: tf.TensorSpec([None, None], values.dtype) for name, values in batch.items()}
+    data = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs)
+    logs = model.evaluate(data, verbose=0, return_dict=True)
+    assert 0 < right < valid
+    np.testing.assert_allclose(logs["text_code_accuracy"], right / valid, rtol=1e-5)
+
+
 def test_round_trips_through_keras_with_its_optimizer(tmp_path):
     model, batch = make(pairs_per_window=4, score_scales={"text": 2.0}), make_batch()
     model.train_on_batch(batch)
