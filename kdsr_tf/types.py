@@ -6,6 +6,3 @@ from typing import Any, TypeAlias
 
 Tensor: TypeAlias = Any
 """A tensor of the active Keras backend."""
-
-Summary: TypeAlias = dict[str, Any]
-"""Rows of a stage's summary table: label to value."""
