@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,7 +117,10 @@ def load_student(config: Config) -> keras.Model:
     path = join(stages.location(config, "student"), "student.keras")
     if "://" not in path:
         return keras.saving.load_model(path, compile=False)
-    with fsspec.open_local(f"simplecache::{path}") as local:
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, "student.keras")
+        filesystem, remote = fsspec.core.url_to_fs(path)
+        filesystem.get_file(remote, local)
         return keras.saving.load_model(local, compile=False)
 
 

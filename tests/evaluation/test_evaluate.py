@@ -2,6 +2,7 @@ import csv
 import json
 import os
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -141,6 +142,21 @@ def test_recommendations_are_unseen_best_first_and_end_with_the_catalogue(workdi
     scores = np.array(student.scores(np.array([[5]])))[0]
     scores[5] = -np.inf
     assert answers[1].tolist() == np.argsort(-scores, kind="stable")[:12].tolist()
+
+
+def test_a_student_is_read_from_an_object_store(workdir):
+    from kdsr_tf.evaluation.evaluate import load_student
+
+    config, student = workdir
+    remote = config.model_copy(update={"workdir": "memory://kdsr-test/evaluate"})
+    local = os.path.join(stages.location(config, "student"), "student.keras")
+    path = artifacts.join(stages.location(remote, "student"), "student.keras")
+    with open(local, "rb") as file, fsspec.open(path, "wb") as copy:
+        copy.write(file.read())
+    for found, expected in zip(
+        load_student(remote).get_weights(), student.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_missing_student_names_the_stage(workdir, tmp_path):
