@@ -118,8 +118,8 @@ def versions(root: str, variant: str) -> list[int]:
         root: `serving_model/`, a local path or URI.
         variant: `scann` or `exact`.
     """
-    filesystem, path = fsspec.core.url_to_fs(artifacts.join(root, variant))
-    names = [name.rstrip("/").rsplit("/", 1)[-1] for name in filesystem.glob(f"{path}/*")]
+    paths = artifacts.find_files(artifacts.join(root, variant), "*")
+    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
     return sorted(int(name) for name in names if name.isdecimal())
 
 
@@ -157,10 +157,9 @@ def _read_vocabulary(config: Config) -> Vocabulary:
 
 def _read_histories(config: Config, number: int) -> list[np.ndarray]:
     """Whole item sequences of the first users; shards are by hash, so these are any users."""
-    filesystem, path = fsspec.core.url_to_fs(stages.location(config, "sequences"))
     histories: list[np.ndarray] = []
-    for shard in sorted(filesystem.glob(f"{path}/sequences-*.parquet")):
-        with filesystem.open(shard, "rb") as file:
+    for shard in artifacts.find_files(stages.location(config, "sequences"), "sequences-*.parquet"):
+        with fsspec.open(shard, "rb") as file:
             rows = pq.read_table(file, columns=[schema.ITEMS])[schema.ITEMS]
         histories += [np.array(row, np.int32) for row in rows.slice(0, number).to_pylist()]
         if len(histories) >= number:
@@ -211,7 +210,8 @@ def _sample(
 def _similarity_vectors(student: Student, space: str) -> np.ndarray:
     """Unit vectors `(N, dim)` of the chosen space; an item without the modality has zeros.
 
-    In `fused`, the cosine of two items is the mean of their cosines in all the tables.
+    In `fused`, the cosine of two items that have every modality is the mean of their
+    cosines in all the tables; a modality that one of them lacks adds nothing.
     """
     parts = student.tables(np.arange(student.num_items + 1, dtype=np.int32)[np.newaxis])
     if space == "fused":
