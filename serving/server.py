@@ -104,8 +104,8 @@ class Server:
 def serve(config: Config) -> None:
     """Serve the exported model until SIGTERM or SIGINT.
 
-    The address is printed when the server is ready and lies in `server.json` of the
-    working directory while it runs, so that `serve.grpc_port: 0` can be found.
+    The address is printed when the server is ready. With `serve.grpc_port: 0` it lies in
+    `server.json` of the working directory while the server runs.
 
     Args:
         config: The configuration; `workdir` must be a local path.
@@ -129,16 +129,28 @@ def serve(config: Config) -> None:
     stopping = threading.Event()
     with _on_signal(stopping):
         server.start()
-        address = os.path.join(config.workdir, ADDRESS_FILE)
-        _write_address(address, server.target, options.model_name)
-        log.info("%s (%s) is served at %s", options.model_name, options.variant, server.target)
-        try:
-            stopping.wait()
-        finally:
-            log.info("draining")
-            server.stop()
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(address)
+        with _announced(config, server.target):
+            log.info("%s (%s) is served at %s", options.model_name, options.variant, server.target)
+            try:
+                stopping.wait()
+            finally:
+                log.info("draining")
+                server.stop()
+
+
+@contextlib.contextmanager
+def _announced(config: Config, target: str) -> Iterator[None]:
+    """`server.json` while a server runs at a port nobody knows; a given port needs none."""
+    if config.serve.grpc_port:
+        yield
+        return
+    path = os.path.join(config.workdir, ADDRESS_FILE)
+    _write_address(path, target, config.serve.model_name)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 @contextlib.contextmanager

@@ -291,6 +291,23 @@ serve(load_config(overrides=sys.argv[2:], workdir=sys.argv[1]))
 """
 
 
+def test_a_server_at_a_given_port_leaves_the_address_of_another_alone(tmp_path):
+    from kdsr_tf.config import load_config
+    from serving.client import find_target
+    from serving.server import _announced
+
+    chosen, given = (
+        load_config(overrides=[f"serve.grpc_port={port}"], workdir=str(tmp_path))
+        for port in (0, 8501)
+    )
+    with _announced(chosen, "127.0.0.1:50001"):
+        with _announced(given, "127.0.0.1:8501"):
+            assert find_target(chosen) == "127.0.0.1:50001"
+        assert find_target(chosen) == "127.0.0.1:50001"
+        assert find_target(given) == "127.0.0.1:8501"
+    assert not (tmp_path / "server.json").exists()
+
+
 def test_serve_announces_its_port_and_ends_on_sigterm(models, tmp_path):
     from kdsr_tf.config import load_config
     from serving.client import find_target
