@@ -33,7 +33,8 @@ from kdsr_tf.teacher.report import (
     quantisation_error,
 )
 
-_PAIRS_PER_CHUNK = 16_384
+_PAIRS_PER_CHUNK = 1024
+"""Pairs read through one memory map: every touched row maps the 64 KB around it."""
 
 
 def teach(config: Config) -> list[Manifest]:
