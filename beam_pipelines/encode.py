@@ -333,7 +333,7 @@ def _check(
         raise InputError(
             f"No item of {source.items} has {declared.wanted}. "
             f"Columns found: {', '.join(source.item_columns)}. "
-            f"Name other columns, or remove the section `encode.{modality}`."
+            f"Name other columns, or do without it: --set encode.{modality}=null."
         )
 
 

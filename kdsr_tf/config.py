@@ -368,7 +368,7 @@ class ServeConfig(_Section):
     model_name: str = "kdsr"
     variant: Literal["scann", "exact"] = "scann"
     host: str = "127.0.0.1"
-    grpc_port: NonNegativeInt = 8500
+    grpc_port: Annotated[int, pydantic.Field(ge=0, le=65535)] = 8500
     target: str | None = None
     deadline_seconds: PositiveFloat = 5.0
 

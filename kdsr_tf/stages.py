@@ -8,11 +8,14 @@ runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kdsr_tf import artifacts
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, select
+from kdsr_tf.errors import StaleArtifactError
 
 SOURCE = "source"
 """Name of the user's own data among the inputs; it has no manifest."""
@@ -154,7 +157,8 @@ def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
 
     Raises:
         MissingArtifactError: naming the stage to run first.
-        StaleArtifactError: if two inputs descend from different data.
+        StaleArtifactError: if two inputs descend from different data, or one was
+            made with another configuration.
     """
     artifact = artifact_of(config, name)
     manifests = {
@@ -168,7 +172,42 @@ def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
         for given in manifest.inputs:
             if given in manifests:
                 artifacts.check_input(artifact.stage, manifest, given, manifests[given])
+    for given, manifest in manifests.items():
+        changed = changed_keys(manifest, artifact_of(config, given), config)
+        if changed:
+            key, (before, after) = next(iter(changed.items()))
+            raise StaleArtifactError(
+                f"`{artifact.stage}` cannot read {given}: it was made with "
+                f"{key}={json.dumps(before)}, and the configuration says {json.dumps(after)}. "
+                f"Run `kdsr {artifact_of(config, given).stage}` again, use `kdsr run`, or give "
+                "the same configuration."
+            )
     return manifests
+
+
+def changed_keys(
+    manifest: Manifest, artifact: Artifact, config: Config
+) -> dict[str, tuple[Any, Any]]:
+    """Configuration an artifact depends on and that is not what it was made with.
+
+    Returns:
+        Value then and value now, by dotted key; None stands for a key that is absent.
+    """
+    before = dict(_flatten(manifest.config))
+    after = dict(_flatten(select(config, artifact.keys)))
+    return {
+        key: (before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    }
+
+
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, nested in value.items():
+            yield from _flatten(nested, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
 
 
 def new_manifest(

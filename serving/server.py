@@ -78,7 +78,8 @@ class Server:
             chosen = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise KDSRError(
-                f"Cannot listen at {host}:{port} (`serve.host`, `serve.grpc_port`): {error}. "
+                f"Cannot listen at {host}:{port} (`serve.host`, `serve.grpc_port`): the port is "
+                "taken, or the address is not one of this machine's. "
                 "Stop what listens there, or choose another port (0 is any free one)."
             ) from error
         self.target = f"{host}:{chosen}"

@@ -67,6 +67,7 @@ def test_shipped_configurations_name_no_folder():
         ),
         (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
         (["evaluate.cutoffs=[]"], ["`evaluate.cutoffs`", "at least 1"]),
+        (["serve.grpc_port=99999"], ["`serve.grpc_port`", "65535", "99999"]),
         (["workdir=''"], ["`workdir`", "at least 1"]),
     ],
 )

@@ -71,6 +71,15 @@ def test_features_of_another_vocabulary_are_refused(tmp_path):
         stages.read_inputs(changed, "teacher/text")
 
 
+def test_input_made_with_another_configuration_is_refused(tmp_path):
+    _commit(_config(tmp_path), "sequences")
+    stages.read_inputs(_config(tmp_path, "teach.num_codes=7"), "features/text")
+    with pytest.raises(StaleArtifactError) as caught:
+        stages.read_inputs(_config(tmp_path, "windows.max_length=40"), "features/text")
+    for part in ("encode", "sequences", "windows.max_length=50", "says 40", "kdsr prepare"):
+        assert part in str(caught.value)
+
+
 def test_a_source_reader_must_give_its_fingerprint():
     with pytest.raises(ValueError, match="needs the fingerprints of: source"):
         stages.new_manifest(_config(), "sequences", {})

@@ -27,6 +27,7 @@ _DEFAULTS = {
 _NATIVE_NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IW]\d{4} \d\d:\d\d:\d+\.\d+ .*\] "  # ScaNN and XLA, information and warnings
+    rb"|E\d{4} .* add_port\.cc:"  # a taken port, which `kdsr serve` reports itself
     rb"|.*: E .*\] failed call to cuInit"  # no GPU
     rb"|.*: E .*\] oneDNN supports DT_INT64 only on platforms with AVX-512"
 )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest
-from kdsr_tf.config import Config, select
+from kdsr_tf.config import Config
 from kdsr_tf.console import table
 from kdsr_tf.stages import SOURCE, Artifact
 
@@ -122,27 +122,16 @@ def _state(config: Config, artifact: Artifact, inputs: Mapping[str, str]) -> Sta
 def _differences(
     config: Config, artifact: Artifact, manifest: Manifest, inputs: Mapping[str, str]
 ) -> Iterator[str]:
-    before = dict(_flatten(manifest.config))
-    after = dict(_flatten(select(config, artifact.keys)))
-    found = False
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            found = True
-            yield f"`{key}` changed from {_short(before.get(key))} to {_short(after.get(key))}"
+    changed = stages.changed_keys(manifest, artifact, config)
+    found = bool(changed)
+    for key, (before, after) in changed.items():
+        yield f"`{key}` changed from {_short(before)} to {_short(after)}"
     for name in sorted(manifest.inputs.keys() | inputs.keys()):
         if manifest.inputs.get(name) != inputs.get(name):
             found = True
             yield f"{name} changed"
     if not found:
         yield "written by another version of KDSR-TF"
-
-
-def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, nested in value.items():
-            yield from _flatten(nested, f"{path}.{key}" if path else key)
-    else:
-        yield path, value
 
 
 def _short(value: Any) -> str:

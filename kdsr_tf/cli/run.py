@@ -93,6 +93,8 @@ def _run_stage(
     beam_args: tuple[str, ...],
 ) -> StageOutcome:
     names = [a.name for a in stages.artifacts_of(config) if a.stage == stage]
+    if not names:
+        return StageOutcome(stage=stage, state="not needed")
     states = [s for s in plan.make_plan(config, external) if s.artifact.stage == stage]
     if all(state.up_to_date for state in states):
         manifests = [s.manifest for s in states if s.manifest is not None]

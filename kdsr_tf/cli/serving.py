@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import click
@@ -10,6 +11,8 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.options import Invocation, configured
 from kdsr_tf.cli.sample import read_titles, recommendations_table
 from kdsr_tf.console import console, output
+
+_HISTORY = "Item ids, oldest first; one with a comma stands in double quotes, as in CSV."
 
 
 @click.command()
@@ -38,7 +41,7 @@ def serve(invocation: Invocation) -> None:
 
 @click.command()
 @configured(need_config=False)
-@click.option("--history", metavar="ID,ID,…", default="", help="Item ids, oldest first.")
+@click.option("--history", metavar="ID,ID,…", default="", help=_HISTORY)
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Items.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
 def query(invocation: Invocation, history: str, k: int, as_json: bool) -> None:
@@ -51,7 +54,7 @@ def query(invocation: Invocation, history: str, k: int, as_json: bool) -> None:
 
     config = invocation.config
     target = find_target(config)
-    item_ids = [item for item in (part.strip() for part in history.split(",")) if item]
+    item_ids = _item_ids(history)
     if invocation.dry_run:
         console.print(f"Would ask {target} for {k} items after {item_ids}.")
         return
@@ -69,3 +72,8 @@ def query(invocation: Invocation, history: str, k: int, as_json: bool) -> None:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
     output.print(recommendations_table(f"Recommended by {target}", answer, titles))
+
+
+def _item_ids(history: str) -> list[str]:
+    parts = next(csv.reader([history], skipinitialspace=True), [])
+    return [item for item in (part.strip() for part in parts) if item]

@@ -33,7 +33,7 @@ class StageOutcome:
 
     Args:
         stage: Name.
-        state: `done` or `up to date`.
+        state: `done`, `up to date` or `not needed`.
         seconds: Wall time of its process; None if it did not run.
         peak_bytes: Peak resident memory of its process; None if it did not run.
         manifests: Of its artifacts.

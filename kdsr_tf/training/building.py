@@ -11,6 +11,7 @@ import numpy as np
 from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
+from kdsr_tf.errors import ConfigError
 from kdsr_tf.models.distiller import Distiller
 from kdsr_tf.models.student import Student
 
@@ -61,7 +62,17 @@ def build_distiller(config: Config, num_items: int, teachers: Mapping[str, Teach
         config: The configuration.
         num_items: Items of the vocabulary.
         teachers: Result of `read_teachers`.
+
+    Raises:
+        ConfigError: if the layers refuse a value of the configuration.
     """
+    try:
+        return _build_distiller(config, num_items, teachers)
+    except ValueError as error:
+        raise ConfigError(f"The section `model` cannot be built: {error}") from error
+
+
+def _build_distiller(config: Config, num_items: int, teachers: Mapping[str, Teacher]) -> Distiller:
     model, distillation = config.model, config.distillation
     student = Student(
         num_items=num_items,

@@ -111,6 +111,12 @@ def test_mistake_gives_one_message_and_status_2(kdsr, config_file, arguments, wo
         assert word.format(config=config_file) in err
 
 
+def test_history_may_hold_ids_with_commas(kdsr):
+    status, _, err = kdsr("query", "--dry-run", "--history", 'a 1, "b,2 ""x""",,c')
+    assert status == 0
+    assert """['a 1', 'b,2 "x"', 'c']""" in err
+
+
 def test_query_without_a_server_says_so(kdsr):
     status, _, err = kdsr(
         "query",

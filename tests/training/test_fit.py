@@ -10,6 +10,7 @@ import tensorflow as tf
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
+from kdsr_tf.training.building import build_distiller
 from kdsr_tf.training.callbacks import FiniteLosses
 from kdsr_tf.training.fit import train
 from tests import factories
@@ -45,6 +46,17 @@ def read(config):
     with open(os.path.join(directory, "history.csv"), newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     return keras.saving.load_model(os.path.join(directory, "student.keras")), rows
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [({"backbone": "foo"}, "gru4rec, sasrec"), ({"num_heads": 3}, "num_heads=3")],
+)
+def test_model_that_cannot_be_built_names_the_section(model, words):
+    config = make_config("unused")
+    config = config.model_copy(update={"model": config.model.model_copy(update=model)})
+    with pytest.raises(ConfigError, match=f"section `model` .*{words}"):
+        build_distiller(config, num_items=4, teachers={})
 
 
 def test_history_has_terms_rates_retention_and_agreement(trained):
