@@ -36,7 +36,7 @@ from beam_pipelines.transforms.pair_scores import PairScorer
 from beam_pipelines.transforms.shards import all_shards, default_num_shards
 from beam_pipelines.transforms.windows import Window, cut_windows
 from kdsr_tf import artifacts, schema, splits, stages
-from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.hashing import shard_of
 
@@ -92,7 +92,7 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             num_items=counts["items"],
             join_vectors=size > config.distill.vectors_on_disk_limit_bytes,
         )
-        paths = sequence_files(stages.location(config, "sequences"))
+        paths = artifacts.find_files(stages.location(config, "sequences"), schema.SEQUENCE_FILES)
         found = run_pipeline(
             lambda pipeline: pipeline | ReadSequences(paths) | transform,
             beam_args,
@@ -318,13 +318,6 @@ def _train_items(shard: int, user: User) -> tuple[int, bytes]:
 
 def _num_codes(teachers: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, int]:
     return {m: details["num_codes"] for m, (_, details) in teachers.items()}
-
-
-def sequence_files(directory: str) -> list[str]:
-    """The `sequences-*.parquet` of a folder, local paths or URIs."""
-    filesystem, local = fsspec.core.url_to_fs(directory)
-    paths = sorted(filesystem.glob(join(local, "sequences-*.parquet")))
-    return [filesystem.unstrip_protocol(path) if "://" in directory else path for path in paths]
 
 
 def read_users(path: str) -> Iterator[User]:

@@ -291,9 +291,7 @@ def _without_memory_warnings() -> Iterator[None]:
 
 def _vector_files(location: str) -> list[str]:
     """Files of vectors of a committed directory that know their contents."""
-    filesystem, folder = fsspec.core.url_to_fs(location)
-    paths = sorted(filesystem.glob(f"{folder}/vectors-*.parquet"))
-    paths = [filesystem.unstrip_protocol(path) if "://" in location else path for path in paths]
+    paths = artifacts.find_files(location, "vectors-*.parquet")
     return [path for path in paths if CONTENT in _column_names(path)]
 
 
@@ -315,10 +313,9 @@ def _check(
     counts = manifest.counts
     num_declared = counts["items"] - counts["without"]
     if counts["rejected"] > limit * num_declared:
-        filesystem, folder = fsspec.core.url_to_fs(directory)
         rows: list[dict[str, str]] = []
-        for path in filesystem.glob(f"{folder}/rejected-*.parquet"):
-            with filesystem.open(path, "rb") as file:
+        for path in artifacts.find_files(directory, "rejected-*.parquet"):
+            with fsspec.open(path, "rb") as file:
                 rows.extend(pq.read_table(file).to_pylist())
         reasons = collections.Counter(row["reason"] for row in rows)
         reason, count = max(reasons.items(), key=lambda item: (item[1], item[0]))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.distill import read_users, sequence_files
+from beam_pipelines.distill import read_users
 from beam_pipelines.running import (
     NAMESPACE,
     advance,
@@ -86,7 +86,7 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         def build(pipeline: beam.Pipeline) -> None:
             pairs = (
                 pipeline
-                | "Files" >> beam.Create(sequence_files(sequences))
+                | "Files" >> beam.Create(artifacts.find_files(sequences, schema.SEQUENCE_FILES))
                 | beam.Reshuffle()
                 | "Pairs"
                 >> beam.FlatMap(read_pairs, windows.max_length, windows.stride, num_shards)

@@ -24,6 +24,9 @@ ITEMS = "items"
 TIMESTAMPS = "timestamps"
 NUM_TRAIN = "num_train"
 
+SEQUENCE_FILES = "sequences-*.parquet"
+"""Names of the files of `sequences/` that hold its records."""
+
 # Further fields of `examples` records (one per window).
 TARGET = "target"
 WINDOW_START = "window_start"

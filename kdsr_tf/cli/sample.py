@@ -45,10 +45,7 @@ def sample_user(config: Config) -> tuple[str, list[str], list[str]]:
     """
     folder = stages.location(config, "sequences")
     names = [row[schema.ITEM_ID] for row in _rows(join(folder, "items.parquet"), schema.ITEM_ID)]
-    filesystem, local = fsspec.core.url_to_fs(folder)
-    shards = [
-        filesystem.unstrip_protocol(p) for p in filesystem.glob(f"{local}/sequences-*.parquet")
-    ]
+    shards = artifacts.find_files(folder, schema.SEQUENCE_FILES)
     users = (
         (row[schema.USER_ID], row[schema.ITEMS], row[schema.NUM_TRAIN])
         for shard in shards

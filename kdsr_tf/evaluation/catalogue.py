@@ -68,7 +68,7 @@ class User:
 def read_users(config: Config) -> Iterator[User]:
     """Every user of a committed `sequences/`, shard by shard."""
     columns = [schema.USER_ID, schema.ITEMS, schema.NUM_TRAIN]
-    for path in find_files(stages.location(config, "sequences"), "sequences-*.parquet"):
+    for path in find_files(stages.location(config, "sequences"), schema.SEQUENCE_FILES):
         with fsspec.open(path, "rb") as file:
             for batch in pq.ParquetFile(file).iter_batches(4096, columns=columns):
                 user_ids, items, num_train = batch.columns

@@ -158,7 +158,7 @@ def _read_vocabulary(config: Config) -> Vocabulary:
 def _read_histories(config: Config, number: int) -> list[np.ndarray]:
     """Whole item sequences of the first users; shards are by hash, so these are any users."""
     histories: list[np.ndarray] = []
-    for shard in artifacts.find_files(stages.location(config, "sequences"), "sequences-*.parquet"):
+    for shard in artifacts.find_files(stages.location(config, "sequences"), schema.SEQUENCE_FILES):
         with fsspec.open(shard, "rb") as file:
             rows = pq.read_table(file, columns=[schema.ITEMS])[schema.ITEMS]
         histories += [np.array(row, np.int32) for row in rows.slice(0, number).to_pylist()]

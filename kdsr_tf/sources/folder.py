@@ -81,10 +81,14 @@ class FolderSource(Source):
 
         Raises:
             InputError: if a path leads outside the folder, through `..`, a
-                link or an absolute path.
+                link, an absolute path or a chain such as `simplecache::file://`.
         """
         scheme, separator, rest = value.partition("://")
-        if separator and scheme not in _LOCAL_SCHEMES:
+        if "::" in value:
+            raise InputError(
+                f"Image path {value!r} chains filesystems, which may leave the folder."
+            )
+        if separator and scheme.lower() not in _LOCAL_SCHEMES:
             return value
         value = rest if separator else value
         if "\0" in value:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from kdsr_tf import schema
-from kdsr_tf.artifacts import join
+from kdsr_tf.artifacts import find_files
 
 _ROWS_PER_BATCH = 4096
 _READ_BYTES = 2**20
@@ -25,9 +25,7 @@ class Features:
 
     def __init__(self, directory: str, size: int):
         self.size = size
-        filesystem, local = fsspec.core.url_to_fs(directory)
-        self._filesystem = filesystem
-        self._paths = sorted(filesystem.glob(join(local, "vectors-*.parquet")))
+        self._paths = find_files(directory, "vectors-*.parquet")
 
     def __len__(self) -> int:
         """Number of items with a vector."""
@@ -36,7 +34,7 @@ class Features:
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Item indices `(rows,)` and float32 vectors `(rows, size)`."""
         for path in self._paths:
-            with self._filesystem.open(path, "rb") as file:
+            with fsspec.open(path, "rb") as file:
                 # Without a buffer size, a whole column chunk would be read at once.
                 parquet = pq.ParquetFile(file, buffer_size=_READ_BYTES)
                 for batch in parquet.iter_batches(_ROWS_PER_BATCH):
@@ -51,5 +49,5 @@ class Features:
             yield vectors
 
     def _metadata(self, path: str) -> pq.FileMetaData:
-        with self._filesystem.open(path, "rb") as file:
+        with fsspec.open(path, "rb") as file:
             return pq.read_metadata(file)

@@ -75,6 +75,11 @@ def test_image_paths_stay_inside_the_folder(folder):
     for path in ("../a.png", "/etc/passwd", "file:///etc/passwd", "link/a.png", "a/../../b", "."):
         with pytest.raises(InputError, match="leads outside"):
             source.image_path(path)
+    for path in ("simplecache::file:///etc/passwd", "zip://a.png::/etc/a.zip"):
+        with pytest.raises(InputError, match="chains filesystems"):
+            source.image_path(path)
+    with pytest.raises(InputError, match="leads outside"):
+        source.image_path("FILE:///etc/passwd")
 
 
 def test_fingerprint_follows_content_and_pictures(folder):
