@@ -382,7 +382,7 @@ class Config(_Section):
     """
 
     workdir: Annotated[str, pydantic.Field(min_length=1)] = "work"
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)] = 0
     source: SourceConfig = SourceConfig()
     prepare: PrepareConfig = PrepareConfig()
     encode: EncodeConfig = EncodeConfig()

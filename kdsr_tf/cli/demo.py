@@ -12,8 +12,9 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.options import Invocation, configured
-from kdsr_tf.cli.run import locked, run_all
+from kdsr_tf.cli.run import run_all
 from kdsr_tf.cli.sample import sample_user
+from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import ConfigError

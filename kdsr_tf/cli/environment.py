@@ -47,10 +47,20 @@ def prepare() -> None:
         logger.addFilter(lambda record: not _PYTHON_NOISE.match(str(record.msg)))
 
 
+_followed = False
+
+
+def has_parent() -> bool:
+    """Whether `kdsr run` has started this process."""
+    return _followed
+
+
 def follow_parent() -> None:
     """Exit when the process that started this one through `children` is gone."""
+    global _followed
     pipe = os.environ.pop(PARENT_PIPE, None)
     if pipe is not None:
+        _followed = True
         threading.Thread(target=_exit_with_parent, args=(int(pipe),), daemon=True).start()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import click
 
 from kdsr_tf import artifacts
 from kdsr_tf.config import Config, dump_config, load_config
-from kdsr_tf.errors import ConfigError, KDSRError
+from kdsr_tf.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
 """`kdsr run` leaves the configuration it used in the working directory."""
@@ -110,22 +109,3 @@ def _load(
     elif os.path.isdir(path):
         raise ConfigError(f"--config takes a YAML file. Received a folder: {path}.")
     return load_config(path, overrides, workdir)
-
-
-def make_workdir(workdir: str) -> None:
-    """Create a local working directory.
-
-    Raises:
-        KDSRError: if nothing can be written there.
-    """
-    if "://" in workdir:
-        return
-    try:
-        os.makedirs(workdir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-    except OSError as error:
-        raise KDSRError(
-            f"The working directory {workdir} cannot be written: {error.strerror or error}. "
-            "Choose another with --workdir."
-        ) from None

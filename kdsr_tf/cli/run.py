@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import click
-import filelock
 import fsspec
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.children import run_child
-from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured, make_workdir
+from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured
 from kdsr_tf.cli.sample import show_sample
 from kdsr_tf.cli.stage_commands import BEAM_STAGES
 from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
+from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import console
-from kdsr_tf.errors import KDSRError
-
-_LOCK = ".lock"
 
 
 @click.command()
@@ -63,26 +58,6 @@ def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, .
     console.print(run_table(outcomes))
     console.print(metrics_table(evaluation.details, config.evaluate.cutoffs))
     show_sample(config, config_path)
-
-
-@contextlib.contextmanager
-def locked(workdir: str) -> Iterator[None]:
-    """Keep a second run out of a local working directory.
-
-    Raises:
-        KDSRError: if another run works there, or if nothing can be written there.
-    """
-    if "://" in workdir:
-        yield
-        return
-    make_workdir(workdir)
-    try:
-        with filelock.FileLock(os.path.join(workdir, _LOCK), timeout=0):
-            yield
-    except filelock.Timeout:
-        raise KDSRError(
-            f"Another `kdsr run` works in {workdir}. Wait for it, or choose another --workdir."
-        ) from None
 
 
 def _run_stage(

@@ -9,8 +9,9 @@ import click
 from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import plan
-from kdsr_tf.cli.options import Invocation, configured, make_workdir
+from kdsr_tf.cli.options import Invocation, configured
 from kdsr_tf.cli.summary import metrics_table, stage_table
+from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 
@@ -90,7 +91,7 @@ KERAS_STAGES: dict[str, Callable[[Config], Manifests]] = {
 """Stages that run in one process."""
 
 
-def _run_stage(stage: str, invocation: Invocation) -> None:
+def _stage_command(stage: str, invocation: Invocation) -> None:
     config = invocation.config
     if invocation.dry_run:
         states = plan.make_plan(config, plan.external_fingerprints(config))
@@ -98,6 +99,11 @@ def _run_stage(stage: str, invocation: Invocation) -> None:
         needed = [s for s in states if stages.STAGES.index(s.artifact.stage) <= last]
         console.print(plan.plan_table(needed))
         return
+    with locked(config.workdir):
+        _write(config, stage, invocation.beam_args)
+
+
+def _write(config: Config, stage: str, beam_args: tuple[str, ...]) -> None:
     states = plan.plan_of_stage(config, stage)
     if not states:
         console.print(f"{stage}: nothing to do, because no modality has an encoder.")
@@ -105,9 +111,8 @@ def _run_stage(stage: str, invocation: Invocation) -> None:
     if all(state.up_to_date for state in states):
         console.print(f"{stage}: {plan.UP_TO_DATE}.")
         return
-    make_workdir(config.workdir)
     if stage in BEAM_STAGES:
-        result = BEAM_STAGES[stage](config, invocation.beam_args)
+        result = BEAM_STAGES[stage](config, beam_args)
     else:
         result = KERAS_STAGES[stage](config)
     manifests = result if isinstance(result, list) else [result]
@@ -119,7 +124,7 @@ def _run_stage(stage: str, invocation: Invocation) -> None:
 def _command(stage: str, help_text: str | None) -> click.Command:
     @configured(beam=stage in BEAM_STAGES)
     def command(invocation: Invocation) -> None:
-        _run_stage(stage, invocation)
+        _stage_command(stage, invocation)
 
     return click.command(stage, help=help_text, short_help=help_text)(command)
 

@@ -15,6 +15,7 @@ import yaml
 from kdsr_tf import artifacts
 from kdsr_tf.cli import stage_commands
 from kdsr_tf.cli.main import main
+from kdsr_tf.cli.workdir import locked
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ("prepare", "encode", "teach", "distill", "train", "evaluate", "export", "report")
@@ -157,13 +158,12 @@ def test_source_edited_after_a_run_is_noticed(kdsr, config_file, source):
     assert "source changed" in kdsr("prepare", "--config", config_file, "--dry-run")[2]
 
 
-def test_second_run_in_the_same_folder_is_refused(kdsr, config_file, tmp_path):
-    from kdsr_tf.cli.run import locked
-
+@pytest.mark.parametrize("command", ["run", "prepare"])
+def test_second_writer_in_the_same_folder_is_refused(kdsr, config_file, tmp_path, command):
     with locked(str(tmp_path / "work")):
-        status, _, err = kdsr("run", "--config", config_file)
+        status, _, err = kdsr(command, "--config", config_file)
     assert status == 2
-    assert "Another `kdsr run`" in err
+    assert "Another `kdsr` command works in" in err
 
 
 def test_run_left_in_the_folder_replaces_the_config_option(kdsr, config_file, tmp_path):
