@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -27,12 +29,12 @@ _OWN_FILES = """
 items.csv (item_id, title, any text, image) into one folder (.parquet and .jsonl work
 as well) and type
 
-  kdsr run --config {config} --set source.path=FOLDER --workdir work/mine
+  {kdsr} run --config {config} --set source.path=FOLDER --workdir work/mine
 
 [bold]Ask this model.[/bold]
 
-  kdsr serve --workdir {workdir} &
-  kdsr query --workdir {workdir} --history {history} --k 5
+  {kdsr} serve --workdir {workdir} &
+  {kdsr} query --workdir {workdir} --history {history} --k 5
 
 [bold]Look at the run.[/bold] {report}
 """
@@ -74,18 +76,27 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
                 generate(target, **arguments)
         run_all(config, plan.external_fingerprints(config))
     _, history, _ = sample_user(config)
-    here = Path.cwd()
     console.print(
         _OWN_FILES.format(
-            config=shlex.quote(
-                str(CONFIG.relative_to(here) if CONFIG.is_relative_to(here) else CONFIG)
-            ),
+            kdsr=_command(),
+            config=_shown(CONFIG),
             workdir=shlex.quote(config.workdir),
             history=shlex.quote(",".join(history[-3:])),
             report=artifacts.join(stages.location(config, "report"), "index.html"),
         ),
         soft_wrap=True,
     )
+
+
+def _command() -> str:
+    """How this shell reaches `kdsr`: by name, or in an environment that is not active."""
+    installed = Path(sys.executable).with_name("kdsr")
+    return "kdsr" if shutil.which("kdsr") or not installed.exists() else _shown(installed)
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _with_source(config: Config) -> Config:
