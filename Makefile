@@ -8,13 +8,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= work/demo
+NEUTRAL := tests/ops tests/losses tests/layers tests/metrics
 
 .PHONY: demo test test-all lint format install clean
 
 demo: $(STAMP)
 	$(BIN)/kdsr demo --workdir $(DEMO)
 
+# The neutral rooms first on JAX; then everything, on TensorFlow.
 test: $(STAMP)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(NEUTRAL)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(STAMP)
