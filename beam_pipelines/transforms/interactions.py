@@ -3,8 +3,9 @@
 Everything moves in batches of columns, never one interaction at a time.
 
 Memory: the k-core is found on one worker from two 64-bit hashes per interaction
-(16 bytes, and 8 more for `global_time`), and sorting copies them. Every worker holds 12 bytes per kept item and 8 per kept user
-and catalogue item; the rest is bounded by the shard.
+(16 bytes, and 8 more for `global_time`), and sorting copies them. Every worker
+holds 12 bytes per kept item and 8 per kept user and catalogue item; the rest is
+bounded by the shard.
 """
 
 from __future__ import annotations
