@@ -89,7 +89,7 @@ class KerasApplicationsEncoder(KerasImageEncoder):
             ) from error
         pooled = keras.layers.GlobalAveragePooling2D()(network.output)
         network = keras.Model(network.input, pooled)
-        # On a CPU, XLA makes depthwise convolutions many times slower.
+        # On a CPU, XLA makes depthwise convolutions slower.
         network.jit_compile = has_accelerator()
         preprocess = sys.modules[function.__module__].preprocess_input
         return KerasImageModel(network, preprocess)

@@ -113,11 +113,6 @@ class ItemTables(keras.layers.Layer):
         self._check_modality(modality)
         return self._tables[modality]
 
-    def modality_rows(self, modality: str) -> Tensor:
-        """Embeddings of all items `(num_items + 1, dim)`, absent bias included."""
-        self._check_modality(modality)
-        return self._look_up(modality, ops.arange(self.num_items + 1, dtype="int32"))[0]
-
     def set_modality_vectors(
         self,
         modality: str,

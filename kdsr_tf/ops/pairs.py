@@ -90,7 +90,7 @@ def pair_differences(states: Tensor, positions: Positions) -> Tensor:
     """State at i minus state at j, for each pair of positions.
 
     Pairs shared by all windows are one product with a matrix of 1 and -1, whose
-    gradient is a product too: far cheaper than scattering it back.
+    gradient is a product too instead of a scatter.
 
     Args:
         states: Floats `(batch, length, dim)`.

@@ -110,12 +110,6 @@ def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
     )
 
 
-def slices(features: np.ndarray, rows: int = 4096) -> Iterable[np.ndarray]:
-    """Consecutive parts of an array, the last one shorter."""
-    for start in range(0, len(features), rows):
-        yield np.asarray(features[start : start + rows])
-
-
 def moments(batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean `(size,)` and covariance `(size, size)` in float64."""
     count, shift = 0, None

@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 
 from kdsr_tf.teacher import sigmoid
-from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, slices
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.sigmoid import fit_sigmoid
+
+
+def slices(features, rows=4096):
+    """Consecutive parts of an array, the last one shorter."""
+    for start in range(0, len(features), rows):
+        yield features[start : start + rows]
 
 
 @pytest.fixture(scope="module")
