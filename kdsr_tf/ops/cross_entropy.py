@@ -6,12 +6,11 @@ from keras import ops
 
 from kdsr_tf.types import Tensor
 
-CHUNK_NUMBERS = 3 * 2**19
-"""Logits of a chunk: as many as stay in the caches of a CPU core."""
+CHUNK_NUMBERS = 6 * 2**20
+"""Most logits of a chunk: more gain nothing."""
 
 CHUNK_ROWS = (64, 512)
 """Fewest and most rows of a chunk: products of few rows are slow, more gain nothing."""
-
 
 _SMALLEST = 1e-30
 """A probability below this has lost digits in float32."""
@@ -31,7 +30,8 @@ def summed_cross_entropy(
         representations: Floats `(count, dim)`.
         table: Floats `(num_items + 1, dim)`; row 0 is padding.
         targets: Items, ints `(count,)`; 0 counts as nothing.
-        chunk_rows: Rows of a chunk, > 0; None takes `CHUNK_NUMBERS`.
+        chunk_rows: Most rows of a chunk, > 0; None takes `CHUNK_NUMBERS`. The chunks are
+            as equal as they can be.
 
     Returns:
         A float32 scalar, 0 where no row counts.
@@ -45,7 +45,7 @@ def summed_cross_entropy(
     targets = ops.cast(targets, "int32")
     if chunk_rows is None:
         fewest, most = CHUNK_ROWS
-        chunk_rows = min(max(fewest, CHUNK_NUMBERS // table.shape[0] // 32 * 32), most)
+        chunk_rows = min(max(fewest, CHUNK_NUMBERS // table.shape[0]), most)
 
     @ops.custom_gradient
     def loss(representations: Tensor, table: Tensor):
@@ -73,17 +73,19 @@ def _of_chunks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, P · items of every row, and Pᵀ · representations of those that count."""
     count, dim = ops.shape(representations)[0], items.shape[1]
-    missing = chunk_rows - count % chunk_rows
+    number = count // chunk_rows + 1
+    size = count // number + 1
+    missing = number * size - count
     rows = ops.pad(representations, [[0, missing], [0, 0]])
     targets = ops.pad(targets, [[0, missing]])[:, None]
     weights = ops.cast(targets > 0, "float32")
     columns = ops.maximum(targets - 1, 0)
-    place = ops.arange(chunk_rows, dtype="int32")[:, None]
+    place = ops.arange(size, dtype="int32")[:, None]
 
     def body(start, total, by_row, by_item):
-        part = ops.slice(rows, (start, 0), (chunk_rows, dim))
-        weight = ops.slice(weights, (start, 0), (chunk_rows, 1))
-        column = ops.slice(columns, (start, 0), (chunk_rows, 1))
+        part = ops.slice(rows, (start, 0), (size, dim))
+        weight = ops.slice(weights, (start, 0), (size, 1))
+        column = ops.slice(columns, (start, 0), (size, 1))
         logits = ops.matmul(part, ops.transpose(items))
         probabilities = ops.softmax(logits)
         own = ops.take_along_axis(probabilities, column, axis=1)
@@ -93,12 +95,13 @@ def _of_chunks(
             lambda: _cross_entropy(logits, column),
         )
         by_row = ops.scatter_update(by_row, start + place, ops.matmul(probabilities, items))
-        by_item = by_item + ops.matmul(ops.transpose(probabilities), part * weight)
-        return start + chunk_rows, total + ops.sum(losses * weight), by_row, by_item
+        # Transposed: turning the probabilities around would cost more than the product.
+        by_item = by_item + ops.matmul(ops.transpose(part * weight), probabilities)
+        return start + size, total + ops.sum(losses * weight), by_row, by_item
 
-    state = (0, ops.zeros(()), ops.zeros_like(rows), ops.zeros_like(items))
+    state = (0, ops.zeros(()), ops.zeros_like(rows), ops.zeros_like(ops.transpose(items)))
     _, total, by_row, by_item = ops.while_loop(lambda start, *_: start < count, body, state)
-    return total, by_row[:count], by_item
+    return total, by_row[:count], ops.transpose(by_item)
 
 
 def _cross_entropy(logits: Tensor, column: Tensor) -> Tensor:
