@@ -42,6 +42,10 @@ class ModelConfig(Section):
             keeps the teacher's.
         pooling: `eq6` (long- and short-term head), `last_sum` or `last`.
         short_term: Items q of the short-term part of the head.
+        tied: Whether items enter the backbone by the id table that scores them.
+        output: What the head's result is compared with: `ids`, the id table (the paper), or
+            `fused`, which adds each modality's table times a learnt matrix. Without
+            modality tables they are the same.
         options: Further arguments of the backbone.
     """
 
@@ -54,6 +58,8 @@ class ModelConfig(Section):
     initial_std: PositiveFloat | None = None
     pooling: Literal["eq6", "last_sum", "last"] = "eq6"
     short_term: PositiveInt = 2
+    tied: bool = True
+    output: Literal["ids", "fused"] = "ids"
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 

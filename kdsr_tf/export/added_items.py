@@ -3,7 +3,8 @@
 A new item has no interactions, so nothing is known of its id. Its vectors of the frozen
 encoders go through the teacher's autoencoder (m̃) and find the catalogue's nearest items.
 Its id row points where theirs do on average and is as long as theirs are on average; a
-plain mean would be short, and a short row never reaches the top of a ranking. Its
+plain mean would be short, and a short row never reaches the top of a ranking (where ids
+have a table of their own on the way in, its row there is made likewise). Its
 modality rows are what the linear map that best takes m̃ of the known items to their
 learnt rows makes of its m̃. `docs/export.md` says how well such items are recommended.
 """
@@ -96,7 +97,7 @@ def with_new_items(
     Args:
         student: Any student.
         condensed: m̃ by modality; every new item has at least one.
-        boost: Factor of the length of their id rows, and so of their scores, > 0.
+        boost: Factor of the length of their scored id rows, and so of their scores, > 0.
 
     Returns:
         A student in which the A new items follow the N known ones.
@@ -105,11 +106,13 @@ def with_new_items(
     if not count:
         return student
     rows = {name: np.asarray(table) for name, table in student.tables.rows().items()}
-    ids = rows[IDS][1:]
-    lengths = boost * np.linalg.norm(ids, axis=1)
-    new = {IDS: np.zeros((count, ids.shape[1]), np.float32)}
+    new = {name: np.zeros((count, student.dim), np.float32) for name in student.tables.id_tables()}
     for chunk, nearest in _neighbours(condensed):
-        new[IDS][chunk] = _unit(ids[nearest].mean(axis=1)) * lengths[nearest].mean(axis=1)[:, None]
+        for name, table in new.items():
+            around = rows[name][1:][nearest]
+            lengths = np.linalg.norm(around, axis=2, keepdims=True).mean(axis=1)
+            table[chunk] = _unit(around.mean(axis=1)) * lengths
+    new[IDS] *= boost
     for modality in student.modalities:
         part = condensed.get(modality)
         present = np.zeros(count, bool) if part is None else part.new_present

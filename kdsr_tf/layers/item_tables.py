@@ -14,6 +14,8 @@ from kdsr_tf.types import Tensor
 
 IDS = "ids"
 """Key of the id embeddings e_v among the outputs."""
+INPUT_IDS = "input_ids"
+"""Name of their table where it is not the one that scores items."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -33,6 +35,8 @@ class ItemTables(keras.layers.Layer):
         trainable_modalities: False freezes the modality tables; the absent bias
             is learnt all the same.
         initial_std: Standard deviation of the random tables.
+        tied: Whether items enter by the same id table that scores them; False gives the
+            way in a table of its own.
         seed: Of the random tables.
 
     Call arguments:
@@ -59,6 +63,7 @@ class ItemTables(keras.layers.Layer):
         modalities: Sequence[str] = (),
         trainable_modalities: bool = True,
         initial_std: float = 0.02,
+        tied: bool = True,
         seed: int = 0,
         **kwargs,
     ):
@@ -72,6 +77,7 @@ class ItemTables(keras.layers.Layer):
         self.modalities = tuple(modalities)
         self.trainable_modalities = trainable_modalities
         self.initial_std = initial_std
+        self.tied = tied
         self.seed = seed
 
     def build(self, input_shape=None) -> None:
@@ -79,6 +85,11 @@ class ItemTables(keras.layers.Layer):
         self.id_table = self.add_weight(
             shape=shape, initializer=self._initializer(IDS), name="id_table"
         )
+        self.input_id_table = self.id_table
+        if not self.tied:
+            self.input_id_table = self.add_weight(
+                shape=shape, initializer=self._initializer(INPUT_IDS), name="input_id_table"
+            )
         self._tables, self._present, self._absent_bias = {}, {}, {}
         for modality in self.modalities:
             self._tables[modality] = self.add_weight(
@@ -99,19 +110,43 @@ class ItemTables(keras.layers.Layer):
         self.built = True
 
     def call(self, items: Tensor) -> dict[str, Tensor]:
-        outputs = {ITEMS: items, IDS: ops.take(self.id_table, items, axis=0)}
+        outputs = {ITEMS: items, IDS: ops.take(self.input_id_table, items, axis=0)}
         for modality in self.modalities:
-            outputs[modality], outputs[present_key(modality)] = self._look_up(modality, items)
+            outputs[modality], outputs[present_key(modality)] = self.look_up(modality, items)
         return outputs
 
-    def rows(self) -> dict[str, keras.Variable]:
-        """Every variable that has a row per item, by the name of its output.
+    def look_up(self, modality: str, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of items in one modality.
 
-        `ids` and each modality m `(num_items + 1, dim)`; `{m}_present`
-        `(num_items + 1,)`, 1 where the item has the modality.
+        Args:
+            modality: Name of the table.
+            items: Ints of any shape.
+
+        Returns:
+            Floats, the shape of `items` and `dim`, and bools, the shape of `items`:
+            whether the item has the modality.
+        """
+        rows = ops.take(self._tables[modality], items, axis=0)
+        has = ops.take(self._present[modality], items, axis=0)
+        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
+        bias = ops.cast(self._absent_bias[modality], rows.dtype)
+        real = ops.not_equal(items, PAD)
+        return rows + absent * bias, ops.logical_and(has > 0.5, real)
+
+    def rows(self) -> dict[str, keras.Variable]:
+        """Every variable that has a row per item.
+
+        `ids`, `input_ids` where they are not tied, and each modality m
+        `(num_items + 1, dim)`; `{m}_present` `(num_items + 1,)`, 1 where the item has
+        the modality.
         """
         present = {present_key(m): flags for m, flags in self._present.items()}
-        return {IDS: self.id_table, **self._tables, **present}
+        return {**self.id_tables(), **self._tables, **present}
+
+    def id_tables(self) -> dict[str, keras.Variable]:
+        """Those of `rows` that hold embeddings of ids."""
+        own = {} if self.tied else {INPUT_IDS: self.input_id_table}
+        return {IDS: self.id_table, **own}
 
     def modality_table(self, modality: str) -> keras.Variable:
         """The variable `(num_items + 1, dim)` of a modality.
@@ -173,16 +208,9 @@ class ItemTables(keras.layers.Layer):
             "modalities": list(self.modalities),
             "trainable_modalities": self.trainable_modalities,
             "initial_std": self.initial_std,
+            "tied": self.tied,
             "seed": self.seed,
         }
-
-    def _look_up(self, modality: str, items: Tensor) -> tuple[Tensor, Tensor]:
-        rows = ops.take(self._tables[modality], items, axis=0)
-        has = ops.take(self._present[modality], items, axis=0)
-        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
-        bias = ops.cast(self._absent_bias[modality], rows.dtype)
-        real = ops.not_equal(items, PAD)
-        return rows + absent * bias, ops.logical_and(has > 0.5, real)
 
     def _initializer(self, name: str) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(

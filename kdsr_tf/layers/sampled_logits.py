@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import keras_rs
 import numpy as np
@@ -41,7 +43,8 @@ class SampledLogits(keras.layers.Layer):
     Call arguments:
         representations: P, floats `(count, dim)`.
         targets: Ints `(count,)`: items `1..num_items`; a row of target 0 means nothing.
-        table: Item vectors, floats `(num_items + 1, dim)`.
+        vectors_of: Takes items, ints `(any,)`, to their vectors `(any, dim)`, so that no
+            vector is made that is not compared.
 
     Returns:
         Floats `(count, 1 + num_negatives)`, at least float32.
@@ -52,7 +55,8 @@ class SampledLogits(keras.layers.Layer):
     Example:
         >>> layer = SampledLogits(num_items=9, num_negatives=4)
         >>> rows, table = np.ones((2, 3), "float32"), np.ones((10, 3), "float32")
-        >>> tuple(layer(rows, np.array([5, 7]), table).shape)
+        >>> vectors_of = lambda items: ops.take(table, items, axis=0)
+        >>> tuple(layer(rows, np.array([5, 7]), vectors_of=vectors_of).shape)
         (2, 5)
 
     Reference:
@@ -98,11 +102,14 @@ class SampledLogits(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, representations: Tensor, targets: Tensor, table: Tensor) -> Tensor:
+    def call(
+        self, representations: Tensor, targets: Tensor, vectors_of: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         items, probabilities = self.draw()
-        table = ops.cast(table, representations.dtype)
-        own = ops.sum(representations * ops.take(table, targets, axis=0), axis=-1, keepdims=True)
-        others = ops.matmul(representations, ops.transpose(ops.take(table, items, axis=0)))
+        dtype = representations.dtype
+        own = representations * ops.cast(vectors_of(targets), dtype)
+        own = ops.sum(own, axis=-1, keepdims=True)
+        others = ops.matmul(representations, ops.transpose(ops.cast(vectors_of(items), dtype)))
         # The target is one item: its expected count, draws times probability, is 1.
         logits = self._correct(
             ops.cast(ops.concatenate([own, others], axis=-1), "float32"),
@@ -148,7 +155,7 @@ class SampledLogits(keras.layers.Layer):
         if self.distribution == "popularity":
             self._ranked.assign((np.argsort(-counts[1:], kind="stable") + 1).astype("int32"))
 
-    def compute_output_shape(self, representations_shape, targets_shape, table_shape) -> tuple:
+    def compute_output_shape(self, representations_shape, targets_shape) -> tuple:
         return representations_shape[0], 1 + self.num_negatives
 
     def get_config(self) -> dict:

@@ -41,9 +41,9 @@ def fold(student: Student) -> Student:
 
     Where features enter a backbone only as x = W [e_v; e_a; e_b] + b, x is a function of
     the item. It is computed once and becomes the id table of a student that knows no
-    modalities: the cost of a request is then that of a model of ids. Scores of items are
-    products with the ids e_v, so take them from the `output_table()` of the student
-    itself, not of the folded one.
+    modalities: the cost of a request is then that of a model of ids. Items are not scored
+    by that table, so take scores from the `output_table()` of the student itself, not of
+    the folded one.
 
     Args:
         student: Any student; it is left as it is.
@@ -65,6 +65,8 @@ def fold(student: Student) -> Student:
         "backbone_options": {},
         "modalities": (),
         "modality_tables": "off",
+        "tied": True,
+        "output": "ids",
     }
     other = Student.from_config(config)
     _copy(student, other, skipped={_name(other.tables.id_table)})

@@ -359,13 +359,14 @@ class KDSR(WatchedModel):
         self, representations: Tensor, targets: Tensor, training: bool | None, packs: bool
     ) -> dict[str, Tensor]:
         """The loss `next_item`, by position or in one sum; in tests also `ranks`."""
-        table = self.student.output_table()
+        student = self.student
         if training and self._sampled_logits is not None:
-            logits = self._sampled_logits(representations, targets, table)
+            logits = self._sampled_logits(representations, targets, vectors_of=student.output_rows)
             return {NEXT_ITEM: self._next_item_loss(ops.cast(targets > 0, "int32"), logits)}
         if training and packs and representations.dtype == "float32":
+            table = student.output_table()
             return {NEXT_ITEM: summed_cross_entropy(representations, table, targets)}
-        logits = self.student.logits(representations)
+        logits = student.logits(representations)
         losses = {NEXT_ITEM: self._next_item_loss(targets, logits)}
         return losses if training else losses | {"ranks": pessimistic_ranks(targets, logits)}
 

@@ -11,11 +11,13 @@ from keras import ops
 from kdsr_tf.backbones.catalogue import create_backbone
 from kdsr_tf.layers.item_tables import ItemTables
 from kdsr_tf.layers.prediction_head import PredictionHead
+from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.types import Tensor
 
 MODALITY_TABLES = ("off", "frozen", "tuned")
+OUTPUTS = ("ids", "fused")
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -38,6 +40,10 @@ class Student(keras.Model):
         modality_tables: `off` (ids only), `frozen` or `tuned`.
         pooling: `eq6`, `last_sum` or `last`; see `PredictionHead`.
         short_term: Items q of the short-term part, > 0.
+        tied: Whether items enter the backbone by the id table that scores them.
+        output: What P is compared with: `ids`, the e_v of an item (the paper), or `fused`,
+            e_v + Σ_m W_m e_m over its modalities, which tells items apart that were
+            rarely taken.
         seed: Of all weights and of dropout.
         backbone_options: Arguments that only this backbone has.
 
@@ -50,7 +56,7 @@ class Student(keras.Model):
         `(batch, length, dim)`; zeros at padding.
 
     Raises:
-        ValueError: for an unknown backbone, option, pooling or kind of tables.
+        ValueError: for an unknown backbone, option, pooling, output or kind of tables.
 
     Example:
         >>> student = Student(num_items=9, dim=4, max_length=5)
@@ -75,6 +81,8 @@ class Student(keras.Model):
         modality_tables: str = "tuned",
         pooling: str = "eq6",
         short_term: int = 2,
+        tied: bool = True,
+        output: str = "ids",
         seed: int = 0,
         backbone_options: dict | None = None,
         **kwargs,
@@ -84,6 +92,10 @@ class Student(keras.Model):
             raise ValueError(
                 f"`modality_tables` must be one of {', '.join(MODALITY_TABLES)}. "
                 f"Received: modality_tables={modality_tables!r}."
+            )
+        if output not in OUTPUTS:
+            raise ValueError(
+                f"`output` must be one of {', '.join(OUTPUTS)}. Received: output={output!r}."
             )
         self._config = {
             "num_items": num_items,
@@ -97,6 +109,8 @@ class Student(keras.Model):
             "modality_tables": modality_tables,
             "pooling": pooling,
             "short_term": short_term,
+            "tied": tied,
+            "output": output,
             "seed": seed,
             "backbone_options": dict(backbone_options or {}),
         }
@@ -111,6 +125,7 @@ class Student(keras.Model):
             dim,
             self.modalities,
             trainable_modalities=modality_tables == "tuned",
+            tied=tied,
             seed=derive_seed(seed, "tables"),
             dtype=policy,
             name="tables",
@@ -131,6 +146,11 @@ class Student(keras.Model):
         self.head = PredictionHead(
             dim, pooling, short_term, derive_seed(seed, "head"), dtype=policy, name="head"
         )
+        self.seed = seed
+        self._output = {
+            modality: seeded_dense(self, f"output_{modality}", dim, use_bias=False)
+            for modality in (self.modalities if output == "fused" else ())
+        }
         self.build()
 
     def build(self, input_shape=None) -> None:
@@ -138,6 +158,8 @@ class Student(keras.Model):
         self.tables.build()
         self.backbone.build()
         self.head.build()
+        for dense in self._output.values():
+            dense.build((None, self.dim))
         self.built = True
 
     def call(self, items: Tensor, training: bool | None = None) -> Tensor:
@@ -193,7 +215,23 @@ class Student(keras.Model):
 
     def output_table(self) -> Tensor:
         """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
-        return ops.convert_to_tensor(self.tables.id_table)
+        if not self._output:
+            return ops.convert_to_tensor(self.tables.id_table)
+        return self.output_rows(ops.arange(self.num_items + 1, dtype="int32"))
+
+    def output_rows(self, items: Tensor) -> Tensor:
+        """Rows of `output_table`.
+
+        Args:
+            items: Ints of any shape.
+
+        Returns:
+            Floats, the shape of `items` and `dim`.
+        """
+        rows = ops.take(self.tables.id_table, items, axis=0)
+        for modality, dense in self._output.items():
+            rows = rows + dense(self.tables.look_up(modality, items)[0])
+        return rows
 
     def logits(self, representations: Tensor) -> Tensor:
         """Scores of all items; padding has no column.

@@ -97,6 +97,8 @@ def build_student(config: Config, num_items: int) -> Student:
         modality_tables=model.modality_tables,
         pooling=model.pooling,
         short_term=model.short_term,
+        tied=model.tied,
+        output=model.output,
         seed=config.training_seed,
         backbone_options=model.options,
         dtype=config.train.precision,

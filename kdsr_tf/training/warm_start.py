@@ -74,12 +74,12 @@ class WarmStart:
             ConfigError: if the students are not of one kind.
         """
         own, earlier = _learnt(student), _learnt(self._student)
-        ids = _name(student.tables.id_table)
+        ids = {_name(table) for table in student.tables.id_tables().values()}
         turned = {_name(student.modality_table(m)): m for m in student.modalities}
-        self._check_same_kind(own, earlier, {ids, *turned})
+        self._check_same_kind(own, earlier, {*ids, *turned})
         for name, variable in own.items():
             value = keras.ops.convert_to_numpy(earlier[name])
-            if name == ids:
+            if name in ids:
                 there, here = self._earlier_rows, self._rows
             elif name in turned:
                 there, here = self._rows_alike(student, turned[name])

@@ -11,8 +11,10 @@ HISTORIES = np.array([[3, 5, 8, 2], [7, 7, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]], "
 FOLDING = ("gru4rec", "mmsrec", "sasrec", "sasrm", "sr_gnn")
 
 
-def random_student(backbone, tables="tuned"):
-    student = Student(8, 8, 4, backbone, modalities=("image", "text"), modality_tables=tables)
+def random_student(backbone, tables="tuned", **options):
+    student = Student(
+        8, 8, 4, backbone, modalities=("image", "text"), modality_tables=tables, **options
+    )
     rng = np.random.default_rng(0)
     for weight in student.weights:
         weight.assign(rng.normal(scale=0.5, size=weight.shape))
@@ -41,9 +43,19 @@ def test_only_those_fold_whose_features_enter_once():
     assert fold(ids) is ids
 
 
+def test_an_untied_student_with_a_fused_output_folds_too():
+    student = random_student("sasrec", tied=False, output="fused")
+    folded = fold(student)
+    vectors = np.asarray(folded.user_vectors(HISTORIES))
+    expected = (vectors @ np.asarray(student.output_table()).T)[:, 1:]
+    np.testing.assert_allclose(student.scores(HISTORIES)[:, 1:], expected, atol=1e-4)
+    assert len(folded.weights) < len(student.weights)
+
+
 @pytest.mark.parametrize("backbone", ["sasrec", "mmsr"])
-def test_items_in_another_order_with_a_copy_of_one(backbone):
-    student = random_student(backbone)
+@pytest.mark.parametrize("options", [{}, {"tied": False, "output": "fused"}])
+def test_items_in_another_order_with_a_copy_of_one(backbone, options):
+    student = random_student(backbone, **options)
     order = np.array([0, 5, 3, 1, 8, 2, 4, 7, 6, 3])
     other = with_rows(student, {k: np.array(v)[order] for k, v in student.tables.rows().items()})
     place = np.argsort(order[:9])

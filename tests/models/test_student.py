@@ -20,6 +20,35 @@ def test_scores_are_products_with_the_item_table():
     np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], rtol=1e-5, atol=1e-6)
 
 
+def test_a_fused_output_adds_the_modalities_with_the_bias_of_absent_ones():
+    student = make_student(output="fused", tied=False)
+    rng = np.random.default_rng(0)
+    for weight in student.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    present = np.arange(NUM_ITEMS + 1) % 3 > 0
+    student.set_modality_vectors("text", rng.normal(size=(NUM_ITEMS + 1, DIM)), present)
+    weights = {weight.path.partition("/")[2]: np.asarray(weight) for weight in student.weights}
+    expected = weights["tables/id_table"].copy()
+    for modality in student.modalities:
+        has = weights[f"tables/{modality}_present"][:, None]
+        rows = weights[f"tables/{modality}_table"]
+        rows = rows + (1 - has) * weights[f"tables/{modality}_absent_bias"]
+        expected += rows @ weights[f"output_{modality}/kernel"]
+    np.testing.assert_allclose(student.output_table(), expected, rtol=1e-4, atol=1e-4)
+    some = np.array([[3, 1], [4, 4]])
+    np.testing.assert_allclose(student.output_rows(some), expected[some], rtol=1e-4, atol=1e-4)
+
+
+def test_ids_enter_by_a_table_of_their_own_where_they_are_not_tied():
+    student = make_student(tied=False)
+    before = np.asarray(student(ITEMS)), np.asarray(student.output_table())
+    student.tables.id_table.assign(np.ones((NUM_ITEMS + 1, DIM)))
+    np.testing.assert_array_equal(student(ITEMS), before[0])
+    student.tables.input_id_table.assign(np.ones((NUM_ITEMS + 1, DIM)))
+    assert (np.asarray(student(ITEMS)) != before[0]).any()
+    assert (np.asarray(student.output_table()) == 1).all()
+
+
 def test_an_empty_history_scores_nothing_above_anything():
     scores = np.asarray(make_student().scores(ITEMS))[2]
     np.testing.assert_array_equal(scores[1:], np.zeros(NUM_ITEMS))
@@ -39,7 +68,9 @@ def test_same_seed_same_model_other_seed_other_model():
 
 @pytest.mark.parametrize("tables", ["off", "frozen", "tuned"])
 def test_round_trips_through_keras_without_anything_of_the_teacher(tables, tmp_path):
-    student = make_student(modality_tables=tables, pooling="last_sum", short_term=3)
+    student = make_student(
+        modality_tables=tables, pooling="last_sum", short_term=3, tied=False, output="fused"
+    )
     if tables != "off":
         KDSR(student, NUM_CODES)
     student.save(tmp_path / "student.keras")
