@@ -46,6 +46,8 @@ class ModelConfig(Section):
         output: What the head's result is compared with: `ids`, the id table (the paper), or
             `fused`, which adds each modality's table times a learnt matrix. Without
             modality tables they are the same.
+        logit_scale: None scores items by a product (the paper), a number by their cosine
+            times it, which keeps frequent items from winning by their length alone.
         options: Further arguments of the backbone.
     """
 
@@ -60,6 +62,7 @@ class ModelConfig(Section):
     short_term: PositiveInt = 2
     tied: bool = True
     output: Literal["ids", "fused"] = "ids"
+    logit_scale: PositiveFloat | None = None
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 

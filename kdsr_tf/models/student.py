@@ -14,6 +14,7 @@ from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import real_positions
+from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.types import Tensor
 
 MODALITY_TABLES = ("off", "frozen", "tuned")
@@ -44,6 +45,8 @@ class Student(keras.Model):
         output: What P is compared with: `ids`, the e_v of an item (the paper), or `fused`,
             e_v + Σ_m W_m e_m over its modalities, which tells items apart that were
             rarely taken.
+        logit_scale: None scores items by P · v (the paper); a number, > 0, by their cosine
+            times this, as P and v then have length 1 and `logit_scale`.
         seed: Of all weights and of dropout.
         backbone_options: Arguments that only this backbone has.
 
@@ -83,6 +86,7 @@ class Student(keras.Model):
         short_term: int = 2,
         tied: bool = True,
         output: str = "ids",
+        logit_scale: float | None = None,
         seed: int = 0,
         backbone_options: dict | None = None,
         **kwargs,
@@ -97,6 +101,8 @@ class Student(keras.Model):
             raise ValueError(
                 f"`output` must be one of {', '.join(OUTPUTS)}. Received: output={output!r}."
             )
+        if logit_scale is not None and logit_scale <= 0:
+            raise ValueError(f"`logit_scale` must be > 0. Received: logit_scale={logit_scale}.")
         self._config = {
             "num_items": num_items,
             "dim": dim,
@@ -111,6 +117,7 @@ class Student(keras.Model):
             "short_term": short_term,
             "tied": tied,
             "output": output,
+            "logit_scale": logit_scale,
             "seed": seed,
             "backbone_options": dict(backbone_options or {}),
         }
@@ -146,6 +153,7 @@ class Student(keras.Model):
         self.head = PredictionHead(
             dim, pooling, short_term, derive_seed(seed, "head"), dtype=policy, name="head"
         )
+        self.logit_scale = logit_scale
         self.seed = seed
         self._output = {
             modality: seeded_dense(self, f"output_{modality}", dim, use_bias=False)
@@ -182,7 +190,7 @@ class Student(keras.Model):
         """
         self._check_length(embeddings["items"])
         states = self.backbone(embeddings, training=training)
-        return states, self.head(states, embeddings["items"])
+        return states, self._scaled(self.head(states, embeddings["items"]))
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """P of whole histories.
@@ -211,11 +219,11 @@ class Student(keras.Model):
         """
         self._check_length(items)
         states = self.backbone(self.tables(items), training=False)
-        return self.head.at(states, windows, ends)
+        return self._scaled(self.head.at(states, windows, ends))
 
     def output_table(self) -> Tensor:
         """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
-        if not self._output:
+        if not self._output and self.logit_scale is None:
             return ops.convert_to_tensor(self.tables.id_table)
         return self.output_rows(ops.arange(self.num_items + 1, dtype="int32"))
 
@@ -231,7 +239,7 @@ class Student(keras.Model):
         rows = ops.take(self.tables.id_table, items, axis=0)
         for modality, dense in self._output.items():
             rows = rows + dense(self.tables.look_up(modality, items)[0])
-        return rows
+        return self._scaled(rows, self.logit_scale)
 
     def logits(self, representations: Tensor) -> Tensor:
         """Scores of all items; padding has no column.
@@ -273,6 +281,10 @@ class Student(keras.Model):
 
     def get_config(self) -> dict:
         return {**super().get_config(), **self._config}
+
+    def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
+        """Vectors of one length where scores are cosines; zeros stay zeros."""
+        return vectors if self.logit_scale is None else length * unit_vectors(vectors)
 
     def _check_length(self, items: Tensor) -> None:
         length = items.shape[1]

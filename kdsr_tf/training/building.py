@@ -99,6 +99,7 @@ def build_student(config: Config, num_items: int) -> Student:
         short_term=model.short_term,
         tied=model.tied,
         output=model.output,
+        logit_scale=model.logit_scale,
         seed=config.training_seed,
         backbone_options=model.options,
         dtype=config.train.precision,

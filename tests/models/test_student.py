@@ -39,6 +39,19 @@ def test_a_fused_output_adds_the_modalities_with_the_bias_of_absent_ones():
     np.testing.assert_allclose(student.output_rows(some), expected[some], rtol=1e-4, atol=1e-4)
 
 
+def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
+    plain, scaled = make_student(), make_student(logit_scale=20.0)
+    for one, other in zip(plain.weights, scaled.weights, strict=True):
+        other.assign(one)
+    vectors, table = (
+        np.asarray(part) for part in (plain.user_vectors(ITEMS), plain.output_table())
+    )
+    lengths = np.linalg.norm(vectors, axis=1)[:2, None] * np.linalg.norm(table, axis=1)
+    expected = 20 * (vectors @ table.T)[:2] / lengths
+    np.testing.assert_allclose(scaled.scores(ITEMS)[:2, 1:], expected[:, 1:], rtol=1e-4, atol=1e-4)
+    assert (np.asarray(scaled.user_vectors(ITEMS))[2] == 0).all()
+
+
 def test_ids_enter_by_a_table_of_their_own_where_they_are_not_tied():
     student = make_student(tied=False)
     before = np.asarray(student(ITEMS)), np.asarray(student.output_table())
@@ -69,7 +82,12 @@ def test_same_seed_same_model_other_seed_other_model():
 @pytest.mark.parametrize("tables", ["off", "frozen", "tuned"])
 def test_round_trips_through_keras_without_anything_of_the_teacher(tables, tmp_path):
     student = make_student(
-        modality_tables=tables, pooling="last_sum", short_term=3, tied=False, output="fused"
+        modality_tables=tables,
+        pooling="last_sum",
+        short_term=3,
+        tied=False,
+        output="fused",
+        logit_scale=10.0,
     )
     if tables != "off":
         KDSR(student, NUM_CODES)
