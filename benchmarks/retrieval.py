@@ -6,17 +6,19 @@
 For each catalogue size a ScaNN index and an exact one are made by `kdsr_tf.export.indexes`,
 saved, loaded again, and asked for the items an export retrieves (K and what it overfetches).
 Beside the first stands the `scann` package on the same vectors with the same parameters, beside
-the second a NumPy product with `argpartition`. The parameters start at half of what the export
-starts from and grow as the export lets them, until the recall lies half-way between
+the second a NumPy product with `argpartition`. After a smaller index come the parameters that the
+export starts from, and they grow as the export lets them, until the recall lies half-way between
 `--recall-floor` and 1; the last ones are what is published. Contestants take turns, and figures
-are medians over rounds.
+are medians over rounds. Each pair has a process of its own, so a million items of 128 dimensions
+need no more memory than one of them does (`peak_gib`).
 
 Vectors are made up in the manner of item tables: clusters of 50 items on average, whose sizes
 fall off like popularity and in which items scatter half as far as clusters do, with lengths of
 their own; a query is a mean of four items of one or two clusters, with noise.
 
 Prints one JSON line per size: `recall_at_k`, `queries_per_second` and `queries_per_second_bare`
-of the published parameters, all parameters tried under `curve`, and `exact`.
+of the published parameters, all parameters tried under `curve`, and `exact`. What is being done
+is said on the standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ import numpy as np
 import tensorflow as tf
 from scann import scann_ops_pybind
 
+from benchmarks.processes import alone, peak_rss_bytes
 from kdsr_tf.artifacts import versions
+from kdsr_tf.console import console
 from kdsr_tf.export.index_parameters import IndexParameters, choose_parameters, enlarge
 from kdsr_tf.export.indexes import Index, exact_index, scann_index
 
@@ -44,7 +48,8 @@ SCATTER = 0.5
 QUERY_ITEMS = 4
 TRAINING_ITERATIONS = 12
 DIMENSIONS_PER_BLOCK = 2
-CHUNK = 64
+QUERIES_PER_CHUNK = 64
+ROWS_PER_CHUNK = 65_536
 
 Search = Callable[[np.ndarray], np.ndarray]
 
@@ -56,7 +61,9 @@ def make_vectors(num_items: int, dim: int, rng: np.random.Generator) -> tuple[np
     clusters = rng.choice(num_clusters, num_items, p=weights / weights.sum())
     centres = rng.standard_normal((num_clusters, dim), np.float32)
     vectors = rng.standard_normal((num_items, dim), np.float32)
-    vectors = centres[clusters] + SCATTER * vectors
+    for start in range(0, num_items, ROWS_PER_CHUNK):
+        chunk = slice(start, start + ROWS_PER_CHUNK)
+        vectors[chunk] = centres[clusters[chunk]] + SCATTER * vectors[chunk]
     vectors *= rng.lognormal(0, 0.2, (num_items, 1)).astype(np.float32)
     return vectors, clusters
 
@@ -74,8 +81,9 @@ def make_queries(
 
 def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """True rows `(queries, k)`, in no order."""
-    chunks = (queries[i : i + CHUNK] @ vectors.T for i in range(0, len(queries), CHUNK))
-    return np.concatenate([np.argpartition(-chunk, k - 1)[:, :k] for chunk in chunks])
+    starts = range(0, len(queries), QUERIES_PER_CHUNK)
+    chunks = (queries[start : start + QUERIES_PER_CHUNK] @ vectors.T for start in starts)
+    return np.concatenate([np.argpartition(chunk, -k)[:, -k:] for chunk in chunks])
 
 
 def exported(index: Index, dim: int) -> Search:
@@ -94,19 +102,26 @@ def exported(index: Index, dim: int) -> Search:
         options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
         tf.saved_model.save(Searcher(), folder, options=options)
         loaded = tf.saved_model.load(folder)
-    return lambda queries: loaded.search(tf.constant(queries))[1].numpy() - 1
+    # As a server calls it: the graph itself, not the Python function that looks for one.
+    [search] = loaded.search.concrete_functions
+    return lambda queries: search(tf.constant(queries))[1].numpy() - 1
 
 
 def bare_scann(vectors: np.ndarray, retrieve: int, parameters: IndexParameters) -> Search:
     """The `scann` package, with the settings the TFRS layer gives it."""
     builder = scann_ops_pybind.builder(vectors, retrieve, "dot_product")
-    builder = builder.tree(
-        num_leaves=parameters.num_leaves,
-        num_leaves_to_search=parameters.num_leaves_to_search,
-        training_iterations=TRAINING_ITERATIONS,
-    )
-    builder = builder.score_ah(dimensions_per_block=DIMENSIONS_PER_BLOCK)
-    searcher = builder.reorder(parameters.num_reordering_candidates).build()
+    if parameters.num_leaves:
+        builder = builder.tree(
+            num_leaves=parameters.num_leaves,
+            num_leaves_to_search=parameters.num_leaves_to_search,
+            training_iterations=TRAINING_ITERATIONS,
+        )
+    if parameters.num_reordering_candidates < len(vectors):
+        builder = builder.score_ah(dimensions_per_block=DIMENSIONS_PER_BLOCK)
+        builder = builder.reorder(parameters.num_reordering_candidates)
+    else:
+        builder = builder.score_brute_force()
+    searcher = builder.build()
     return lambda queries: searcher.search_batched_parallel(queries)[0]
 
 
@@ -151,41 +166,109 @@ def compare(rates: np.ndarray, other: str) -> dict[str, float]:
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where the arrays of one catalogue size are, and how they are searched."""
+
+    folder: str
+    num_items: int
+    dim: int
+    k: int
+    retrieve: int
+    queries: int
+    batch_size: int
+    rounds: int
+
+    def save(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            np.save(os.path.join(self.folder, f"{name}.npy"), array)
+
+    def load(self, name: str) -> np.ndarray:
+        return np.load(os.path.join(self.folder, f"{name}.npy"))
+
+    def say(self, words: str) -> None:
+        console.print(f"{time.strftime('%H:%M:%S')} {self.num_items:,} items: {words}")
+
+
+def make(work: Work) -> None:
+    """Vectors, queries and their true best rows, in the folder."""
+    work.say("vectors, queries and their true best")
+    rng = np.random.default_rng(work.num_items)
+    vectors, clusters = make_vectors(work.num_items, work.dim, rng)
+    queries = make_queries(vectors, clusters, work.queries, rng)
+    work.save(vectors=vectors, queries=queries, truth=nearest(vectors, queries, work.k))
+
+
+def race_scann(work: Work, parameters: IndexParameters) -> dict[str, float]:
+    """The exported ScaNN index and `scann`; the line of one point of the curve."""
+    settings = dataclasses.asdict(parameters)
+    work.say("scann " + "/".join(map(str, settings.values())))
+    vectors, queries = work.load("vectors"), work.load("queries")
+    ours = exported(scann_index(vectors, work.retrieve, parameters), work.dim)
+    bare = bare_scann(vectors, work.retrieve, parameters)
+    work.say("built; racing")
+    found = ours(queries)[:, : work.k]
+    pairs = zip(work.load("truth"), found, strict=True)
+    recall = float(np.mean([np.isin(true, rows).mean() for true, rows in pairs]))
+    figures = compare(race((ours, bare), queries, work.batch_size, work.rounds), "bare")
+    return {"recall_at_k": round(recall, 4), **figures, **settings, "peak_gib": peak_gib()}
+
+
+def race_exact(work: Work) -> dict[str, float]:
+    """The exported exact index and NumPy."""
+    work.say("exact")
+    vectors, queries = work.load("vectors"), work.load("queries")
+    contestants = (
+        exported(exact_index(vectors, work.retrieve), work.dim),
+        numpy_search(vectors, work.retrieve),
+    )
+    figures = compare(race(contestants, queries, work.batch_size, work.rounds), "numpy")
+    return {**figures, "peak_gib": peak_gib()}
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far."""
+    return round(peak_rss_bytes() / 2**30, 2)
+
+
+def smaller(parameters: IndexParameters, work: Work) -> IndexParameters:
+    """Less work per search, or the same where nothing can be left out."""
+    if parameters.num_leaves:
+        leaves = max(parameters.num_leaves_to_search // 2, 1)
+        return dataclasses.replace(parameters, num_leaves_to_search=leaves)
+    if parameters.num_reordering_candidates == work.num_items:
+        return parameters
+    return dataclasses.replace(parameters, num_reordering_candidates=work.retrieve)
+
+
 def measure(num_items: int, arguments: argparse.Namespace) -> dict:
     """The line of one catalogue size."""
-    rng = np.random.default_rng(num_items)
-    vectors, clusters = make_vectors(num_items, arguments.dim, rng)
-    queries = make_queries(vectors, clusters, arguments.queries, rng)
-    k, retrieve = arguments.k, min(arguments.retrieve, num_items)
-    truth = nearest(vectors, queries, k)
-    racing = queries, arguments.batch_size, arguments.rounds
-
-    first = choose_parameters(num_items, retrieve)
-    parameters = dataclasses.replace(
-        first, num_leaves_to_search=max(first.num_leaves_to_search // 2, 1)
-    )
-    curve: list[dict] = []
-    while True:
-        ours = exported(scann_index(vectors, retrieve, parameters), arguments.dim)
-        bare = bare_scann(vectors, retrieve, parameters)
-        found = ours(queries)[:, :k]
-        recall = np.mean([np.isin(t, f).mean() for t, f in zip(truth, found, strict=True)])
-        figures = compare(race((ours, bare), *racing), "bare")
-        settings = dataclasses.asdict(parameters)
-        curve.append({"recall_at_k": round(float(recall), 4), **figures, **settings})
-        larger = enlarge(parameters, parameters.num_leaves, num_items)
-        if recall >= (1 + arguments.recall_floor) / 2 or larger == parameters:
-            break
-        parameters = larger
-
-    ours = exported(exact_index(vectors, retrieve), arguments.dim)
-    exact = compare(race((ours, numpy_search(vectors, retrieve)), *racing), "numpy")
+    settings = {
+        name: vars(arguments)[name] for name in ("dim", "k", "queries", "batch_size", "rounds")
+    }
+    retrieve = min(arguments.retrieve, num_items)
+    parameters = choose_parameters(num_items, retrieve)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(folder=folder, num_items=num_items, retrieve=retrieve, **settings)
+        alone(make, work)
+        curve = []
+        if (less := smaller(parameters, work)) != parameters:
+            curve.append(alone(race_scann, work, less))
+        while True:
+            curve.append(alone(race_scann, work, parameters))
+            larger = enlarge(parameters, parameters.num_leaves, num_items)
+            if curve[-1]["recall_at_k"] >= (1 + arguments.recall_floor) / 2:
+                break
+            if larger == parameters:
+                break
+            parameters = larger
+        exact = alone(race_exact, work)
     return {
         "items": num_items,
         **curve[-1],
         "exact": exact,
         "curve": curve,
-        **{name: vars(arguments)[name] for name in ("dim", "k", "queries", "batch_size")},
+        **settings,
         "retrieve": retrieve,
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),

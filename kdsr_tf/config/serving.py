@@ -24,7 +24,7 @@ class ExportConfig(Section):
         k: Items per answer, fixed in the graph.
         max_exclusions: Most items of a history the index overfetches for.
         num_leaves: Partitions of the ScaNN index; None chooses from the
-            catalogue's size.
+            catalogue's size, below 100,000 items none.
         num_leaves_to_search: Partitions searched per query; None chooses.
         num_reordering_candidates: Candidates rescored exactly; None chooses.
         similar_items_space: Vectors behind `similar_items`.

@@ -98,7 +98,8 @@ def run(folder: str, sample: Sample) -> list[Check]:
         raise GateError(
             f"The exported model failed {len(failed)} of {len(checks)} checks. Nothing was "
             "published.\n" + "\n".join(failed) + "\nA recall below its floor: raise "
-            "`export.num_leaves_to_search` or lower `export.recall_floor`. NaN or wrong "
+            "`export.num_reordering_candidates` (with a tree `export.num_leaves_to_search`) or "
+            "lower `export.recall_floor`. NaN or wrong "
             "scores: train and export again."
         )
     return checks

@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 
-MIN_ITEMS_OF_A_TREE = 256
-"""Below this catalogue size ScaNN scores every item; a tree has nothing to leave out."""
+MIN_ITEMS_OF_A_TREE = 100_000
+"""Below this catalogue size an index has no leaves. At a recall of 0.995 a tree of fewer items
+is searched nearly whole, and its answers take longer than those of hashed vectors alone
+(`benchmarks/retrieval.py`)."""
 
-_ITEMS_PER_LEAF = 50
+MIN_ITEMS_OF_HASHES = 256
+"""Below this catalogue size every score is computed exactly; there is too little to learn
+hashes from."""
+
+_ITEMS_PER_CANDIDATE = 10
+"""An exact score of a candidate takes about ten times as long as one in a matrix product."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,9 +23,10 @@ class IndexParameters:
     """Parameters of a ScaNN index.
 
     Args:
-        num_leaves: Partitions of the catalogue; 0 is a brute-force searcher.
-        num_leaves_to_search: Partitions searched per query.
-        num_reordering_candidates: Candidates whose scores are computed exactly.
+        num_leaves: Partitions of the catalogue; 0 is an index without a tree.
+        num_leaves_to_search: Partitions searched per query; 0 without a tree.
+        num_reordering_candidates: Candidates whose scores are computed exactly. All items
+            and no tree is a brute-force searcher.
     """
 
     num_leaves: int
@@ -35,8 +43,10 @@ def choose_parameters(
 ) -> IndexParameters:
     """Parameters of an index from the catalogue's size.
 
-    About the square root of the catalogue in leaves, a tenth of them searched (and
-    enough to hold four times the retrieved items), twice the retrieved items reordered.
+    Below `MIN_ITEMS_OF_A_TREE` items no leaves, unless a number of them is given, and one
+    and a half times the retrieved items reordered, or all where that is faster. From there
+    on the square root of the catalogue in leaves, a tenth of them searched (and enough to
+    hold four times the retrieved items), twice the retrieved items reordered.
 
     Args:
         num_items: Items of the catalogue, >= 1.
@@ -51,14 +61,18 @@ def choose_parameters(
 
     Example:
         >>> choose_parameters(10_000, 300)
-        IndexParameters(num_leaves=100, num_leaves_to_search=12, num_reordering_candidates=600)
+        IndexParameters(num_leaves=0, num_leaves_to_search=0, num_reordering_candidates=450)
+        >>> choose_parameters(1_000_000, 300)
+        IndexParameters(num_leaves=1000, num_leaves_to_search=100, num_reordering_candidates=600)
     """
-    if num_items < MIN_ITEMS_OF_A_TREE:
-        return IndexParameters(
-            num_leaves=0, num_leaves_to_search=0, num_reordering_candidates=num_items
-        )
-    leaves = num_leaves or min(round(math.sqrt(num_items)), num_items // _ITEMS_PER_LEAF)
-    leaves = min(leaves, num_items)
+    wants_a_tree = num_leaves is not None or num_leaves_to_search is not None
+    if num_items < MIN_ITEMS_OF_HASHES:
+        return _without_tree(num_items)
+    if num_items < MIN_ITEMS_OF_A_TREE and not wants_a_tree:
+        if num_reordering_candidates is not None:
+            return _without_tree(min(max(num_reordering_candidates, retrieve), num_items))
+        return _without_tree(_or_all(math.ceil(1.5 * retrieve), num_items))
+    leaves = min(num_leaves or round(math.sqrt(num_items)), num_items)
     enough = math.ceil(4 * retrieve * leaves / num_items)
     search = num_leaves_to_search or max(math.ceil(leaves / 10), enough)
     reorder = num_reordering_candidates or 2 * retrieve
@@ -89,5 +103,18 @@ def enlarge(
     if leaves > parameters.num_leaves_to_search:
         return dataclasses.replace(parameters, num_leaves_to_search=leaves)
     candidates = min(2 * parameters.num_reordering_candidates, most_candidates)
+    if parameters.num_leaves == 0:
+        candidates = _or_all(candidates, most_candidates)
     candidates = max(candidates, parameters.num_reordering_candidates)
     return dataclasses.replace(parameters, num_reordering_candidates=candidates)
+
+
+def _without_tree(candidates: int) -> IndexParameters:
+    return IndexParameters(
+        num_leaves=0, num_leaves_to_search=0, num_reordering_candidates=candidates
+    )
+
+
+def _or_all(candidates: int, num_items: int) -> int:
+    """The candidates, or all items where a matrix product with all is faster."""
+    return candidates if candidates * _ITEMS_PER_CANDIDATE < num_items else num_items

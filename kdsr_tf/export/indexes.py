@@ -2,11 +2,10 @@
 
 The layers are those of TensorFlow Recommenders, `ScaNN` and `BruteForce`. `BruteForce`
 holds float32 only; a table of another precision is searched by `_RoundedLayer`. Three
-things go straight to `scann_ops`: a catalogue too small for a tree (`_ScannBruteForce`),
-trying a tree with other parameters than it was built with (`_ScannTree.search`), and a name
-of its own for each searcher (`_NamedState`). TFRS leaves the searcher's name empty, so two
-indexes in one SavedModel share one resource and the second silently answers with the items
-of the first.
+things go straight to `scann_ops`: an index without a tree (`_ScannFlat`), trying other
+parameters than an index was built with (`_search`), and a name of its own for each searcher
+(`_NamedState`). TFRS leaves the searcher's name empty, so two indexes in one SavedModel
+share one resource and the second silently answers with the items of the first.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ import uuid
 import numpy as np
 
 from kdsr_tf.errors import KDSRError
-from kdsr_tf.schema import PAD
 
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+
+_DIMENSIONS_PER_BLOCK = 2
+"""Of a hash, without a tree as TFRS has it within leaves."""
 
 
 if os.environ.get(_LEGACY_KERAS) not in ("1", "true", "True"):
@@ -43,12 +44,23 @@ from kdsr_tf.export.vector_table import VectorTable  # noqa: E402
 
 
 class _NamedState(tf.Module):
-    """A ScaNN searcher in variables, restored under a name no other searcher has."""
+    """A ScaNN searcher in variables, restored under a name no other searcher has.
 
-    def __init__(self, state: tf.Module) -> None:
+    Args:
+        searcher: As ScaNN has built it. It is deleted: TensorFlow would keep it, and its
+            copy of the vectors, as long as the process lives.
+    """
+
+    def __init__(self, searcher: scann_ops.ScannSearcher) -> None:
         super().__init__()
-        self.state = state
+        self.state = searcher.serialize_to_module()
         self.shared_name = f"scann-{uuid.uuid4()}"
+        _delete(searcher.searcher_handle)
+
+    @property
+    def vectors(self) -> tf.Variable:
+        """The vectors that are searched, as they were given."""
+        return self.state.dataset
 
     @tf.function(input_signature=[])
     def recreate_handle(self) -> tf.Tensor:
@@ -66,37 +78,75 @@ class _NamedState(tf.Module):
             shared_name=self.shared_name,
         )
 
+    def release(self) -> None:
+        """Give the memory of the restored searcher back; the next search restores it."""
+        _delete(self.recreate_handle())
+
+
+def _delete(handle: tf.Tensor) -> None:
+    tf.raw_ops.DestroyResourceOp(resource=handle)
+
+
+def _search(
+    state: _NamedState, queries: tf.Tensor, k: int, parameters: IndexParameters
+) -> tf.Tensor:
+    """Rows, with other parameters than those the index was built with; −1 for none."""
+    found = scann_ops.searcher_from_module(state).search_batched_parallel(
+        queries,
+        k,
+        parameters.num_reordering_candidates,
+        parameters.num_leaves_to_search or None,
+    )
+    return tf.where(tf.math.is_finite(found.distances), found.indices, -1)
+
 
 class _ScannTree(factorized_top_k.ScaNN):
-    """The TFRS layer with a searcher of its own name."""
+    """The TFRS layer with a searcher of its own name.
+
+    Where the searched leaves hold fewer than k items, ScaNN repeats row 0; here row −1 and
+    score −inf fill the answer.
+    """
 
     def index(self, candidates: tf.Tensor, identifiers: tf.Tensor | None = None) -> _ScannTree:
-        super().index(candidates, identifiers)
-        self._serialized_searcher = _NamedState(self._serialized_searcher)
+        del identifiers  # Rows are what an `Index` asks for.
+        self._serialized_searcher = _NamedState(self._build_searcher(candidates))
         return self
 
-    def search(
-        self, queries: tf.Tensor, k: int, parameters: IndexParameters
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and rows, with other parameters than those the tree was built with."""
-        searcher = scann_ops.searcher_from_module(self._serialized_searcher)
-        found = searcher.search_batched_parallel(
-            queries, k, parameters.num_reordering_candidates, parameters.num_leaves_to_search
-        )
-        return found.distances, found.indices
+    def call(self, queries: tf.Tensor, k: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        k = k or self._k
+        scores, rows = super().call(queries, k)
+        missing = [[0, 0], [0, k - tf.shape(scores)[1]]]
+        scores, rows = tf.pad(scores, missing, constant_values=math.nan), tf.pad(rows, missing)
+        found = tf.math.is_finite(scores)
+        return tf.where(found, scores, -math.inf), tf.where(found, rows, -1)
+
+    @property
+    def searcher(self) -> _NamedState:
+        return self._serialized_searcher
 
 
-class _ScannBruteForce(tf.Module):
-    """A ScaNN searcher without a tree, called like a TFRS layer."""
+class _ScannFlat(tf.Module):
+    """A ScaNN searcher without a tree, called like a TFRS layer.
 
-    def __init__(self, candidates: np.ndarray) -> None:
+    Args:
+        vectors: float32 `(M, dim)`.
+        retrieve: Items per query.
+        candidates: How many of the best by hashed vectors are scored exactly; M or more
+            is a brute-force searcher.
+    """
+
+    def __init__(self, vectors: np.ndarray, retrieve: int, candidates: int) -> None:
         super().__init__()
-        builder = scann_ops.builder(candidates, len(candidates), "dot_product")
-        self.searcher = _NamedState(builder.score_brute_force().build().serialize_to_module())
+        builder = scann_ops.builder(vectors, retrieve, "dot_product")
+        if candidates < len(vectors):
+            builder = builder.score_ah(_DIMENSIONS_PER_BLOCK).reorder(candidates)
+        else:
+            builder = builder.score_brute_force()
+        self.searcher = _NamedState(builder.build())
 
     def __call__(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         searcher = scann_ops.searcher_from_module(self.searcher)
-        found = searcher.search_batched(queries, final_num_neighbors=k)
+        found = searcher.search_batched_parallel(queries, final_num_neighbors=k)
         return found.distances, found.indices
 
 
@@ -123,12 +173,12 @@ class Index(tf.Module):
     """Top items by dot product, of a fixed number, safe for any batch.
 
     Rows `0..M-1` of the table are items `1..M`, the ones that can be found. An empty batch
-    gives an empty result (ScaNN alone fails or returns another shape) and a query with
-    fewer finds than `retrieve` is filled with item 0 and score −inf (ScaNN alone repeats
-    row 0).
+    gives an empty result (ScaNN alone fails or returns another shape), and an answer with
+    fewer finds than `retrieve` ends with item 0 and score −inf.
 
     Args:
-        layer: Called with queries `(batch, dim)` and `k`, returns scores and rows.
+        layer: Called with queries `(batch, dim)`, at least one, and `k`, returns scores and
+            rows `(batch, k)`; row −1 and score −inf where it found too little.
         table: The M vectors that are searched.
         retrieve: Items per query.
         hidden: float32 `(H, dim)`: vectors of items `M+1..M+H`, which are never found but
@@ -187,13 +237,7 @@ class Index(tf.Module):
         batch = tf.shape(queries)[0]
         padded = tf.pad(queries, [[0, tf.cast(tf.equal(batch, 0), tf.int32)], [0, 0]])
         scores, rows = self.layer(padded, k=self.retrieve)
-        scores, rows = scores[:batch], tf.cast(rows, tf.int32)[:batch]
-        missing = [[0, 0], [0, self.retrieve - tf.shape(scores)[1]]]
-        scores = tf.pad(scores, missing, constant_values=-math.inf)
-        items = tf.pad(rows + 1, missing)
-        found = tf.math.is_finite(scores)
-        scores = tf.where(found, scores, -math.inf)
-        items = tf.where(found, items, PAD)
+        scores, items = scores[:batch], tf.cast(rows, tf.int32)[:batch] + 1
         shape = (None, self.retrieve)
         return tf.ensure_shape(scores, shape), tf.ensure_shape(items, shape)
 
@@ -235,17 +279,18 @@ def scann_index(
         hidden: As in `Index`.
     """
     if parameters.num_leaves == 0:
-        layer = _ScannBruteForce(vectors)
+        layer = _ScannFlat(vectors, retrieve, parameters.num_reordering_candidates)
     else:
         layer = _ScannTree(
             k=retrieve,
             distance_measure="dot_product",
             num_leaves=parameters.num_leaves,
             num_leaves_to_search=parameters.num_leaves_to_search,
+            dimensions_per_block=_DIMENSIONS_PER_BLOCK,
             num_reordering_candidates=parameters.num_reordering_candidates,
         )
         layer.index(tf.constant(vectors))
-    return Index(layer, VectorTable(vectors), retrieve, hidden)
+    return Index(layer, VectorTable(layer.searcher.vectors), retrieve, hidden)
 
 
 def _true_nearest(vectors: np.ndarray, queries: np.ndarray, depths: np.ndarray) -> list[np.ndarray]:
@@ -309,12 +354,14 @@ def tuned_scann_index(
     while True:
         index = scann_index(vectors, retrieve, parameters, hidden)
         recall = recall_of(index.search(asked)[1])
-        if recall >= goal or larger(parameters) == parameters:
-            return index, parameters, recall
-        # TFRS searches with what a tree was built with; to find the parameters, one tree
-        # is asked with several, and the next is built with those that were enough.
-        while (wider := larger(parameters)) != parameters:
-            parameters = wider
-            _, rows = index.layer.search(asked, retrieve, parameters)
-            if recall_of(rows + 1) >= goal:
+        # An index searches with what it was built with; to find the parameters, one is asked
+        # with several, and the next is built with those that were enough.
+        wider = parameters
+        while recall < goal and larger(wider) != wider:
+            wider = larger(wider)
+            if recall_of(_search(index.layer.searcher, asked, retrieve, wider) + 1) >= goal:
                 break
+        index.layer.searcher.release()
+        if wider == parameters:
+            return index, parameters, recall
+        parameters = wider

@@ -43,19 +43,28 @@ def describe(export: Manifest, vectors: np.ndarray, queries: np.ndarray) -> dict
     """
     index = export.details.get("index", {})
     found = {
-        "leaves": index.get("num_leaves", 0),
+        "effort": _effort(index, len(vectors)),
         "parameters": {title: index[name] for name, title in _PARAMETERS.items() if name in index},
         "gate": _of_the_gate(export.details),
         "counts": export.counts,
         "curve": [],
         "svg": "",
     }
-    if not found["leaves"] or len(vectors) > MOST_ITEMS or not len(queries):
+    if not found["effort"] or len(vectors) > MOST_ITEMS or not len(queries):
         return found
     k = min(export.counts["k"], len(vectors))
     found["curve"] = measure(vectors, queries, k, index)
-    found["svg"] = _plot(found["curve"], k)
+    found["svg"] = _plot(found["curve"], found["effort"], k)
     return found
+
+
+def _effort(index: dict[str, int], num_items: int) -> str:
+    """What a search can do more or less of; nothing where it compares with every item."""
+    if index.get("num_leaves"):
+        return "leaves searched"
+    if index.get("num_reordering_candidates", num_items) < num_items:
+        return "candidates scored exactly"
+    return ""
 
 
 def _of_the_gate(details: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +85,10 @@ def _of_the_gate(details: dict[str, Any]) -> dict[str, Any]:
 def measure(
     vectors: np.ndarray, queries: np.ndarray, k: int, index: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """Recall and time per query, for 1, 2, 4, ... searched leaves and without an index.
+    """Recall and time per query, for twice and twice the effort and without an index.
+
+    The effort is the leaves searched, from 1; of an index without leaves the candidates
+    scored exactly, from `k`.
 
     Args:
         vectors: float32 `(items, dim)`.
@@ -85,30 +97,31 @@ def measure(
         index: `num_leaves`, `num_leaves_to_search` and `num_reordering_candidates`.
 
     Returns:
-        Per way of searching `leaves` (0 for an exhaustive NumPy product), `published`,
+        Per way of searching `effort` (0 for an exhaustive NumPy product), `published`,
         `recall` and `microseconds`, the median.
     """
-    leaves, published = index["num_leaves"], index["num_leaves_to_search"]
-    searcher = (
-        scann_ops_pybind.builder(vectors, k, "dot_product")
-        .tree(leaves, published, training_iterations=_TRAINING_ITERATIONS)
-        .score_ah(_DIMENSIONS_PER_BLOCK)
-        .reorder(index["num_reordering_candidates"])
-        .build()
-    )
+    leaves, candidates = index["num_leaves"], index["num_reordering_candidates"]
+    builder = scann_ops_pybind.builder(vectors, k, "dot_product")
+    if leaves:
+        published, least, most = index["num_leaves_to_search"], 1, leaves
+        builder = builder.tree(leaves, published, training_iterations=_TRAINING_ITERATIONS)
+    else:
+        published, least, most = candidates, k, min(4 * candidates, len(vectors))
+    searcher = builder.score_ah(_DIMENSIONS_PER_BLOCK).reorder(candidates).build()
 
-    def search_leaves(number: int) -> Search:
-        return lambda query: searcher.search(query, leaves_to_search=number)[0]
+    def search_with(effort: int) -> Search:
+        limit = {"leaves_to_search" if leaves else "pre_reorder_num_neighbors": effort}
+        return lambda query: searcher.search(query, **limit)[0]
 
     def search_all(query: np.ndarray) -> np.ndarray:
         return np.argpartition(-(vectors @ query), k - 1)[:k]
 
     truth = [set(search_all(query).tolist()) for query in queries]
-    powers = {1 << n for n in range(leaves.bit_length())}
-    ways = {number: search_leaves(number) for number in sorted({*powers, published, leaves})}
+    doubled = {least << n for n in range((most // least).bit_length())}
+    ways = {effort: search_with(effort) for effort in sorted({*doubled, published, most})}
     return [
-        {"leaves": number, "published": number == published, **_time(search, queries, truth, k)}
-        for number, search in [*ways.items(), (0, search_all)]
+        {"effort": effort, "published": effort == published, **_time(search, queries, truth, k)}
+        for effort, search in [*ways.items(), (0, search_all)]
     ]
 
 
@@ -122,16 +135,16 @@ def _time(search: Search, queries: np.ndarray, truth: list[set[int]], k: int) ->
     return {"recall": float(np.mean(recalls)), "microseconds": 1e6 * float(np.median(seconds))}
 
 
-def _plot(curve: list[dict[str, Any]], k: int) -> str:
-    tree = [point for point in curve if point["leaves"]]
-    [exact] = (point for point in curve if not point["leaves"])
-    published = next(point for point in tree if point["published"])
+def _plot(curve: list[dict[str, Any]], effort: str, k: int) -> str:
+    index = [point for point in curve if point["effort"]]
+    [exact] = (point for point in curve if not point["effort"])
+    published = next(point for point in index if point["published"])
     return plots.lines(
         [
             plots.Curve(
-                name="index, by leaves searched",
-                x=[point["microseconds"] for point in tree],
-                y=[point["recall"] for point in tree],
+                name=f"index, by {effort}",
+                x=[point["microseconds"] for point in index],
+                y=[point["recall"] for point in index],
                 mark=published["microseconds"],
             ),
             plots.Curve(
@@ -144,5 +157,5 @@ def _plot(curve: list[dict[str, Any]], k: int) -> str:
         f"Recall@{k} against time",
         "microseconds per query",
         f"recall@{k}",
-        notes=[(point["microseconds"], point["recall"], str(point["leaves"])) for point in tree],
+        notes=[(point["microseconds"], point["recall"], str(point["effort"])) for point in index],
     )

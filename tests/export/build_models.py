@@ -7,6 +7,8 @@ Every model has a linear encoder whose answers NumPy computes exactly (`oracle.p
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -14,6 +16,7 @@ import sys
 import numpy as np
 
 from kdsr_tf.export import deployment
+from kdsr_tf.export.index_parameters import choose_parameters
 from kdsr_tf.export.indexes import Index, exact_index, scann_index, tuned_scann_index
 from kdsr_tf.export.signatures import ServingModule
 from tests.export import oracle
@@ -58,9 +61,8 @@ def save(
     unit = oracle.unit_rows(table[1:])
     similar = exact_index(unit, oracle.K + 1)
     if index is not None:
-        similar = tuned_scann_index(
-            unit, unit[:50], np.full(50, oracle.K + 1), oracle.K + 1, recall_floor=1.0
-        )[0]
+        parameters = choose_parameters(len(unit), oracle.K + 1, num_reordering_candidates=300)
+        similar = scann_index(unit, oracle.K + 1, parameters)
     built = module(
         LinearStudent(encoder_table),
         index or exact_index(table[1:], oracle.RETRIEVE),
@@ -77,7 +79,29 @@ def save(
         file.write("{}")
 
 
+def tune_without_a_tree(path: str) -> None:
+    """Parameters and recall for hashes that are not enough at first."""
+    vectors = np.random.default_rng(4).normal(size=(5_000, 64)).astype(np.float32)
+    queries, depths = vectors[:50], np.full(50, 20)
+    index, parameters, recall = tuned_scann_index(vectors, queries, depths, 20, 0.995)
+    _, items = index.search(tf.constant(queries))
+    with open(path, "w", encoding="utf-8") as file:
+        found = {"recall": recall, "first": items[:, 0].numpy().tolist()}
+        json.dump(dataclasses.asdict(parameters) | found, file)
+
+
+def search_one_leaf(path: str) -> None:
+    """Answers of a tree whose leaves hold fewer items than are asked for."""
+    vectors = oracle.table()[1:]
+    parameters = choose_parameters(len(vectors), 200, num_leaves=8, num_leaves_to_search=1)
+    scores, items = scann_index(vectors, 200, parameters).search(tf.constant(vectors[:5]))
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"scores": scores.numpy().tolist(), "items": items.numpy().tolist()}, file)
+
+
 def main(root: str) -> None:
+    tune_without_a_tree(f"{root}/tuned.json")
+    search_one_leaf(f"{root}/one_leaf.json")
     table, other = oracle.table(), oracle.table(seed=1)
     tree, parameters, _ = tuned_scann_index(
         table[1:],
@@ -85,6 +109,7 @@ def main(root: str) -> None:
         np.full(len(oracle.histories()), oracle.RETRIEVE),
         oracle.RETRIEVE,
         recall_floor=1.0,
+        num_leaves=8,
     )
     save(f"{root}/good/scann", table, tree)
     save(f"{root}/good/exact", table)

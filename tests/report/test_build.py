@@ -139,7 +139,12 @@ def test_index_curve_is_measured_on_the_vectors_given():
     vectors, queries = (rng.normal(size=(n, 16)).astype(np.float32) for n in (600, 20))
     index = {"num_leaves": 12, "num_leaves_to_search": 3, "num_reordering_candidates": 600}
     curve = measure(vectors, queries, 10, index)
-    assert [point["leaves"] for point in curve] == [1, 2, 3, 4, 8, 12, 0]
-    assert [point["leaves"] for point in curve if point["published"]] == [3]
+    assert [point["effort"] for point in curve] == [1, 2, 3, 4, 8, 12, 0]
+    assert [point["effort"] for point in curve if point["published"]] == [3]
     assert curve[0]["recall"] < 0.9 and curve[-2]["recall"] > 0.99 and curve[-1]["recall"] == 1
     assert all(point["microseconds"] > 0 for point in curve)
+    flat = {"num_leaves": 0, "num_leaves_to_search": 0, "num_reordering_candidates": 30}
+    curve = measure(vectors, queries, 10, flat)
+    assert [point["effort"] for point in curve] == [10, 20, 30, 40, 80, 120, 0]
+    assert [point["effort"] for point in curve if point["published"]] == [30]
+    assert curve[0]["recall"] < curve[-2]["recall"] > 0.99
