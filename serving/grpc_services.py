@@ -39,6 +39,12 @@ def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
     return answer
 
 
+async def _unimplemented(_: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    """Refuse a call; the one in the generated class leaves a traceback in the log."""
+    message = f"{type(request).__name__} is not supported by this server."
+    return await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
 def _response(name: str, found: Prediction) -> predict_pb2.PredictResponse:
     return predict_pb2.PredictResponse(
         model_spec=descriptions.model_spec(name, found.version, found.signature),
@@ -48,6 +54,8 @@ def _response(name: str, found: Prediction) -> predict_pb2.PredictResponse:
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; the Example-based calls are unimplemented."""
+
+    Classify = Regress = MultiInference = _unimplemented
 
     def __init__(self, predictor: Predictor, counts: Metrics) -> None:
         self._predictor = predictor
@@ -79,6 +87,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus; the configuration cannot be reloaded by a call."""
+
+    HandleReloadConfigRequest = _unimplemented
 
     def __init__(self, model: VersionedModel) -> None:
         self._model = model

@@ -96,10 +96,12 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
             )
         )
     empty = ("",) * (3 if oracle else 2)
-    for name in (name for name in metrics if name not in intervals):
-        kind, _, k = name.rpartition("_")
+    others = (name.rpartition("_") for name in metrics if name not in intervals)
+    # A manifest holds them in the order of their spelling, @20 before @5.
+    for kind, _, k in sorted(others, key=lambda parts: (parts[0], int(parts[2]))):
         unit = "share of items" if kind == "coverage" else "1 − cosine"
-        rows.append((f"{_words(kind)}@{k} ({unit})", f"{metrics[name]:.3f}", *empty))
+        value = metrics[f"{kind}_{k}"]
+        rows.append((f"{_words(kind)}@{k} ({unit})", f"{value:.3f}", *empty))
     title = f"Test metrics in % (epoch selected on {details['selection'].replace('_', ' ')})"
     columns = ["metric", "student", "95% interval", "popularity"]
     return table(title, [*columns, "at its own best epoch"] if oracle else columns, rows)
@@ -108,6 +110,8 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
 def slices_table(slices: Mapping[str, Any], k: int) -> Table:
     """HR and MRR at one cutoff, in per cent, for every kind of test points.
 
+    Few columns, because a terminal of 80 columns shall break no word.
+
     Args:
         slices: Of `metrics.json`.
         k: The cutoff.
@@ -115,15 +119,14 @@ def slices_table(slices: Mapping[str, Any], k: int) -> Table:
     rows = []
     for name, groups in slices.items():
         for group, found in groups.items():
-            cells: list[object] = [_words(name), group, *found["counts"].values()]
-            for kind in _HEADLINES:
-                low, high = found["intervals"][f"{kind}_{k}"]
-                cells += [f"{found['metrics'][f'{kind}_{k}']:.2f}", f"{low:.2f} – {high:.2f}"]
+            cells: list[object] = [f"{_words(name)}: {group}", found["counts"]["test_points"]]
+            for kind in (f"{kind}_{k}" for kind in _HEADLINES):
+                low, high = found["intervals"][kind]
+                cells.append(f"{found['metrics'][kind]:.1f} ({low:.1f} – {high:.1f})")
             rows.append(cells)
-    columns = ["slice", "group", "points", "users"]
-    for kind in _HEADLINES:
-        columns += [f"{kind.upper()}@{k}", "95% interval"]
-    return table("Kinds of test points", columns, rows)
+    headlines = (f"{kind.upper()}@{k}" for kind in _HEADLINES)
+    title = "Kinds of test points, in % (95% interval)"
+    return table(title, ["slice", "points", *headlines], rows)
 
 
 def _seconds(outcome: StageOutcome) -> float:

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import tensorflow as tf
 
@@ -84,7 +85,10 @@ def run(folder: str, sample: Sample) -> list[Check]:
     with open(os.path.join(folder, SAMPLE), "w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(sample), file)
     command = [sys.executable, "-m", "kdsr_tf.export.gate", folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Nothing is ever written: the pipe ends with this process, and the other with the pipe.
+    listening, held = os.pipe()
+    with open(listening), open(held, "w"):
+        done = subprocess.run(command, stdin=listening, capture_output=True, text=True, check=False)
     if done.returncode:
         raise GateError(
             f"The exported model could not be loaded and asked in a fresh process "
@@ -99,8 +103,7 @@ def run(folder: str, sample: Sample) -> list[Check]:
             f"The exported model failed {len(failed)} of {len(checks)} checks. Nothing was "
             "published.\n" + "\n".join(failed) + "\nA recall below its floor: raise "
             "`export.num_reordering_candidates` (with a tree `export.num_leaves_to_search`) or "
-            "lower `export.recall_floor`. NaN or wrong "
-            "scores: train and export again."
+            "lower `export.recall_floor`. NaN or wrong scores: train and export again."
         )
     return checks
 
@@ -114,5 +117,12 @@ def main(folder: str) -> None:
         json.dump([dataclasses.asdict(check) for check in checks], file)
 
 
+def _end_with_parent() -> None:
+    """End this process when the exporter has ended, even by kill -9."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     main(sys.argv[1])

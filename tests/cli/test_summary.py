@@ -6,8 +6,8 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table, slices_table
 
 
-def shown(table):
-    console = Console(width=160)
+def shown(table, width=160):
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -29,7 +29,9 @@ def test_stage_that_did_not_run_shows_what_it_took_then():
 
 
 def test_metrics_stand_beside_their_intervals_and_popularity():
-    metrics = {"hr_5": 12.5, "mrr_5": 6.25, "text_diversity_5": 0.4375}
+    # In the order of a manifest, whose keys are sorted as words.
+    diversity = {"text_diversity_10": 0.5, "text_diversity_5": 0.4375}
+    metrics = {"coverage_5": 0.25, "hr_5": 12.5, "mrr_5": 6.25, **diversity}
     details = {
         "metrics": metrics,
         "intervals": {"hr_5": [12.0, 13.0], "mrr_5": [6.0, 6.5]},
@@ -39,16 +41,18 @@ def test_metrics_stand_beside_their_intervals_and_popularity():
     text = shown(metrics_table(details, [5]))
     assert "selected on test oracle" in text
     assert "HR@5" in text and "12.50" in text and "12.00 – 13.00" in text and "0.50" in text
-    assert "text diversity@5 (1 − cosine)" in text and "0.438" in text
+    order = ["coverage@5 (share of items)", *(f"text diversity@{k} (1 − cosine)" for k in (5, 10))]
+    places = [text.index(name) for name in order]
+    assert "0.438" in text and places == sorted(places)
 
 
-def test_every_group_has_its_own_row():
+def test_every_group_has_its_own_row_of_80_columns():
     head = {
         "counts": {"test_points": 1200, "users": 30},
-        "metrics": {"hr_5": 12.5, "mrr_5": 6.25},
+        "metrics": {"hr_5": 12.54, "mrr_5": 6.25},
         "intervals": {"hr_5": [12.0, 13.0], "mrr_5": [6.0, 6.5]},
     }
-    text = shown(slices_table({"target_popularity": {"head": head}}, 5))
-    row = next(line.split() for line in text.splitlines() if line.startswith("  target"))
-    assert row[:6] == ["target", "popularity", "head", "1,200", "30", "12.50"]
-    assert "6.00 – 6.50" in text
+    text = shown(slices_table({"target_popularity": {"head": head}}, 5), width=80)
+    [row] = (line for line in text.splitlines() if "1,200" in line)
+    assert row.strip().split("  ")[0] == "target popularity: head"
+    assert "12.5 (12.0 – 13.0)" in row and "6.2 (6.0 – 6.5)" in row

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from kdsr_tf import schema
 from kdsr_tf.export import gate
 from kdsr_tf.export.gate_checks import WARM_UP, check_answers, check_files
 from tests.export import oracle
+from tests.export.fixtures import ROOT
 
 RECOMMEND = schema.SIGNATURE_RECOMMEND
 WITH_SEEN = schema.SIGNATURE_RECOMMEND_WITH_SEEN
@@ -262,3 +265,15 @@ def test_a_fresh_process_judges_and_names_what_failed(models, tmp_path, sample):
     os.remove(tmp_path / "model" / "exact" / "variables" / "variables.index")
     with pytest.raises(gate.GateError, match="could not be loaded"):
         gate.run(str(tmp_path / "model"), sample)
+
+
+@pytest.mark.slow
+def test_the_fresh_process_ends_with_the_one_that_started_it(tmp_path):
+    os.mkfifo(tmp_path / gate.SAMPLE)  # Nobody writes to it: whoever reads it waits for ever.
+    command = [sys.executable, "-m", "kdsr_tf.export.gate", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            process.stdin.close()
+            assert process.wait(timeout=120) == 1
+        finally:
+            process.kill()

@@ -20,10 +20,13 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from kdsr_tf.config import load_config
@@ -34,6 +37,11 @@ from tests.export import oracle
 from tests.serving.certificates import write_certificates
 from tests.serving.live import ask, options, predict_request, predictions, running, wait_for
 
+CALLS = {
+    "Classify": classification_pb2.ClassificationRequest,
+    "Regress": regression_pb2.RegressionRequest,
+    "MultiInference": inference_pb2.MultiInferenceRequest,
+}
 PREDICT = f"/v1/models/{oracle.MODEL}:predict"
 
 
@@ -124,6 +132,16 @@ def test_rest_answers_by_row_and_by_column_what_grpc_answers(two):
     assert ask(two.rest_url, path, body)[1] == {"outputs": [[-np.inf]]}
     by_version = path.replace("labels/stable", "versions/3")
     assert ask(two.rest_url, by_version, named) == (200, found)
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_calls_with_examples_are_unimplemented_without_a_traceback(two, method, caplog):
+    with grpc.insecure_channel(two.target) as channel:
+        call = getattr(prediction_service_pb2_grpc.PredictionServiceStub(channel), method)
+        with pytest.raises(grpc.RpcError) as error:
+            call(CALLS[method]())
+    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert not caplog.records
 
 
 def test_metadata_and_status_are_those_of_tf_serving(two):
