@@ -12,6 +12,7 @@ from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block import TransformerBlock
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 
@@ -22,6 +23,8 @@ class CausalTransformer(Backbone):
     (`make_attention`). What enters is layer-normalised, because tuned features and ids
     differ in scale. Positions count from the oldest item of the window.
     """
+
+    takes_rows = True
 
     def build(self, input_shape=None) -> None:
         self.positions = self.add_weight(
@@ -39,12 +42,20 @@ class CausalTransformer(Backbone):
             layer.build((None, None, self.dim))
         self.built = True
 
-    def call(self, embeddings: dict[str, Tensor], training: bool | None = None) -> Tensor:
-        positions = self.positions[: ops.shape(embeddings[IDS])[1]][None]
+    def call(
+        self,
+        embeddings: dict[str, Tensor],
+        training: bool | None = None,
+        windows: WindowGroups | None = None,
+    ) -> Tensor:
+        if windows is None:
+            positions = self.positions[: ops.shape(embeddings[IDS])[1]][None]
+        else:
+            positions = ops.take(self.positions, windows.places, axis=0)
         states, sources = self.enter(embeddings, positions)
         states = self._drop(self._input_norm(states), training=training)
         for block in self._blocks:
-            states = block(states, sources, training=training)
+            states = block(states, sources, training=training, windows=windows)
         return self._output_norm(states)
 
     def enter(
@@ -54,11 +65,12 @@ class CausalTransformer(Backbone):
 
         Args:
             embeddings: As in `call`.
-            positions: Floats `(1, length, dim)`.
+            positions: Floats `(1, length, dim)`, or of rows `(rows, dim)`.
 
         Returns:
             The states that the blocks start from, `(batch, length, dim)`, and further
-            sources of every attention, `(batch or 1, length, dim)` each.
+            sources of every attention, `(batch or 1, length, dim)` each,
+            or of rows `(rows, dim)`.
         """
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 
@@ -35,12 +36,13 @@ class CausalAttention(keras.layers.Layer):
         num_sources: Inputs beside the states, >= 0.
 
     Call arguments:
-        states: Floats `(batch, length, dim)`.
-        sources: `num_sources` floats `(batch or 1, length, dim)`.
+        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of `windows`.
+        sources: `num_sources` floats `(batch or 1, length, dim)`, or `(rows, dim)`.
         training: Whether to drop.
+        windows: Which rows are one sequence; None where there are no rows.
 
     Returns:
-        Floats `(batch, length, dim)`.
+        Floats of the shape of the states.
 
     Raises:
         ValueError: if `num_heads` does not divide `dim`.
@@ -86,13 +88,17 @@ class CausalAttention(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, states: Tensor, sources: Sequence[Tensor] = (), training: bool | None = None
+        self,
+        states: Tensor,
+        sources: Sequence[Tensor] = (),
+        training: bool | None = None,
+        windows: WindowGroups | None = None,
     ) -> Tensor:
-        query, key, value = self._heads(self._project(states), 3)
-        scores = self._products(query, key)
-        for projection, source in zip(self._compare, sources, strict=True):
-            scores = scores + self._products(*self._heads(projection(source), 2))
-        return self._attend(scores, value, training)
+        projected = self._projected(states, sources)
+        if windows is None:
+            return self._join(self._attend(*projected, training=training))
+        attend = functools.partial(self._attend, training=training)
+        return self._join(windows.map(attend, *projected))
 
     def compute_output_shape(self, states_shape, sources_shape=None) -> tuple:
         return states_shape
@@ -117,6 +123,19 @@ class CausalAttention(keras.layers.Layer):
         uniform = functools.partial(keras.initializers.RandomUniform, -bound, bound)
         return seeded_dense(self, name, parts * self.dim, uniform)
 
+    def _projected(self, states: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+        """What attention compares and collects, side by side; position by position."""
+        compared = zip(self._compare, sources, strict=True)
+        return [self._project(states), *(projection(source) for projection, source in compared)]
+
+    def _attend(self, projected: Tensor, *sources: Tensor, training: bool | None) -> Tensor:
+        """What each position collects from its window."""
+        query, key, value = self._heads(projected, 3)
+        scores = self._products(query, key)
+        for source in sources:
+            scores = scores + self._products(*self._heads(source, 2))
+        return self._collect(scores, value, training)
+
     def _heads(self, projected: Tensor, parts: int) -> list[Tensor]:
         shape = (-1, ops.shape(projected)[1], parts, self.num_heads, self.dim // self.num_heads)
         return ops.unstack(ops.transpose(ops.reshape(projected, shape), (2, 0, 3, 1, 4)), parts)
@@ -125,7 +144,7 @@ class CausalAttention(keras.layers.Layer):
         size = self.dim // self.num_heads
         return ops.matmul(query * size**-0.5, ops.transpose(key, (0, 1, 3, 2)))
 
-    def _attend(self, scores: Tensor, value: Tensor, training: bool | None) -> Tensor:
+    def _collect(self, scores: Tensor, value: Tensor, training: bool | None) -> Tensor:
         length = ops.shape(value)[2]
         position = ops.arange(length, dtype="int32")
         future = position[None, :] > position[:, None]
@@ -133,4 +152,4 @@ class CausalAttention(keras.layers.Layer):
         scores = ops.where(future, ops.cast(-3e4, scores.dtype), scores)
         weights = self._drop(ops.softmax(scores), training=training)
         heads = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        return self._join(ops.reshape(heads, (-1, length, self.dim)))
+        return ops.reshape(heads, (-1, length, self.dim))

@@ -84,15 +84,15 @@ class NonInvasiveAttention(CausalAttention):
             self._fuse.build((None, None, sources * self.dim))
         super().build()
 
-    def call(
-        self, states: Tensor, sources: Sequence[Tensor] = (), training: bool | None = None
-    ) -> Tensor:
-        query, key = self._heads(self._compare[0](self._fused([states, *sources])), 2)
-        (value,) = self._heads(self._project(states), 1)
-        return self._attend(self._products(query, key), value, training)
-
     def get_config(self) -> dict:
         return {**super().get_config(), "fusion": self.fusion}
+
+    def _projected(self, states: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+        return [self._project(states), self._compare[0](self._fused([states, *sources]))]
+
+    def _attend(self, projected: Tensor, *sources: Tensor, training: bool | None) -> Tensor:
+        (value,), (compared,) = self._heads(projected, 1), sources
+        return self._collect(self._products(*self._heads(compared, 2)), value, training)
 
     def _make_projections(self) -> None:
         self._project = self._dense("project", 1)

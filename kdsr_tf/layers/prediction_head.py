@@ -8,6 +8,7 @@ from keras import ops
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.masking import zero_padding
 from kdsr_tf.ops.pooling import prefix_mean, trailing_sum
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 POOLINGS = ("eq6", "last_sum", "last")
@@ -33,9 +34,11 @@ class PredictionHead(keras.layers.Layer):
     Call arguments:
         states: Floats `(batch, length, dim)`.
         items: Ints `(batch, length)`, right-padded with 0.
+        windows: Which rows are one sequence, for states `(rows, dim)` and items
+            `(rows,)`; None where there are no rows.
 
     Returns:
-        Floats `(batch, length, dim)`.
+        Floats of the shape of the states.
 
     Raises:
         ValueError: for another pooling or a `short_term` below 1.
@@ -77,16 +80,20 @@ class PredictionHead(keras.layers.Layer):
             self._join.build((None, None, 2 * self.dim))
         self.built = True
 
-    def call(self, states: Tensor, items: Tensor) -> Tensor:
+    def call(self, states: Tensor, items: Tensor, windows: WindowGroups | None = None) -> Tensor:
         if self.pooling == "last":
             return zero_padding(states, items)
-        if self.pooling == "last_sum":
-            return zero_padding(trailing_sum(states, self.short_term), items)
-        weighted = self._weight(self._hidden(states)) * states
-        short = trailing_sum(weighted, self.short_term)
-        return zero_padding(
-            self._join(ops.concatenate([short, prefix_mean(states)], axis=-1)), items
-        )
+        pool, parts = self._short, [states]
+        if self.pooling == "eq6":
+            pool, parts = self._both, [self._weight(self._hidden(states)) * states, states]
+        pooled = pool(*parts) if windows is None else windows.map(pool, *parts)
+        return zero_padding(self._join(pooled) if self.pooling == "eq6" else pooled, items)
+
+    def _short(self, states: Tensor) -> Tensor:
+        return trailing_sum(states, self.short_term)
+
+    def _both(self, weighted: Tensor, states: Tensor) -> Tensor:
+        return ops.concatenate([self._short(weighted), prefix_mean(states)], axis=-1)
 
     def at(self, states: Tensor, windows: Tensor, ends: Tensor) -> Tensor:
         """P of some prefixes alone, as the call gives it at their last position.

@@ -10,6 +10,7 @@ from keras import ops
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 
@@ -29,12 +30,13 @@ class TransformerBlock(keras.layers.Layer):
             states and the sources.
 
     Call arguments:
-        states: Floats `(batch, length, dim)`.
+        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of `windows`.
         sources: What else the attention takes, if anything.
         training: Whether to drop.
+        windows: Which rows are one sequence; None where there are no rows.
 
     Returns:
-        Floats `(batch, length, dim)`.
+        Floats of the shape of the states.
 
     Example:
         >>> import numpy as np
@@ -80,9 +82,15 @@ class TransformerBlock(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, states: Tensor, sources: Sequence[Tensor] = (), training: bool | None = None
+        self,
+        states: Tensor,
+        sources: Sequence[Tensor] = (),
+        training: bool | None = None,
+        windows: WindowGroups | None = None,
     ) -> Tensor:
-        attended = self._attention(self._attention_norm(states), sources, training=training)
+        attended = self._attention(
+            self._attention_norm(states), sources, training=training, windows=windows
+        )
         states = ops.add(states, self._drop_attention(attended, training=training))
         dense = self._outer(self._inner(self._dense_norm(states)))
         return ops.add(states, self._drop_dense(dense, training=training))

@@ -20,11 +20,12 @@ from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.metrics.ranking import pessimistic_ranks
 from kdsr_tf.models.pair_records import PairRecords, check_drawing
 from kdsr_tf.models.student import Student
+from kdsr_tf.models.targets import at_targets
 from kdsr_tf.models.term_weights import NEXT_ITEM, Weight, complete_weights
 from kdsr_tf.models.watched_model import WatchedModel
-from kdsr_tf.models.window_groups import WindowGroups, at_targets
 from kdsr_tf.ops.cross_entropy import summed_cross_entropy
 from kdsr_tf.ops.replicas import sum_over_replicas
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
 from kdsr_tf.types import Tensor
 
@@ -224,20 +225,19 @@ class KDSR(WatchedModel):
         packs = self._packs(inputs)
         split = packs and self._auxiliary is None and self.student.backbone.causal
         groups = WindowGroups(inputs[ITEMS], self.student.max_length, split)
-        # One look-up serves all groups: its gradient is one table, not one per group.
         embeddings = self.student.tables(groups.rows(inputs[ITEMS]))
-        parts = groups.split_each(embeddings)
-        states = [self.student.represent(part, training=training) for part in parts]
+        if split:
+            part, windows = embeddings, groups
+        else:
+            (part,), windows = groups.split_each(embeddings), None
+        states, representations = self.student.represent(part, training, windows)
         targets, representations = at_targets(
-            groups.rows(inputs[TARGET]),
-            [part for _, part in states],
-            inputs.get(TARGET_INDEX),
-            packs,
+            groups.rows(inputs[TARGET]), representations, inputs.get(TARGET_INDEX), packs
         )
         outputs = {"targets": targets}
         outputs |= self._next_item(representations, targets, training, packs)
         if self._auxiliary is not None:
-            outputs["auxiliary"] = self._auxiliary(parts[0], states[0][0])
+            outputs["auxiliary"] = self._auxiliary(part, states)
         if self.modalities:
             drawn = self.pairs_per_window if training else None
             length = self.student.max_length

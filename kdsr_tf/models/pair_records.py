@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.correlation_head import CorrelationHead
-from kdsr_tf.models.window_groups import WindowGroups
 from kdsr_tf.ops import pairs
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import pair_keys, pair_positions
 from kdsr_tf.types import Tensor
 
@@ -63,7 +63,7 @@ class PairRecords:
     ) -> None:
         self._items = items
         self._groups = groups
-        self._places = groups.places() if packs else None
+        self._packs = packs
         self._drawn = None
         if count is None:
             self._positions = pairs.packed_positions(ops.shape(items)[1], max_length)
@@ -112,7 +112,7 @@ class PairRecords:
             share = drawn / ops.maximum(pairs.count_valid_pairs(self._items, present), 1.0)
             scores = ops.take_along_axis(scores, self._drawn.index, axis=1)
             codes = ops.take_along_axis(ops.cast(codes, "int32"), self._drawn.index, axis=1)
-        if self._places is not None:
+        if self._packs:
             return self._packed(valid, share, scores, codes, embeddings, head, whole_windows)
         (states,) = self._groups.split(embeddings)
         predicted, logits = head(states, *self._positions)
@@ -121,7 +121,10 @@ class PairRecords:
     def _packed(self, valid, share, scores, codes, embeddings, head, whole_windows) -> dict:
         window, pair = (ops.cast(index, "int32") for index in ops.nonzero(valid))
         at = window * ops.shape(valid)[1] + pair
-        start, square, length = (ops.take(part, window) for part in self._places)
+        start, square, length = (
+            ops.take(part, window)
+            for part in (self._groups.starts, self._groups.squares, self._groups.lengths)
+        )
         first, second = (self._place(p, at, pair) for p in self._positions)
         entries = square + first * length + second
         predicted, logits = head(

@@ -15,6 +15,7 @@ from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.unit_vectors import unit_vectors
+from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 MODALITY_TABLES = ("off", "frozen", "tuned")
@@ -174,23 +175,35 @@ class Student(keras.Model):
         return self.represent(self.tables(items), training=training)[1]
 
     def represent(
-        self, embeddings: dict[str, Tensor], training: bool | None = None
+        self,
+        embeddings: dict[str, Tensor],
+        training: bool | None = None,
+        windows: WindowGroups | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states and P at every position, from the result of `tables`.
 
         Args:
             embeddings: Result of `self.tables(items)`.
             training: Whether to drop.
+            windows: Which rows are one sequence, where the items are `windows.rows`.
 
         Returns:
-            States of the backbone and P, both floats `(batch, length, dim)`.
+            States of the backbone and P, both floats `(batch, length, dim)`, or of rows
+            `(rows, dim)`.
 
         Raises:
             ValueError: if the histories are longer than `max_length`.
         """
-        self._check_length(embeddings["items"])
-        states = self.backbone(embeddings, training=training)
-        return states, self._scaled(self.head(states, embeddings["items"]))
+        items = embeddings["items"]
+        if windows is None:
+            self._check_length(items)
+            states = self.backbone(embeddings, training=training)
+        elif self.backbone.takes_rows:
+            states = self.backbone(embeddings, training=training, windows=windows)
+        else:
+            parts = windows.split_each(embeddings)
+            states = windows.join([self.backbone(part, training=training) for part in parts])
+        return states, self._scaled(self.head(states, items, windows=windows))
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """P of whole histories.

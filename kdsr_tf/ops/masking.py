@@ -24,13 +24,13 @@ def zero_padding(states: Tensor, items: Tensor) -> Tensor:
     """States with zeros where the sequence is padding.
 
     Args:
-        states: Floats `(batch, length, dim)`.
-        items: Ints `(batch, length)`.
+        states: Floats `(..., dim)`.
+        items: Ints `(...)`.
 
     Returns:
-        Floats `(batch, length, dim)`.
+        Floats `(..., dim)`.
     """
-    return states * ops.cast(real_positions(items), states.dtype)[:, :, None]
+    return states * ops.cast(real_positions(items), states.dtype)[..., None]
 
 
 def at_last_real(states: Tensor, items: Tensor) -> Tensor:
