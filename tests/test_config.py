@@ -73,6 +73,10 @@ def test_shipped_configurations_name_no_folder():
             ["encode.text.encoder=embedded", "distillation.weights.image_score=1"],
             ["image_score", "text_score"],
         ),
+        (
+            ["train.label_smoothing=0.1", "train.negatives=9"],
+            ["train.label_smoothing=0.1", "train.negatives=null"],
+        ),
         (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
         (["evaluate.cutoffs=[]"], ["`evaluate.cutoffs`", "at least 1"]),
         (["serve.grpc_port=99999"], ["`serve.grpc_port`", "65535", "99999"]),

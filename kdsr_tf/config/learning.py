@@ -130,6 +130,8 @@ class TrainConfig(Section):
             shared by its batch; None compares it with all. For large catalogues.
         negative_distribution: `uniform`, or `popularity`: log-uniform over the rank by
             train interactions.
+        label_smoothing: Probability that the target shares among all items; not together
+            with `negatives`.
         patience: Epochs without a better validation metric before stopping.
         monitor: Metric that selects the epoch.
         selection: Where it is measured: on `validation`, or on the test points, as the
@@ -163,6 +165,7 @@ class TrainConfig(Section):
     clip_norm: PositiveFloat | dict[str, PositiveFloat] | None = None
     negatives: PositiveInt | None = None
     negative_distribution: Literal["uniform", "popularity"] = "uniform"
+    label_smoothing: Fraction = 0.0
     patience: PositiveInt = 5
     monitor: Literal["hr_5", "hr_20", "mrr_5", "mrr_20"] = "hr_20"
     selection: Literal["validation", "test_oracle"] = "validation"

@@ -143,6 +143,13 @@ class Config(Section):
                 "`train.selection=test_oracle` trains on train and validation already. "
                 "Received: train.refit=true. Set train.refit=false or train.selection=validation."
             )
+        if train.label_smoothing and train.negatives:
+            raise ValueError(
+                "`train.label_smoothing` spreads over all items, which sampled negatives do not "
+                f"compute. Received: train.label_smoothing={train.label_smoothing} with "
+                f"train.negatives={train.negatives}. Set train.label_smoothing=0 or "
+                "train.negatives=null."
+            )
         if train.deterministic and train.jit_compile:
             raise ValueError(
                 "`train.deterministic` switches XLA off. Received: train.deterministic=true "

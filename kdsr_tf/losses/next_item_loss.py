@@ -16,7 +16,11 @@ class NextItemLoss(keras.losses.Loss):
     give neither loss nor gradient. Padding has no logit: column k of the logits
     belongs to item k + 1.
 
+    With label smoothing s the target has probability 1 - s + s/N and every other item
+    s/N, where the loss wants 1 and 0 without it.
+
     Args:
+        label_smoothing: s, in [0, 1).
         reduction: Over positions, as in `keras.losses.Loss`; the default is the
             mean over positions with a target.
         name: Of the loss.
@@ -36,9 +40,18 @@ class NextItemLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, reduction: str = "mean_with_sample_weight", name: str = "next_item_loss", **kwargs
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean_with_sample_weight",
+        name: str = "next_item_loss",
+        **kwargs,
     ):
         super().__init__(name=name, reduction=reduction, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}."
+            )
+        self.label_smoothing = label_smoothing
 
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -50,4 +63,11 @@ class NextItemLoss(keras.losses.Loss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         columns = ops.maximum(ops.cast(y_true, "int32") - 1, 0)
-        return ops.sparse_categorical_crossentropy(columns, y_pred, from_logits=True)
+        losses = ops.sparse_categorical_crossentropy(columns, y_pred, from_logits=True)
+        if not self.label_smoothing:
+            return losses
+        own = ops.take_along_axis(y_pred, columns[..., None], axis=-1)[..., 0]
+        return losses + self.label_smoothing * (own - ops.mean(y_pred, axis=-1))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

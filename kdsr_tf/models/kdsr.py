@@ -23,7 +23,7 @@ from kdsr_tf.models.student import Student
 from kdsr_tf.models.targets import at_targets
 from kdsr_tf.models.term_weights import NEXT_ITEM, Weight, complete_weights
 from kdsr_tf.models.watched_model import WatchedModel
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
 from kdsr_tf.ops.replicas import sum_over_replicas
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
@@ -83,6 +83,8 @@ class KDSR(WatchedModel):
             all items, as tests always do.
         negative_distribution: `uniform` or `popularity`; for the latter
             `set_popularity` ranks the items.
+        label_smoothing: Probability, in [0, 1), that `next_item` spreads over all items; not
+            together with `negatives`.
         seed: Of the heads and of the drawing of pairs and negatives.
 
     Call arguments:
@@ -138,6 +140,7 @@ class KDSR(WatchedModel):
         pairs_per_window: int | None = None,
         negatives: int | None = None,
         negative_distribution: str = "uniform",
+        label_smoothing: float = 0.0,
         seed: int = 0,
         **kwargs,
     ):
@@ -150,6 +153,11 @@ class KDSR(WatchedModel):
                     f"The student has no `{modality}` table to distil into. Its tables: "
                     f"{', '.join(student.modalities) or 'none'}."
                 )
+        if label_smoothing and negatives:
+            raise ValueError(
+                "`label_smoothing` spreads over all items, which `negatives` does not compute. "
+                f"Received: label_smoothing={label_smoothing}, negatives={negatives}."
+            )
         check_drawing(pairs_per_window, score_loss if self.modalities else None)
         self._config = {
             "num_codes": num_codes,
@@ -163,6 +171,7 @@ class KDSR(WatchedModel):
             "pairs_per_window": pairs_per_window,
             "negatives": negatives,
             "negative_distribution": negative_distribution,
+            "label_smoothing": label_smoothing,
             "seed": seed,
         }
         self.pairs_per_window = pairs_per_window
@@ -179,7 +188,7 @@ class KDSR(WatchedModel):
             name="sampled_logits",
         )
         self._draw = keras.random.SeedGenerator(derive_seed(seed, "pairs"))
-        self._next_item_loss = NextItemLoss(reduction="none")
+        self._next_item_loss = NextItemLoss(label_smoothing, reduction="none")
         self._score_loss = ScoreLoss(score_loss, match, temperature, reduction="none")
         self._code_loss = CodeLoss(reduction="none")
         self._make_metrics()
@@ -365,7 +374,11 @@ class KDSR(WatchedModel):
             return {NEXT_ITEM: self._next_item_loss(ops.cast(targets > 0, "int32"), logits)}
         if training and packs and representations.dtype == "float32":
             table = student.output_table()
-            return {NEXT_ITEM: summed_cross_entropy(representations, table, targets)}
+            loss = summed_cross_entropy(representations, table, targets)
+            smoothing = self._next_item_loss.label_smoothing
+            if smoothing:
+                loss = loss + smoothing * summed_margins(representations, table, targets)
+            return {NEXT_ITEM: loss}
         logits = student.logits(representations)
         losses = {NEXT_ITEM: self._next_item_loss(targets, logits)}
         return losses if training else losses | {"ranks": pessimistic_ranks(targets, logits)}

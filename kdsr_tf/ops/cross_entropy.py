@@ -68,6 +68,30 @@ def summed_cross_entropy(
     return loss(ops.cast(representations, "float32"), ops.cast(table, "float32"))
 
 
+def summed_margins(representations: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    """How far the logits of targets are above the mean of all logits, summed.
+
+    Times s, it is what label smoothing s adds to the cross-entropy.
+
+    Args:
+        representations: Floats `(count, dim)`.
+        table: Floats `(num_items + 1, dim)`; row 0 is padding.
+        targets: Items, ints `(count,)`; 0 counts as nothing.
+
+    Returns:
+        A float32 scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> rows, table = np.ones((1, 1), "float32"), np.array([[0.0], [1.0], [5.0]], "float32")
+        >>> float(summed_margins(rows, table, np.array([2])))
+        2.0
+    """
+    margins = ops.take(table, targets, axis=0) - ops.mean(table[1:], axis=0)
+    rows = representations * ops.cast(ops.convert_to_tensor(targets) > 0, "float32")[:, None]
+    return ops.sum(rows * margins)
+
+
 def _of_chunks(
     representations: Tensor, items: Tensor, targets: Tensor, chunk_rows: int
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -140,6 +140,7 @@ def _build_model(
         pairs_per_window=distillation.pairs_per_window,
         negatives=config.train.negatives,
         negative_distribution=config.train.negative_distribution,
+        label_smoothing=config.train.label_smoothing,
         seed=config.training_seed,
         dtype=config.train.precision,
     )

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.losses.next_item_loss import NextItemLoss
+from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)
@@ -45,3 +46,21 @@ def test_without_any_target_loss_and_gradients_are_zero(count):
     assert value == 0.0
     assert [gradient.shape for gradient in found] == [(count, 4), (9, 4)]
     assert not any(gradient.any() for gradient in found)
+
+
+def test_margins_are_what_label_smoothing_adds():
+    representations = RNG.normal(size=(7, 4)).astype("float32")
+    table = RNG.normal(size=(10, 4)).astype("float32")
+    targets = np.array([4, 0, 1, 9, 4, 0, 3], "int32")
+    loss = NextItemLoss(0.3, reduction="sum")
+    value, found = value_and_gradients(
+        lambda p, w: summed_cross_entropy(p, w, targets) + 0.3 * summed_margins(p, w, targets),
+        representations,
+        table,
+    )
+    theirs, expected = value_and_gradients(
+        lambda p, w: loss(targets, ops.matmul(p, ops.transpose(w[1:]))), representations, table
+    )
+    np.testing.assert_allclose(value, theirs, rtol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
