@@ -9,6 +9,7 @@ from keras import ops
 
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.correlation import CORRELATIONS
+from kdsr_tf.ops.pair_codes import summed_code_loss
 from kdsr_tf.ops.pairs import Positions, pair_correlation, pair_differences
 from kdsr_tf.types import Tensor
 
@@ -94,11 +95,40 @@ class CorrelationHead(keras.layers.Layer):
         second: Tensor,
         products: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
+        distances = ops.abs(pair_differences(embeddings, (first, second)))
+        scores = self.scores(embeddings, first, second, products)
+        return scores, self._classify(self._compare(distances))
+
+    def scores(
+        self,
+        embeddings: Tensor,
+        first: Tensor,
+        second: Tensor,
+        products: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The scores alone; see the call."""
         positions: Positions = (first, second)
         projected = self._project(embeddings)
         scores = pair_correlation(projected, positions, self.correlation, products)
-        distances = ops.abs(pair_differences(embeddings, positions))
-        return scores / self.score_scale, self._classify(self._compare(distances))
+        return scores / self.score_scale
+
+    def summed_code_loss(
+        self, embeddings: Tensor, first: Tensor, second: Tensor, codes: Tensor, weights: Tensor
+    ) -> Tensor:
+        """The loss of the codes of rows, a chunk of pairs at a time, in float32.
+
+        Args:
+            embeddings: Rows `(rows, dim)`.
+            first: Row numbers `(pairs,)`.
+            second: Row numbers `(pairs,)`.
+            codes: The teacher's, ints `(pairs,)`.
+            weights: Of the pairs, floats `(pairs,)`.
+
+        Returns:
+            A scalar; see `kdsr_tf.ops.pair_codes`.
+        """
+        kernels = [ops.convert_to_tensor(d.kernel) for d in (self._compare, self._classify)]
+        return summed_code_loss(embeddings, *kernels, first, second, codes, weights)
 
     def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
         pairs = (*embeddings_shape[:-2], first_shape[-1])

@@ -250,7 +250,9 @@ class KDSR(WatchedModel):
         if self.modalities:
             drawn = self.pairs_per_window if training else None
             length = self.student.max_length
-            records = PairRecords(inputs[ITEMS], length, drawn, self._draw, groups, packs)
+            records = PairRecords(
+                inputs[ITEMS], length, drawn, self._draw, groups, packs, sums=bool(training)
+            )
             for modality, head in self._heads.items():
                 whole = self._config["score_loss"] == "frobenius"
                 outputs[modality] = records.compare(
@@ -276,6 +278,9 @@ class KDSR(WatchedModel):
             values[f"{modality}_score"] = self._score_loss(
                 (pair["scores"], pair["weights"]), pair["predicted"], sample_weight=pair["share"]
             )
+            if "code_loss" in pair:
+                values[f"{modality}_code"] = pair["code_loss"]
+                continue
             values[f"{modality}_code"] = self._code_loss(
                 (pair["codes"], pair["code_weights"]),
                 pair["code_logits"],

@@ -50,6 +50,8 @@ class PairRecords:
         seed: Of the drawing.
         groups: Of the windows.
         packs: Whether to pack the pairs.
+        sums: Whether the loss of codes is wanted in place of their logits, where pairs are
+            packed and embeddings have float32.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class PairRecords:
         seed: keras.random.SeedGenerator,
         groups: WindowGroups,
         packs: bool,
+        sums: bool = False,
     ) -> None:
         self._items = items
         self._groups = groups
-        self._packs = packs
+        self._packs, self._sums = packs, sums
         self._drawn = None
         if count is None:
             self._positions = pairs.packed_positions(ops.shape(items)[1], max_length)
@@ -95,7 +98,7 @@ class PairRecords:
               and `share` `(batch,)`: the factor that turns the mean over the drawn pairs
               into an unbiased estimate of the mean over all; None where all are taken;
             - `codes`, `code_logits` `(batch, pairs, num_codes)`, `code_weights` and
-              `code_share`: the same of the codes.
+              `code_share`: the same of the codes; or `code_loss`, a scalar, see `sums`.
 
             Packed, every row is one pair, `(count, 1)`, `(count, 1, num_codes)` and
             `(count,)`, and the share holds the mean over its window.
@@ -127,23 +130,26 @@ class PairRecords:
         )
         first, second = (self._place(p, at, pair) for p in self._positions)
         entries = square + first * length + second
-        predicted, logits = head(
-            embeddings,
-            start + first,
-            start + second,
-            products=lambda states: self._groups.products(states, entries),
-        )
+        rows = (embeddings, start + first, start + second)
         counts = ops.sum(ops.cast(valid, "float32"), axis=1)
-        one_over = (1.0 if share is None else share) / ops.maximum(counts, 1.0)
+        one_over = ops.take((1.0 if share is None else share) / ops.maximum(counts, 1.0), window)
+        theirs = ops.take(codes, at)
+
+        def products(states: Tensor) -> Tensor:
+            return self._groups.products(states, entries)
+
+        if self._sums and embeddings.dtype == "float32":
+            predicted, logits = head.scores(*rows, products), None
+            code_loss = head.summed_code_loss(*rows, theirs, one_over)
+        else:
+            predicted, logits = head(*rows, products=products)
+        one = ops.ones_like(at, "float32")[:, None]
         taken = _comparison(
-            (
-                ops.take(scores, at)[:, None],
-                predicted[:, None],
-                ops.ones_like(at, "float32")[:, None],
-                ops.take(one_over, window),
-            ),
-            (ops.take(codes, at)[:, None], logits[:, None]),
+            (ops.take(scores, at)[:, None], predicted[:, None], one, one_over),
+            None if logits is None else (theirs[:, None], logits[:, None]),
         )
+        if logits is None:
+            taken["code_loss"] = code_loss
         if not whole_windows:
             return taken
         predicted = ops.scatter(at[:, None], predicted, (ops.size(valid),))
@@ -159,14 +165,18 @@ class PairRecords:
         return ops.take(positions, pair if self._drawn is None else at)
 
 
-def _comparison(scores: tuple, codes: tuple) -> dict[str, Tensor | None]:
+def _comparison(scores: tuple, codes: tuple | None) -> dict[str, Tensor | None]:
     theirs, predicted, weights, share = scores
-    codes, logits = codes
-    return {
+    compared = {
         "scores": ops.cast(theirs, "float32"),
         "predicted": predicted,
         "weights": weights,
         "share": share,
+    }
+    if codes is None:
+        return compared
+    codes, logits = codes
+    return compared | {
         "codes": ops.cast(codes, "int32"),
         "code_logits": logits,
         "code_weights": weights,

@@ -111,13 +111,7 @@ def _of_chunks(
         weight = ops.slice(weights, (start, 0), (size, 1))
         column = ops.slice(columns, (start, 0), (size, 1))
         logits = ops.matmul(part, ops.transpose(items))
-        probabilities = ops.softmax(logits)
-        own = ops.take_along_axis(probabilities, column, axis=1)
-        losses = ops.cond(
-            ops.all(own > _SMALLEST),
-            lambda: -ops.log(own),
-            lambda: _cross_entropy(logits, column),
-        )
+        probabilities, losses = cross_entropy_of(logits, column)
         by_row = ops.scatter_update(by_row, start + place, ops.matmul(probabilities, items))
         # Transposed: turning the probabilities around would cost more than the product.
         by_item = by_item + ops.matmul(ops.transpose(part * weight), probabilities)
@@ -128,7 +122,22 @@ def _of_chunks(
     return total, by_row[:count], ops.transpose(by_item)
 
 
-def _cross_entropy(logits: Tensor, column: Tensor) -> Tensor:
-    """Exact where a probability is too small for float32."""
-    own = ops.take_along_axis(logits, column, axis=1)
-    return ops.logsumexp(logits, axis=1, keepdims=True) - own
+def cross_entropy_of(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax, and cross-entropy of one column, of every row; not to be differentiated.
+
+    Args:
+        logits: Floats `(count, columns)`.
+        column: Ints `(count, 1)`.
+
+    Returns:
+        Probabilities `(count, columns)` and losses `(count, 1)`.
+    """
+    probabilities = ops.softmax(logits)
+    own = ops.take_along_axis(probabilities, column, axis=1)
+
+    def exact() -> Tensor:
+        given = ops.take_along_axis(logits, column, axis=1)
+        return ops.logsumexp(logits, axis=1, keepdims=True) - given
+
+    losses = ops.cond(ops.all(own > _SMALLEST), lambda: -ops.log(own), exact)
+    return probabilities, losses

@@ -1,0 +1,102 @@
+"""Cross-entropy of the codes of pairs, without anything of the size of all pairs."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from kdsr_tf.ops.cross_entropy import cross_entropy_of
+from kdsr_tf.types import Tensor
+
+CHUNK_PAIRS = 4_096
+"""Most pairs of a chunk: what is made of them stays in the caches of a CPU."""
+
+
+def summed_code_loss(
+    rows: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    first: Tensor,
+    second: Tensor,
+    codes: Tensor,
+    weights: Tensor,
+    chunk_pairs: int = CHUNK_PAIRS,
+) -> Tensor:
+    """Weighted sum of the cross-entropies of W_out ReLU(W_c |e_i - e_j|) (Eq. 5).
+
+    Distances, hidden units and logits exist for a chunk of pairs at a time, and all
+    gradients are made of them at once; the backward pass computes nothing. Memory does
+    not grow with the number of pairs but for the four numbers of each.
+
+    Args:
+        rows: e, floats `(rows, dim)`.
+        inner: W_c transposed, floats `(dim, hidden)`.
+        outer: W_out transposed, floats `(hidden, num_codes)`.
+        first: Row i of each pair, ints `(pairs,)`.
+        second: Row j of each pair, ints `(pairs,)`.
+        codes: The teacher's codes, ints `(pairs,)`.
+        weights: Of each pair, floats `(pairs,)`.
+        chunk_pairs: Most pairs of a chunk, > 0; the chunks are as equal as they can be.
+
+    Returns:
+        A float32 scalar, 0 where there is no pair.
+
+    Example:
+        >>> import numpy as np
+        >>> one = np.ones((1,), "int32")
+        >>> rows, kernel = np.zeros((2, 3), "float32"), np.ones((3, 4), "float32")
+        >>> loss = summed_code_loss(rows, kernel[:, :3], kernel, 0 * one, one, one, one / 1.0)
+        >>> round(float(loss), 4)
+        1.3863
+
+    Reference:
+        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Eq. 5.
+    """
+    pairs = (ops.cast(part, "int32") for part in (first, second, codes))
+    pairs = (*pairs, ops.cast(weights, "float32"))
+
+    @ops.custom_gradient
+    def loss(rows: Tensor, inner: Tensor, outer: Tensor):
+        total, *found = _of_chunks(rows, inner, outer, pairs, chunk_pairs)
+
+        def gradients(*arguments, upstream=None):
+            (upstream,) = arguments or (upstream,)
+            return tuple(upstream * gradient for gradient in found)
+
+        return total, gradients
+
+    return loss(*(ops.cast(part, "float32") for part in (rows, inner, outer)))
+
+
+def _of_chunks(
+    rows: Tensor, inner: Tensor, outer: Tensor, pairs: tuple[Tensor, ...], chunk_pairs: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss, and its gradients for the rows and both kernels."""
+    count = ops.shape(pairs[0])[0]
+    number = count // chunk_pairs + 1
+    size = count // number + 1
+    # Padding compares row 0 with itself and weighs nothing.
+    pairs = [ops.pad(part, [[0, number * size - count]]) for part in pairs]
+    place = ops.arange(size, dtype="int32")
+
+    def body(start, total, by_row, by_inner, by_outer):
+        first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
+        difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
+        distance = ops.abs(difference)
+        hidden = ops.relu(ops.matmul(distance, inner))
+        logits = ops.matmul(hidden, outer)
+        probabilities, losses = cross_entropy_of(logits, code[:, None])
+        own = ops.stack([place, code], axis=1)
+        errors = ops.scatter_update(probabilities, own, ops.full((size,), -1.0), reduction="add")
+        errors = errors * weight[:, None]
+        by_outer = by_outer + ops.matmul(ops.transpose(hidden), errors)
+        errors = ops.matmul(errors, ops.transpose(outer))
+        errors = ops.where(hidden > 0, errors, 0.0)
+        by_inner = by_inner + ops.matmul(ops.transpose(distance), errors)
+        errors = ops.matmul(errors, ops.transpose(inner)) * ops.sign(difference)
+        by_row = ops.scatter_update(by_row, first[:, None], errors, reduction="add")
+        by_row = ops.scatter_update(by_row, second[:, None], -errors, reduction="add")
+        total = total + ops.sum(losses[:, 0] * weight)
+        return start + size, total, by_row, by_inner, by_outer
+
+    state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, inner, outer)))
+    return ops.while_loop(lambda start, *_: start < count, body, state)[1:]

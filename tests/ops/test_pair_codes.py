@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from kdsr_tf.ops.pair_codes import summed_code_loss
+from tests.gradients import value_and_gradients
+
+RNG = np.random.default_rng(0)
+FIRST, SECOND = np.array([0, 0, 1, 4, 2]), np.array([1, 2, 2, 0, 3])
+CODES, WEIGHTS = np.array([3, 0, 3, 1, 2]), np.array([1.0, 0.5, 2.0, 0.0, 1.0], "float32")
+
+
+def plain(rows, inner, outer):
+    """The same from all logits, differentiated by the backend."""
+    distances = ops.abs(ops.take(rows, FIRST, axis=0) - ops.take(rows, SECOND, axis=0))
+    logits = ops.matmul(ops.relu(ops.matmul(distances, inner)), outer)
+    losses = ops.sparse_categorical_crossentropy(CODES, logits, from_logits=True)
+    return ops.sum(losses * WEIGHTS)
+
+
+@pytest.mark.parametrize("chunk_pairs", [2, 5, 4_096])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_equals_the_plain_loss_and_its_gradients(chunk_pairs, scale):
+    """Chunks that do not divide the pairs, logits beyond exp's range."""
+    rows = (scale * RNG.normal(size=(5, 4))).astype("float32")
+    kernels = [RNG.normal(size=shape).astype("float32") for shape in ((4, 4), (4, 6))]
+    value, found = value_and_gradients(
+        lambda *weights: (
+            0.5 * summed_code_loss(*weights, FIRST, SECOND, CODES, WEIGHTS, chunk_pairs)
+        ),
+        rows,
+        *kernels,
+    )
+    theirs, expected = value_and_gradients(lambda *weights: 0.5 * plain(*weights), rows, *kernels)
+    np.testing.assert_allclose(value, theirs, rtol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6 * scale)
