@@ -211,6 +211,7 @@ def race_scann(work: Work, parameters: IndexParameters) -> dict[str, float]:
     pairs = zip(work.load("truth"), found, strict=True)
     recall = float(np.mean([np.isin(true, rows).mean() for true, rows in pairs]))
     figures = compare(race((ours, bare), queries, work.batch_size, work.rounds), "bare")
+    work.say(f"recall {recall:.4f}, {figures['queries_per_second']:,} queries/s")
     return {"recall_at_k": round(recall, 4), **figures, **settings, "peak_gib": peak_gib()}
 
 
