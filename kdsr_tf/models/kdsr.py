@@ -20,7 +20,7 @@ from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.metrics.ranking import pessimistic_ranks
 from kdsr_tf.models.pair_records import PairRecords, check_drawing
 from kdsr_tf.models.student import Student
-from kdsr_tf.models.targets import at_targets
+from kdsr_tf.models.targets import predictions
 from kdsr_tf.models.term_weights import NEXT_ITEM, Weight, complete_weights
 from kdsr_tf.models.watched_model import WatchedModel
 from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
@@ -239,9 +239,9 @@ class KDSR(WatchedModel):
             part, windows = embeddings, groups
         else:
             (part,), windows = groups.split_each(embeddings), None
-        states, representations = self.student.represent(part, training, windows)
-        targets, representations = at_targets(
-            groups.rows(inputs[TARGET]), representations, inputs.get(TARGET_INDEX), packs
+        index, targets = inputs.get(TARGET_INDEX), groups.rows(inputs[TARGET])
+        states, targets, representations = predictions(
+            self.student, part, targets, index, packs, windows, training
         )
         outputs = {"targets": targets}
         outputs |= self._next_item(representations, targets, training, packs)

@@ -230,9 +230,19 @@ class Student(keras.Model):
         Returns:
             Floats `(positions, dim)`.
         """
-        self._check_length(items)
-        states = self.backbone(self.tables(items), training=False)
-        return self._scaled(self.head.at(states, windows, ends))
+        return self.represent_at(self.tables(items), windows, ends, training=False)[1]
+
+    def represent_at(
+        self,
+        embeddings: dict[str, Tensor],
+        windows: Tensor,
+        ends: Tensor,
+        training: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states, and P at some positions alone; see `represent` and `vectors_at`."""
+        self._check_length(embeddings["items"])
+        states = self.backbone(embeddings, training=training)
+        return states, self._scaled(self.head.at(states, windows, ends))
 
     def output_table(self) -> Tensor:
         """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
