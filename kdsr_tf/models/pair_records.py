@@ -107,6 +107,12 @@ class PairRecords:
             ValueError: if the batch lacks a field.
         """
         present, scores, codes = _fields(modality, inputs)
+        if self._packs and self._drawn is None and not whole_windows:
+            at = pairs.packed_valid_pairs(self._items, present, self._positions)
+            counts = ops.segment_sum(
+                ops.ones_like(at[0], "float32"), at[0], ops.shape(self._items)[0]
+            )
+            return self._packed(*at, counts, None, scores, codes, embeddings, head)[0]
         valid = pairs.valid_pairs(self._items, present, self._positions)
         share = None
         if self._drawn is not None:
@@ -116,14 +122,19 @@ class PairRecords:
             scores = ops.take_along_axis(scores, self._drawn.index, axis=1)
             codes = ops.take_along_axis(ops.cast(codes, "int32"), self._drawn.index, axis=1)
         if self._packs:
-            return self._packed(valid, share, scores, codes, embeddings, head, whole_windows)
+            window, pair = (ops.cast(index, "int32") for index in ops.nonzero(valid))
+            counts = ops.sum(ops.cast(valid, "float32"), axis=1)
+            taken, at = self._packed(window, pair, counts, share, scores, codes, embeddings, head)
+            return self._unpacked(taken, at, valid, scores, share) if whole_windows else taken
         (states,) = self._groups.split(embeddings)
         predicted, logits = head(states, *self._positions)
         return _comparison((scores, predicted, ops.cast(valid, "float32"), share), (codes, logits))
 
-    def _packed(self, valid, share, scores, codes, embeddings, head, whole_windows) -> dict:
-        window, pair = (ops.cast(index, "int32") for index in ops.nonzero(valid))
-        at = window * ops.shape(valid)[1] + pair
+    def _packed(
+        self, window, pair, counts, share, scores, codes, embeddings, head
+    ) -> tuple[dict, Tensor]:
+        """The comparison of packed pairs, and where they are among all."""
+        at = window * ops.shape(scores)[1] + pair
         start, square, length = (
             ops.take(part, window)
             for part in (self._groups.starts, self._groups.squares, self._groups.lengths)
@@ -131,7 +142,6 @@ class PairRecords:
         first, second = (self._place(p, at, pair) for p in self._positions)
         entries = square + first * length + second
         rows = (embeddings, start + first, start + second)
-        counts = ops.sum(ops.cast(valid, "float32"), axis=1)
         one_over = ops.take((1.0 if share is None else share) / ops.maximum(counts, 1.0), window)
         theirs = ops.take(codes, at)
 
@@ -150,9 +160,11 @@ class PairRecords:
         )
         if logits is None:
             taken["code_loss"] = code_loss
-        if not whole_windows:
-            return taken
-        predicted = ops.scatter(at[:, None], predicted, (ops.size(valid),))
+        return taken, at
+
+    def _unpacked(self, taken, at, valid, scores, share) -> dict:
+        """The same with the scores of a window together."""
+        predicted = ops.scatter(at[:, None], taken["predicted"][:, 0], (ops.size(valid),))
         return taken | {
             "scores": ops.cast(scores, "float32"),
             "predicted": ops.reshape(predicted, ops.shape(valid)),

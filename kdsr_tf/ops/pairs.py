@@ -75,6 +75,31 @@ def valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Tensor:
     return ops.logical_and(both, ops.not_equal(left, right))
 
 
+def packed_valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Positions:
+    """The pairs that `valid_pairs` marks, without looking at pairs of padding.
+
+    Args:
+        items: Ints `(batch, length)`, right-padded with 0.
+        present: Bools or 0/1 `(batch, length)`.
+        positions: Of the pairs of every window, `(pairs,)`.
+
+    Returns:
+        Window and place in the packed order of each pair, ints `(count,)`.
+    """
+    lengths = ops.sum(ops.cast(real_positions(items), "int32"), axis=1)
+    counts = lengths * (lengths - 1) // 2
+    ends = ops.cumsum(counts)
+    each = ops.arange(ops.sum(counts), dtype="int32")
+    window = ops.cast(ops.searchsorted(ends, each, side="right"), "int32")
+    pair = each - ops.take(ends - counts, window)
+    usable = ops.reshape(_usable_items(items, present), (-1,))
+    starts = window * ops.shape(items)[1]
+    left, right = (ops.take(usable, starts + ops.take(place, pair)) for place in positions)
+    both = ops.logical_and(left > 0, right > 0)
+    valid = ops.nonzero(ops.logical_and(both, ops.not_equal(left, right)))[0]
+    return ops.take(window, valid), ops.take(pair, valid)
+
+
 def count_valid_pairs(items: Tensor, present: Tensor) -> Tensor:
     """How many pairs of each window `valid_pairs` counts.
 
