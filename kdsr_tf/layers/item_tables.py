@@ -128,10 +128,17 @@ class ItemTables(keras.layers.Layer):
         """
         rows = ops.take(self._tables[modality], items, axis=0)
         has = ops.take(self._present[modality], items, axis=0)
-        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
-        bias = ops.cast(self._absent_bias[modality], rows.dtype)
         real = ops.not_equal(items, PAD)
-        return rows + absent * bias, ops.logical_and(has > 0.5, real)
+        return self._complete(modality, rows, has), ops.logical_and(has > 0.5, real)
+
+    def whole(self, modality: str) -> Tensor:
+        """Vectors `(num_items + 1, dim)` of all items in one modality.
+
+        Equal to `look_up` of all items; the gradient of a look-up would be summed row
+        by row.
+        """
+        rows = ops.convert_to_tensor(self._tables[modality])
+        return self._complete(modality, rows, ops.convert_to_tensor(self._present[modality]))
 
     def rows(self) -> dict[str, keras.Variable]:
         """Every variable that has a row per item.
@@ -211,6 +218,11 @@ class ItemTables(keras.layers.Layer):
             "tied": self.tied,
             "seed": self.seed,
         }
+
+    def _complete(self, modality: str, rows: Tensor, has: Tensor) -> Tensor:
+        """Rows of a table, with the bias where an item lacks the modality."""
+        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
+        return rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
 
     def _initializer(self, name: str) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(

@@ -246,9 +246,8 @@ class Student(keras.Model):
 
     def output_table(self) -> Tensor:
         """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
-        if not self._output and self.logit_scale is None:
-            return ops.convert_to_tensor(self.tables.id_table)
-        return self.output_rows(ops.arange(self.num_items + 1, dtype="int32"))
+        ids = ops.convert_to_tensor(self.tables.id_table)
+        return self._scored_by(ids, {m: self.tables.whole(m) for m in self._output})
 
     def output_rows(self, items: Tensor) -> Tensor:
         """Rows of `output_table`.
@@ -259,10 +258,8 @@ class Student(keras.Model):
         Returns:
             Floats, the shape of `items` and `dim`.
         """
-        rows = ops.take(self.tables.id_table, items, axis=0)
-        for modality, dense in self._output.items():
-            rows = rows + dense(self.tables.look_up(modality, items)[0])
-        return self._scaled(rows, self.logit_scale)
+        ids = ops.take(self.tables.id_table, items, axis=0)
+        return self._scored_by(ids, {m: self.tables.look_up(m, items)[0] for m in self._output})
 
     def logits(self, representations: Tensor) -> Tensor:
         """Scores of all items; padding has no column.
@@ -304,6 +301,12 @@ class Student(keras.Model):
 
     def get_config(self) -> dict:
         return {**super().get_config(), **self._config}
+
+    def _scored_by(self, ids: Tensor, modalities: dict[str, Tensor]) -> Tensor:
+        """What P is compared with, of items with these vectors."""
+        for modality, vectors in modalities.items():
+            ids = ids + self._output[modality](vectors)
+        return self._scaled(ids, self.logit_scale)
 
     def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
         """Vectors of one length where scores are cosines; zeros stay zeros."""
