@@ -14,7 +14,7 @@ windows of a prepared and distilled working directory:
 - `transitions + MODALITY`: their sum, the modality with the weight, of 0.01, 0.03, 0.1
   and 0.3, that has the best HR@20 on validation.
 
-A history is its items with weights 1, 1/2, 1/4, ... from the last one back, for
+A history is its last ten items with weights 1, 1/2, 1/4, ... from the last one back, for
 modalities its last item alone.
 """
 
@@ -40,6 +40,7 @@ from kdsr_tf.evaluation.windows import read_windows
 STEPS = 5
 SMOOTHING = 5.0
 DECAY = 0.5
+RECENT = 10
 WEIGHTS = (0.01, 0.03, 0.1, 0.3)
 ROWS = 1024
 
@@ -74,6 +75,7 @@ def by_transitions(table: scipy.sparse.csr_array) -> Scorer:
     """Scores of all items by their transitions from the items of a history."""
 
     def score(histories: Histories) -> np.ndarray:
+        histories = [history[-RECENT:] for history in histories]
         rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
         weights = [DECAY ** np.arange(len(history))[::-1] for history in histories]
         places = (rows, np.concatenate(histories))
