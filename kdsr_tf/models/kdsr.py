@@ -97,8 +97,9 @@ class KDSR(WatchedModel):
         Dict of what the losses and metrics compare. Use `student` to recommend.
 
     Raises:
-        ValueError: for a modality without a table, a weight of an unknown term, or
-            drawn pairs with the `frobenius` loss.
+        ValueError: for a modality without a table, a weight of an unknown term, drawn
+            pairs with the `frobenius` loss, label smoothing with negatives, or windows
+            longer than the student's `max_length`.
 
     Example:
         >>> import numpy as np
@@ -231,6 +232,7 @@ class KDSR(WatchedModel):
                     f"The batch has no `{key}`. The input is one dict and there is no `y`. "
                     f"Received: {', '.join(sorted(inputs))}."
                 )
+        self.student.check_length(inputs[ITEMS])
         packs = self._packs(inputs)
         split = packs and self._auxiliary is None and self.student.backbone.causal
         groups = WindowGroups(inputs[ITEMS], self.student.max_length, split)

@@ -196,7 +196,7 @@ class Student(keras.Model):
         """
         items = embeddings["items"]
         if windows is None:
-            self._check_length(items)
+            self.check_length(items)
             states = self.backbone(embeddings, training=training)
         elif self.backbone.takes_rows:
             states = self.backbone(embeddings, training=training, windows=windows)
@@ -240,7 +240,7 @@ class Student(keras.Model):
         training: bool | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states, and P at some positions alone; see `represent` and `vectors_at`."""
-        self._check_length(embeddings["items"])
+        self.check_length(embeddings["items"])
         states = self.backbone(embeddings, training=training)
         return states, self._scaled(self.head.at(states, windows, ends))
 
@@ -299,23 +299,32 @@ class Student(keras.Model):
         """Start a modality table from the teacher; see `ItemTables.set_modality_vectors`."""
         self.tables.set_modality_vectors(modality, vectors, present, initial_std)
 
-    def get_config(self) -> dict:
-        return {**super().get_config(), **self._config}
+    def check_length(self, items: Tensor) -> None:
+        """Refuse histories that are too long.
 
-    def _scored_by(self, ids: Tensor, modalities: dict[str, Tensor]) -> Tensor:
-        """What P is compared with, of items with these vectors."""
-        for modality, vectors in modalities.items():
-            ids = ids + self._output[modality](vectors)
-        return self._scaled(ids, self.logit_scale)
+        Args:
+            items: Ints `(batch, length)`.
 
-    def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
-        """Vectors of one length where scores are cosines; zeros stay zeros."""
-        return vectors if self.logit_scale is None else length * unit_vectors(vectors)
-
-    def _check_length(self, items: Tensor) -> None:
+        Raises:
+            ValueError: if `length` is known and more than `max_length`.
+        """
         length = items.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(
                 f"Histories must have at most `max_length` = {self.max_length} items. "
                 f"Received: {length}. Keep the last ones."
             )
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **self._config}
+
+    def _scored_by(self, ids: Tensor, modalities: dict[str, Tensor]) -> Tensor:
+        """What P is compared with, of items with these vectors."""
+        for modality, vectors in modalities.items():
+            # Outside a call ids have the precision of the variable, the others of the policy.
+            ids = ops.add(ids, self._output[modality](vectors))
+        return self._scaled(ids, self.logit_scale)
+
+    def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
+        """Vectors of one length where scores are cosines; zeros stay zeros."""
+        return vectors if self.logit_scale is None else length * unit_vectors(vectors)

@@ -121,14 +121,24 @@ def test_padding_a_batch_changes_no_term():
         np.testing.assert_allclose(wide[name], narrow[name], rtol=1e-5, err_msg=name)
 
 
-def test_what_counts_alone_and_steps_of_known_shapes_give_the_same_loss():
+@pytest.mark.parametrize(
+    "smoothing, options",
+    [
+        (0.0, {"backbone": "gru4rec"}),
+        (0.2, {"tied": False, "output": "fused", "logit_scale": 9.0}),
+    ],
+)
+def test_what_counts_alone_and_steps_of_known_shapes_are_the_same(smoothing, options):
     """With an index of targets every window and pair is computed with its padding."""
-    model, batch = make(), make_batch()
+    student = make_student(dropout=0.0, **options)
+    model, batch = make(student, label_smoothing=smoothing), make_batch()
     flat = np.flatnonzero(batch["target"])
     index = np.concatenate([flat, np.full(7, -1)]).astype("int32")
-    packed = losses(model, batch | {schema.TARGET_INDEX: index})
-    for name, value in losses(model, batch).items():
-        np.testing.assert_allclose(packed[name], value, rtol=1e-6, err_msg=name)
+    known = batch | {schema.TARGET_INDEX: index}
+    for compute, tolerance in ((losses, {"rtol": 1e-5}), (gradients, {"rtol": 1e-3, "atol": 1e-6})):
+        expected = compute(model, known)
+        for name, value in compute(model, batch).items():
+            np.testing.assert_allclose(value, expected[name], **tolerance, err_msg=name)
 
 
 def gradients(model, batch):
@@ -225,8 +235,9 @@ def test_round_trips_through_keras_with_its_optimizer(tmp_path):
     assert int(reloaded.optimizer.iterations) == 1
 
 
-def test_trains_in_mixed_precision():
-    student = make_student(modalities=("text",), dtype="mixed_float16")
+@pytest.mark.parametrize("options", [{}, {"output": "fused", "logit_scale": 9.0}])
+def test_trains_in_mixed_precision(options):
+    student = make_student(modalities=("text",), dtype="mixed_float16", **options)
     model = KDSR(student, NUM_CODES, dtype="mixed_float16")
     model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
     batch = make_batch(modalities=("text",))
@@ -235,6 +246,8 @@ def test_trains_in_mixed_precision():
     after = losses(model, batch)
     assert all(np.isfinite(value) for value in after.values())
     assert after["next_item"] < before["next_item"]
+    rows, table = student.output_rows(np.array([3, 5])), np.asarray(student.output_table())
+    np.testing.assert_allclose(rows, table[[3, 5]], rtol=1e-2, atol=1e-2)
 
 
 REPLICAS_PROGRAM = """
@@ -285,6 +298,10 @@ def test_wrong_arguments_are_named():
     batch = make_batch(modalities=("image",))
     with pytest.raises(ValueError, match="no `text_present`"):
         make()(batch)
+    with pytest.raises(ValueError, match=f"at most `max_length` = {LENGTH}"):
+        make()(make_batch(length=LENGTH + 1))
+    with pytest.raises(ValueError, match="`label_smoothing` spreads over all items"):
+        make(label_smoothing=0.1, negatives=3)
 
 
 def test_batch_without_targets_is_refused_with_what_it_has():
