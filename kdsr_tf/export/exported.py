@@ -127,8 +127,9 @@ def make_truth(config: Config, exported: Exported, similar: np.ndarray) -> gate.
 def similarity_vectors(student: Student, space: str) -> np.ndarray:
     """Unit vectors `(N, any)` of the chosen space; an item without the modality has zeros.
 
-    In `fused`, the cosine of two items that have every modality is the mean of their
-    cosines in all the tables; a modality that one of them lacks adds nothing.
+    Ids are those that score items. In `fused`, the cosine of two items that have every
+    modality is the mean of their cosines in all the tables; a modality that one of them
+    lacks adds nothing.
     """
     parts = student.tables(np.arange(student.num_items + 1, dtype=np.int32)[np.newaxis])
     if space == "fused":
@@ -145,8 +146,10 @@ def similarity_vectors(student: Student, space: str) -> np.ndarray:
         )
     units = []
     for part in chosen:
-        vectors = np.asarray(parts[part], np.float32)[0, 1:]
-        if part != IDS:
+        if part == IDS:
+            vectors = np.asarray(student.tables.id_table)[1:]
+        else:
+            vectors = np.asarray(parts[part], np.float32)[0, 1:]
             vectors = vectors * np.asarray(parts[schema.present_key(part)])[0, 1:, np.newaxis]
         units.append(_unit(vectors))
     return _unit(np.concatenate(units, axis=1))

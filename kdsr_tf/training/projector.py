@@ -38,7 +38,7 @@ def write_projector(student: Student, items: pa.Table, folder: str) -> None:
     ):
         lines.append(f"{_cell(item_id)}\t{_cell(title)}\t{count}")
     _write(join(folder, _METADATA), "\n".join(lines) + "\n")
-    tables = {"ids": student.tables.id_table}
+    tables = student.tables.id_tables()
     tables |= {m: student.modality_table(m) for m in student.modalities}
     config = projector.ProjectorConfig()
     for name, table in tables.items():
