@@ -119,7 +119,8 @@ def main(folder: str) -> None:
 
 def _end_with_parent() -> None:
     """End this process when the exporter has ended, even by kill -9."""
-    sys.stdin.read()
+    # Not `sys.stdin.read`: its lock, held by a thread, can abort Python's own exit.
+    os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 
 
