@@ -24,7 +24,7 @@ class ExportConfig(Section):
         k: Items per answer, fixed in the graph.
         max_exclusions: Most items of a history the index overfetches for.
         num_leaves: Partitions of the ScaNN index; None chooses from the
-            catalogue's size, below 100,000 items none.
+            catalogue's size, below 100,000 items none. Below 256 there are never any.
         num_leaves_to_search: Partitions searched per query; None chooses.
         num_reordering_candidates: Candidates rescored exactly; None chooses.
         similar_items_space: Vectors behind `similar_items`.
@@ -37,8 +37,9 @@ class ExportConfig(Section):
         deny_items: Likewise: these never come back. In a history they still count.
         add_items: Local path or URI of new items in the format of the catalogue. They
             enter by their texts, pictures or vectors alone, without training.
-        added_items_boost: Factor of their scores: above 1 they are recommended more, at
-            the cost of all others.
+        added_items_boost: Factor of the length of their ids, and so of their scores: above
+            1 they are recommended more, at the cost of all others. Under
+            `model.logit_scale` scores do not grow with it.
         request_log_rate: Share of requests that `request_log.config` has a TF Serving
             log that can (the stock image cannot).
     """

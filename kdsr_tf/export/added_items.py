@@ -97,7 +97,8 @@ def with_new_items(
     Args:
         student: Any student.
         condensed: m̃ by modality; every new item has at least one.
-        boost: Factor of the length of their scored id rows, and so of their scores, > 0.
+        boost: Factor of the length of their scored id rows, and so of their scores where
+            these are no cosines, > 0.
 
     Returns:
         A student in which the A new items follow the N known ones.

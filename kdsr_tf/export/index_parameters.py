@@ -43,9 +43,10 @@ def choose_parameters(
 ) -> IndexParameters:
     """Parameters of an index from the catalogue's size.
 
-    Below `MIN_ITEMS_OF_A_TREE` items no leaves, unless a number of them is given, and one
-    and a half times the retrieved items reordered, or all where that is faster. From there
-    on the square root of the catalogue in leaves, a tenth of them searched (and enough to
+    Below `MIN_ITEMS_OF_HASHES` items every score is exact, whatever is given. Below
+    `MIN_ITEMS_OF_A_TREE` no leaves, unless a number of them is given, and one and a
+    half times the retrieved items reordered, or all where that is faster. From there on
+    the square root of the catalogue in leaves, a tenth of them searched (and enough to
     hold four times the retrieved items), twice the retrieved items reordered.
 
     Args:

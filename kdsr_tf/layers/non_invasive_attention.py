@@ -31,12 +31,10 @@ class NonInvasiveAttention(CausalAttention):
         fusion: `add`, `concat` or `gating`.
 
     Call arguments:
-        states: Floats `(batch, length, dim)`.
-        sources: `num_sources` floats `(batch or 1, length, dim)`.
-        training: Whether to drop.
+        states, sources, training, windows: As in `CausalAttention`.
 
     Returns:
-        Floats `(batch, length, dim)`.
+        Floats of the shape of the states.
 
     Raises:
         ValueError: for another fusion.

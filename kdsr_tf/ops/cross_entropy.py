@@ -22,16 +22,16 @@ def summed_cross_entropy(
     """Softmax cross-entropy of targets among all items of a table, summed.
 
     The logits are `representations · tableᵀ` without padding's row. They exist for a
-    chunk of rows at a time, and both gradients are made of them while they are in cache;
-    the backward pass computes nothing. With P = softmax(logits) and Y = onehot(targets)
+    chunk of rows at a time, and both gradients are made of them at once; the backward
+    pass computes nothing. With P = softmax(logits) and Y = onehot(targets)
     the gradients are P · table - Y · table and Pᵀ · representations - Yᵀ · representations.
 
     Args:
         representations: Floats `(count, dim)`.
         table: Floats `(num_items + 1, dim)`; row 0 is padding.
         targets: Items, ints `(count,)`; 0 counts as nothing.
-        chunk_rows: Most rows of a chunk, > 0; None takes `CHUNK_NUMBERS`. The chunks are
-            as equal as they can be.
+        chunk_rows: Most rows of a chunk, > 0; None follows `CHUNK_NUMBERS` and
+            `CHUNK_ROWS`. The chunks are as equal as they can be.
 
     Returns:
         A float32 scalar, 0 where no row counts.
