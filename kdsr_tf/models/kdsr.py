@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -22,9 +21,8 @@ from kdsr_tf.models.pair_records import PairRecords, check_drawing
 from kdsr_tf.models.student import Student
 from kdsr_tf.models.targets import predictions
 from kdsr_tf.models.term_weights import NEXT_ITEM, Weight, complete_weights
-from kdsr_tf.models.watched_model import WatchedModel
+from kdsr_tf.models.weighted_terms import WeightedTerms
 from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
-from kdsr_tf.ops.replicas import sum_over_replicas
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
 from kdsr_tf.types import Tensor
@@ -33,7 +31,7 @@ CUTOFFS = (5, 20)
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class KDSR(WatchedModel):
+class KDSR(WeightedTerms):
     """Trains a student to recommend while it predicts its teacher's correlations.
 
     L = L_RS + λ1 Σ_m L_S + λ2 Σ_m L_C (Eq. 7), with one named term per part:
@@ -178,7 +176,7 @@ class KDSR(WatchedModel):
         self.pairs_per_window = pairs_per_window
         self._auxiliary = student.backbone.make_auxiliary()
         own = {} if self._auxiliary is None else self._auxiliary.term_weights
-        self._weights = complete_weights(weights or {}, self.modalities, own)
+        self.weigh(complete_weights(weights or {}, self.modalities, own))
         self._heads = {modality: self._make_head(modality) for modality in self.modalities}
         self._sampled_logits = negatives and SampledLogits(
             student.num_items,
@@ -201,20 +199,7 @@ class KDSR(WatchedModel):
         for layer in (self._auxiliary, self._sampled_logits):
             if layer is not None:
                 layer.build()
-        self._step = self.add_weight(
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-            name="step",
-        )
-        self.built = True
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The weight of each term at the next training step."""
-        return {name: float(self._weight(name)) for name in self._weights}
+        super().build()
 
     def set_popularity(self, counts) -> None:
         """Rank the items that negatives are drawn from; see `SampledLogits`.
@@ -263,15 +248,6 @@ class KDSR(WatchedModel):
         return outputs
 
     def loss_terms(self, x: dict[str, Tensor], y_pred: dict) -> dict[str, tuple[Tensor, Tensor]]:
-        """Every term of this replica, not weighted.
-
-        Args:
-            x: The batch.
-            y_pred: Result of the call.
-
-        Returns:
-            Term to its sum and to the count that divides the sum of all replicas.
-        """
         windows = ops.cast(ops.shape(x[ITEMS])[0], "float32")
         values = {NEXT_ITEM: y_pred[NEXT_ITEM]}
         values |= y_pred.get("auxiliary", {})
@@ -292,42 +268,10 @@ class KDSR(WatchedModel):
         counts[NEXT_ITEM] = ops.sum(ops.cast(y_pred["targets"] > 0, "float32"))
         return {name: (ops.sum(value), counts[name]) for name, value in values.items()}
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The weighted total of Eq. 7, and an update of the terms' metrics."""
-        total = 0.0
-        for name, (value, count) in self.loss_terms(x, y_pred).items():
-            count = sum_over_replicas(count)
-            divisor = ops.maximum(count, 1.0)
-            # Keras averages what replicas log, so each logs the global value.
-            everywhere = sum_over_replicas(value) / divisor
-            weight = self._weight(name)
-            self._terms[name].update_state(everywhere, sample_weight=count)
-            self._weighted[name].update_state(weight * everywhere, sample_weight=count)
-            total = total + weight * value / divisor
-        if training:
-            self._step.assign_add(1)
-        return total * ops.where(ops.isfinite(total), 1.0, math.nan)
-
-    def finite_report(self) -> dict[str, list[str]]:
-        """What is no finite number in training.
-
-        Returns:
-            `terms`: terms with such a value since the epoch began; `groups`: groups of
-            variables whose last gradient was such, where the optimizer keeps norms.
-        """
-        if keras.backend.backend() == "jax":
-            self.jax_state_sync()
-        terms = {name: metric.result() for name, metric in self._terms.items()}
-        return {
-            kind: [name for name, value in values.items() if not math.isfinite(float(value))]
-            for kind, values in (("terms", terms), ("groups", self.gradient_norms))
-        }
-
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
         """Loss terms; in tests also ranking and agreement."""
         if "ranks" not in y_pred:
-            logged = (*self._terms.values(), *self._weighted.values())
-            return {"loss": self._total()} | {metric.name: metric.result() for metric in logged}
+            return self.term_logs()
         for metric in self._ranking:
             metric.update_ranks(y_pred["targets"], y_pred["ranks"])
         for modality in self.modalities:
@@ -344,12 +288,6 @@ class KDSR(WatchedModel):
             )
         return self.get_metrics_result()
 
-    def get_metrics_result(self) -> dict:
-        """All metrics. `loss` is the sum of the weighted terms: Keras's own would weigh the
-        replicas of a batch alike even where one has more windows.
-        """
-        return {**super().get_metrics_result(), "loss": self._total()}
-
     def get_config(self) -> dict:
         return {
             **super().get_config(),
@@ -363,13 +301,6 @@ class KDSR(WatchedModel):
         config = dict(config)
         config["weights"] = keras.saving.deserialize_keras_object(config["weights"])
         return cls(keras.saving.deserialize_keras_object(config.pop("student")), **config)
-
-    def _total(self) -> Tensor:
-        return sum(metric.result() for metric in self._weighted.values())
-
-    def _weight(self, name: str) -> float | Tensor:
-        weight = self._weights[name]
-        return weight(self._step) if callable(weight) else weight
 
     def _next_item(
         self, representations: Tensor, targets: Tensor, training: bool | None, packs: bool
@@ -403,8 +334,6 @@ class KDSR(WatchedModel):
         )
 
     def _make_metrics(self) -> None:
-        self._terms = {name: keras.metrics.Mean(name=name) for name in self._weights}
-        self._weighted = {n: keras.metrics.Mean(name=f"{n}_weighted") for n in self._weights}
         self._ranking = [kind(k) for kind in (HitRate, MeanReciprocalRank) for k in CUTOFFS]
         self._agreement = {m: Pearson(name=f"{m}_score_agreement") for m in self.modalities}
         self._accuracy = {
