@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.export.added_items import Condensed, with_new_items
+from kdsr_tf.export.exported import similarity_vectors
 from kdsr_tf.models.student import Student
 
 RNG = np.random.default_rng(0)
@@ -61,3 +62,25 @@ def test_no_new_item_changes_nothing_and_tables_of_modalities_are_not_needed(stu
     larger = with_new_items(ids, condensed(KNOWN[:1]))
     assert isinstance(larger, keras.Model)
     assert list(larger.tables.rows()) == ["ids"]
+
+
+def test_ids_that_are_not_tied_are_placed_in_both_tables_and_scored_ones_are_boosted():
+    student = Student(30, 8, 4, tied=False)
+    new = condensed(KNOWN[[4]])
+    once, twice = (with_new_items(student, new, boost).tables.rows() for boost in (1.0, 2.0))
+    np.testing.assert_array_equal(once["input_ids"], twice["input_ids"])
+    np.testing.assert_allclose(
+        2 * np.asarray(once["ids"])[31], np.asarray(twice["ids"])[31], rtol=1e-6
+    )
+    for rows in once.values():
+        lengths = np.linalg.norm(np.asarray(rows)[1:], axis=1)
+        assert lengths[:30].min() < lengths[30] < lengths[:30].max()
+    # Each follows the neighbours' rows of its own table.
+    assert np.corrcoef(*(np.asarray(rows)[31] for rows in once.values()))[0, 1] < 0.99
+
+
+def test_similar_items_are_alike_in_the_ids_that_score():
+    student = Student(30, 8, 4, tied=False)
+    ids = np.asarray(student.tables.id_table)[1:]
+    found = similarity_vectors(student, "id")
+    np.testing.assert_allclose(found, ids / np.linalg.norm(ids, axis=1, keepdims=True), rtol=1e-5)

@@ -14,7 +14,7 @@ NEW_IDS = ["f", "new1", "a", "b", "new2", "c", "d"]  # e is gone
 def make_student(num_items, vectors, seed=0, absent=(), **arguments):
     student = Student(
         num_items, dim=4, max_length=5, num_layers=1, num_heads=1, modalities=("text",),
-        seed=seed, **arguments,
+        tied=False, seed=seed, **arguments,
     )  # fmt: skip
     student.set_modality_vectors("text", vectors, ~np.isin(np.arange(num_items + 1), absent))
     return student
@@ -56,6 +56,7 @@ def test_rows_are_kept_by_item_id_and_other_weights_copied(earlier, vectors):
     assert start.details()["known_items"] == 5
     for table, other in (
         (student.tables.id_table, before.tables.id_table),
+        (student.tables.input_id_table, before.tables.input_id_table),
         (student.modality_table("text"), before.modality_table("text")),
     ):
         now, then = by_id(NEW_IDS, table), by_id(OLD_IDS, other)
