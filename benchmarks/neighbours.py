@@ -147,11 +147,12 @@ def measure(config: Config, split: str) -> dict[str, Any]:
         ]
         chosen[modality] = WEIGHTS[int(np.argmax(quality))]
         scorers[name] = mixed(counted, chosen[modality])
-    targets = [
-        last_targets(batch.targets)
-        for batch in read_windows(stages.location(config, "examples"), split, ROWS)
-    ]
-    popular = popularity_ranks(catalogue.train_counts, np.concatenate(targets))
+    histories, targets = [], []
+    for batch in read_windows(stages.location(config, "examples"), split, ROWS):
+        histories.extend(batch.items)
+        targets.extend(last_targets(batch.targets))
+    seen = histories if config.evaluate.filter_seen else None
+    popular = popularity_ranks(catalogue.train_counts, np.array(targets), seen)
     cutoffs = config.evaluate.cutoffs
     return {
         "popularity": described(popular, cutoffs),
