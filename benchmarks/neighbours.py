@@ -1,10 +1,11 @@
 """How well do plain counts and plain text recommend, without any training?
 
-    python -m benchmarks.neighbours --workdir DIR [--split test]
+    python -m benchmarks.neighbours --workdir DIR [--split test] [--held-out 0]
 
 A learnt model should be judged beside what is nearly free. Prints one JSON line with
 HR@k and MRR@k in % of four references under the protocol of `kdsr evaluate`, on the
-windows of a prepared and distilled working directory:
+windows of a prepared and distilled working directory; `cold_` is for targets with fewer
+than `evaluate.cold_below` train interactions:
 
 - `popularity`: train interactions of an item;
 - `transitions`: how often an item came after another one in the train part of a sequence,
@@ -15,7 +16,8 @@ windows of a prepared and distilled working directory:
   and 0.3, that has the best HR@20 on validation.
 
 A history is its last ten items with weights 1, 1/2, 1/4, ... from the last one back, for
-modalities its last item alone.
+modalities its last item alone. `--held-out 1` does not count the last train interaction of
+a user, which a student selected on validation has not learnt from either.
 """
 
 from __future__ import annotations
@@ -115,19 +117,20 @@ def last_targets(targets: Histories) -> np.ndarray:
     return np.array([row[-1] for row in targets], np.int64)
 
 
-def described(found: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
-    """HR and MRR in %."""
+def described(found: np.ndarray, cold: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
+    """HR and MRR in %, of all points and of the cold ones."""
     return {
-        f"{name}_{k}": round(100 * float(metrics.ACCURACY[name](found, k).mean()), 2)
+        f"{prefix}{name}_{k}": round(100 * float(metrics.ACCURACY[name](ranks_of, k).mean()), 2)
+        for prefix, ranks_of in (("", found), ("cold_", found[cold]))
         for name in ("hr", "mrr")
         for k in cutoffs
     }
 
 
-def measure(config: Config, split: str) -> dict[str, Any]:
+def measure(config: Config, split: str, held_out: int) -> dict[str, Any]:
     """The numbers of the module's docstring."""
     catalogue = read_catalogue(config)
-    counted = by_transitions(transitions(config, len(catalogue), int(split == "validation")))
+    counted = by_transitions(transitions(config, len(catalogue), held_out))
     judged = by_transitions(transitions(config, len(catalogue), 1))
     scorers = {"transitions": counted}
     chosen = {}
@@ -153,10 +156,11 @@ def measure(config: Config, split: str) -> dict[str, Any]:
         targets.extend(last_targets(batch.targets))
     seen = histories if config.evaluate.filter_seen else None
     popular = popularity_ranks(catalogue.train_counts, np.array(targets), seen)
-    cutoffs = config.evaluate.cutoffs
+    found = {"popularity": popular}
+    found |= {name: ranks(config, split, score, name) for name, score in scorers.items()}
+    cold = catalogue.train_counts[targets] < config.evaluate.cold_below
     return {
-        "popularity": described(popular, cutoffs),
-        **{n: described(ranks(config, split, s, n), cutoffs) for n, s in scorers.items()},
+        **{name: described(r, cold, config.evaluate.cutoffs) for name, r in found.items()},
         "weights": chosen,
         "points": len(popular),
     }
@@ -168,12 +172,17 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="with prepared, encoded, distilled data")
     parser.add_argument("--config", help="default: config.yaml of the working directory")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--held-out", type=int, help="default: 1 for validation, else 0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     path = arguments.config or os.path.join(arguments.workdir, "config.yaml")
     config = load_config(path, arguments.set, workdir=arguments.workdir)
-    result = measure(config, arguments.split)
-    settings = {"split": arguments.split, "filter_seen": config.evaluate.filter_seen}
+    held_out = arguments.held_out
+    if held_out is None:
+        held_out = int(arguments.split == "validation")
+    result = measure(config, arguments.split, held_out)
+    settings = {"split": arguments.split, "held_out": held_out}
+    settings |= {"filter_seen": config.evaluate.filter_seen}
     print(json.dumps({**result, **settings, "versions": artifacts.versions()}))
 
 
