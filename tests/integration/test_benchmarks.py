@@ -43,6 +43,29 @@ def test_evaluation_stands_beside_its_floor(workdir):
     assert found["positions_encoded"] > found["windows_encoded"]
 
 
+def test_transitions_are_counted_over_train_interactions_and_score_by_recency(workdir):
+    from benchmarks import neighbours
+    from kdsr_tf import sequences, stages
+
+    table = neighbours.transitions(workdir, 30, held_out=1)
+    expected, counts = np.zeros((31, 31)), np.zeros(31)
+    for user in sequences.read_users(stages.location(workdir, "sequences")):
+        items = user.items[: user.num_train - 1]
+        for place, item in enumerate(items):
+            counts[item] += 1
+            for step, later in enumerate(items[place + 1 : place + 1 + neighbours.STEPS], start=1):
+                expected[item, later] += 1 / step
+    expected /= (counts + neighbours.SMOOTHING)[:, None]
+    np.testing.assert_allclose(table.toarray(), expected, atol=1e-12)
+    assert expected.any()
+    scores = neighbours.by_transitions(table)([np.array([3, 5]), np.array([7])])
+    np.testing.assert_allclose(scores, [expected[3] / 2 + expected[5], expected[7]], atol=1e-12)
+    found = neighbours.measure(workdir, "test", held_out=0)
+    kinds = {"popularity", "transitions", "text", "transitions + text"}
+    assert {name for name, value in found.items() if "cold_hr_20" in str(value)} == kinds
+    assert all(0 <= found[kind]["hr_5"] <= found[kind]["hr_20"] <= 100 for kind in kinds)
+
+
 @pytest.mark.slow
 def test_a_step_stands_beside_both_floors():
     from benchmarks import scale
