@@ -26,7 +26,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -36,7 +36,7 @@ from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import progress
 from kdsr_tf.evaluation import metrics
 from kdsr_tf.evaluation.catalogue import read_catalogue, read_features
-from kdsr_tf.evaluation.ranking import exclude, popularity_ranks
+from kdsr_tf.evaluation.ranking import exclude, parts, popularity_ranks
 from kdsr_tf.evaluation.windows import read_windows
 
 STEPS = 5
@@ -98,23 +98,42 @@ def by_modality(vectors: np.ndarray) -> Scorer:
     return score
 
 
-def ranks(config: Config, split: str, score: Scorer, name: str) -> np.ndarray:
-    """Pessimistic ranks of the last target of every window of a split."""
+class Points(NamedTuple):
+    """What is ranked: the last target of every window of a split.
+
+    Args:
+        split: Its name.
+        histories: Items of each window.
+        targets: Items `(points,)`.
+    """
+
+    split: str
+    histories: list[np.ndarray]
+    targets: np.ndarray
+
+
+def read_points(config: Config, split: str) -> Points:
+    """All points of a split."""
+    histories, targets = [], []
+    for batch in read_windows(stages.location(config, "examples"), split, ROWS):
+        histories += batch.items
+        targets += [row[-1] for row in batch.targets]
+    return Points(split, histories, np.array(targets, np.int64))
+
+
+def ranks(points: Points, score: Scorer, name: str, filter_seen: bool) -> np.ndarray:
+    """Pessimistic ranks of the targets."""
     found = []
-    with progress(f"{split}: {name}", total=None) as bar:
-        for batch in read_windows(stages.location(config, "examples"), split, ROWS):
-            scores = score(batch.items)
-            if config.evaluate.filter_seen:
-                exclude(scores, batch.items)
+    with progress(f"{points.split}: {name}", total=len(points.targets)) as bar:
+        for part in parts(len(points.targets), ROWS):
+            histories = points.histories[part]
+            scores = score(histories)
+            if filter_seen:
+                exclude(scores, histories)
             scores[:, 0] = -np.inf
-            found.append(metrics.pessimistic_ranks(scores, last_targets(batch.targets)))
+            found.append(metrics.pessimistic_ranks(scores, points.targets[part]))
             bar.advance(len(scores))
     return np.concatenate(found)
-
-
-def last_targets(targets: Histories) -> np.ndarray:
-    """The target of each window, its last."""
-    return np.array([row[-1] for row in targets], np.int64)
 
 
 def described(found: np.ndarray, cold: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
@@ -129,7 +148,8 @@ def described(found: np.ndarray, cold: np.ndarray, cutoffs: Sequence[int]) -> di
 
 def measure(config: Config, split: str, held_out: int) -> dict[str, Any]:
     """The numbers of the module's docstring."""
-    catalogue = read_catalogue(config)
+    catalogue, filter_seen = read_catalogue(config), config.evaluate.filter_seen
+    points, judging = read_points(config, split), read_points(config, "validation")
     counted = by_transitions(transitions(config, len(catalogue), held_out))
     judged = by_transitions(transitions(config, len(catalogue), 1))
     scorers = {"transitions": counted}
@@ -145,24 +165,19 @@ def measure(config: Config, split: str, held_out: int) -> dict[str, Any]:
 
         name = f"transitions + {modality}"
         quality = [
-            (ranks(config, "validation", mixed(judged, w), f"{name} * {w}") <= 20).mean()
+            (ranks(judging, mixed(judged, w), f"{name} * {w}", filter_seen) <= 20).mean()
             for w in WEIGHTS
         ]
         chosen[modality] = WEIGHTS[int(np.argmax(quality))]
         scorers[name] = mixed(counted, chosen[modality])
-    histories, targets = [], []
-    for batch in read_windows(stages.location(config, "examples"), split, ROWS):
-        histories.extend(batch.items)
-        targets.extend(last_targets(batch.targets))
-    seen = histories if config.evaluate.filter_seen else None
-    popular = popularity_ranks(catalogue.train_counts, np.array(targets), seen)
-    found = {"popularity": popular}
-    found |= {name: ranks(config, split, score, name) for name, score in scorers.items()}
-    cold = catalogue.train_counts[targets] < config.evaluate.cold_below
+    seen = points.histories if filter_seen else None
+    found = {"popularity": popularity_ranks(catalogue.train_counts, points.targets, seen)}
+    found |= {name: ranks(points, score, name, filter_seen) for name, score in scorers.items()}
+    cold = catalogue.train_counts[points.targets] < config.evaluate.cold_below
     return {
         **{name: described(r, cold, config.evaluate.cutoffs) for name, r in found.items()},
         "weights": chosen,
-        "points": len(popular),
+        "points": len(points.targets),
     }
 
 
