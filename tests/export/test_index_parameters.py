@@ -53,10 +53,14 @@ def test_enlarged_parameters_end_with_everything():
     assert enlarge(given, 0, 0) == given
 
 
-def test_hashes_that_find_too_little_are_built_again_with_more_candidates(models):
-    found = json.loads(pathlib.Path(models, "tuned.json").read_text("utf-8"))
-    assert found["num_leaves"] == 0
-    assert 30 < found["num_reordering_candidates"] < 5_000
+@pytest.mark.parametrize("kind", ["flat", "tree"])
+def test_an_index_that_finds_too_little_is_built_again_with_more(models, kind):
+    found = json.loads(pathlib.Path(models, f"tuned_{kind}.json").read_text("utf-8"))
+    names = ("num_leaves", "num_leaves_to_search", "num_reordering_candidates")
+    first = choose_parameters(5_000, 20, 70 if kind == "tree" else None)
+    grown = [found[name] - getattr(first, name) for name in names]
+    assert grown[0] == 0 and min(grown) >= 0 and max(grown) > 0
+    assert found["num_reordering_candidates"] < 5_000
     assert found["recall"] >= 0.9975
     assert found["first"] == list(range(1, 51))
 
