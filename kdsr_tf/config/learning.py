@@ -185,7 +185,7 @@ class EvaluateConfig(Section):
     Args:
         cutoffs: Values of k.
         filter_seen: Remove items of the history from the ranking.
-        batch_size: Test points per call.
+        batch_size: Points per call, also where training measures an epoch.
         head_share: Share of the items, those most often seen in training, whose test
             points are the slice `head`; the others are `tail`.
         cold_below: Items with fewer train interactions are the slice `cold`.

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
-from kdsr_tf.data import prefixes
+from kdsr_tf.data import joined, prefixes
 from kdsr_tf.data.padding import TARGET_SLOTS, padded_lengths
 
 BLOCK_BYTES = 128 * 2**20
@@ -75,10 +75,11 @@ class Examples:
         self._prefixes = prefixes
         self._target_index = target_index
         self._counts: dict[tuple[str, ...], list[int]] = {}
+        self._num_joined: int | None = None
 
-    def num_windows(self, *splits: str) -> int:
-        """Windows of some splits together."""
-        return sum(self._builder.info.splits[split].num_examples for split in splits)
+    def num_windows(self, split: str) -> int:
+        """Windows of a split."""
+        return self._builder.info.splits[split].num_examples
 
     def steps_per_epoch(self, batch_size: int, splits: Sequence[str] = ("train",)) -> int:
         """Batches of one epoch of training.
@@ -88,7 +89,7 @@ class Examples:
         """
         if self._prefixes:
             return prefixes.num_batches(self._prefix_counts(tuple(splits)), batch_size)
-        return math.ceil(self.num_windows(*splits) / batch_size)
+        return math.ceil(self._num_read(splits) / batch_size)
 
     def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
         """One ordered pass over a split."""
@@ -117,7 +118,8 @@ class Examples:
             seed: Any int >= 0.
             first_epoch: Epoch of the first batch, from 0.
             first_step: Batches of that epoch to leave out.
-            splits: Splits that are mixed.
+            splits: `train`, and `validation` with it: then whoever has one window in both
+                adds one to the epoch, with the targets of both (see `kdsr_tf.data.joined`).
         """
         blocks = self._raw(self._fields, splits).batch(self._block_windows(splits)).enumerate()
         key = tf.constant([seed & (2**31 - 1), seed >> 31], tf.int64)
@@ -175,17 +177,37 @@ class Examples:
 
     def _block_windows(self, splits: Sequence[str]) -> int:
         total = sum(self._builder.info.splits[split].num_bytes for split in splits)
-        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * self.num_windows(*splits) // max(total, 1))
+        windows = sum(map(self.num_windows, splits))
+        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * windows // max(total, 1))
+
+    def _num_read(self, splits: Sequence[str]) -> int:
+        """Windows of one epoch: those of two splits may be one."""
+        if len(splits) > 1 and self._num_joined is None:
+            self._num_joined = sum(1 for _ in self._raw([schema.ITEMS], splits).batch(1))
+        return self.num_windows(splits[0]) if len(splits) == 1 else self._num_joined
 
     def _raw(self, fields: Sequence[str], splits: Sequence[str]) -> tf.data.Dataset:
-        """Windows as scalar strings, in file order."""
-        splits = [split for split in splits if self.num_windows(split)]
-        if not splits:  # TFDS refuses to read nothing
+        """Windows as scalar strings, in file order; those of two splits mixed and joined."""
+        if len(splits) == 1:
+            return self._raw_of(fields, *splits)
+        read = list(dict.fromkeys([*fields, schema.ITEMS, schema.TARGET, schema.WINDOW_START]))
+        windows = joined.join(
+            *(self._raw_of(read, split) for split in splits),
+            max_length=self._max_length,
+            shares=[self.num_windows(split) for split in splits],
+        )
+        return windows.map(lambda window: {name: window[name] for name in fields})
+
+    def _raw_of(self, fields: Sequence[str], split: str) -> tf.data.Dataset:
+        if not self.num_windows(split):  # TFDS refuses to read nothing
             return tf.data.Dataset.from_tensor_slices(
-                dict.fromkeys(fields, tf.constant([], tf.string))
+                {
+                    name: tf.constant([], tf.int64 if name == schema.WINDOW_START else tf.string)
+                    for name in fields
+                }
             )
         windows = self._builder.as_dataset(
-            split="+".join(splits),
+            split=split,
             shuffle_files=False,
             decoders=tfds.decode.PartialDecoding(
                 dict.fromkeys(fields, True),

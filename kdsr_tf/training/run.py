@@ -174,6 +174,7 @@ class Run:
             batches = self.examples.train_batches(
                 config.batch_size, last, self._config.training_seed, epoch, step, splits
             )
+            judged_at_once = self._config.evaluate.batch_size
             arguments = {
                 "epochs": last,
                 "initial_epoch": epoch,
@@ -181,7 +182,7 @@ class Run:
                 "callbacks": called,
             }
             if best is not None:
-                arguments["validation_data"] = self.examples.batches(self.judge, config.batch_size)
+                arguments["validation_data"] = self.examples.batches(self.judge, judged_at_once)
             if config.strategy == "single":
                 model.fit(batches, shuffle=False, verbose=0, **arguments)
                 return
@@ -189,7 +190,7 @@ class Run:
             distributed.fit(
                 model,
                 batches,
-                validation_steps=math.ceil(windows / config.batch_size),
+                validation_steps=math.ceil(windows / judged_at_once),
                 **arguments,
             )
 

@@ -121,12 +121,6 @@ def test_a_stream_can_start_anywhere_and_ignores_the_global_seed(examples):
         assert_same(whole[epoch * examples.steps_per_epoch(8) + step :], tail)
 
 
-def test_splits_mix(examples):
-    batches = collected(examples.train_batches(8, 1, seed=0, splits=("train", "validation")))
-    assert sum(len(batch["items"]) for batch in batches) == 80
-    assert examples.steps_per_epoch(8, ("train", "validation")) == len(batches)
-
-
 def test_small_blocks_are_shuffled_within(directory, monkeypatch):
     monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
     monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
