@@ -9,7 +9,7 @@ from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.causal_attention import CausalAttention
-from kdsr_tf.layers.item_tables import IDS
+from kdsr_tf.layers.item_tables import IDS, ITEMS
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block import TransformerBlock
 from kdsr_tf.ops.window_groups import WindowGroups
@@ -53,10 +53,16 @@ class CausalTransformer(Backbone):
         else:
             positions = ops.take(self.positions, windows.places, axis=0)
         states, sources = self.enter(embeddings, positions)
+        whole = None
+        if windows is None and not sources:
+            # As rows: a dense layer of a matrix is one product, one of more axes is not.
+            windows = whole = WindowGroups(embeddings[ITEMS], self.max_length, split=False)
+            states = ops.reshape(states, (-1, self.dim))
         states = self._drop(self._input_norm(states), training=training)
         for block in self._blocks:
             states = block(states, sources, training=training, windows=windows)
-        return self._output_norm(states)
+        states = self._output_norm(states)
+        return states if whole is None else whole.split(states)[0]
 
     def enter(
         self, embeddings: dict[str, Tensor], positions: Tensor

@@ -175,15 +175,16 @@ class ServingModule(tf.Module):
         As long as the longest row needs: the student's work grows with the length.
         """
         known = items != PAD
-        order = tf.cumsum(tf.cast(known, tf.int32), axis=1) - 1
-        count = tf.reduce_sum(tf.cast(known, tf.int32), axis=1, keepdims=True)
-        longest = tf.clip_by_value(tf.reduce_max(count), 1, self.max_length)
-        position = order - tf.maximum(count - self.max_length, 0)
-        kept = tf.where(known & (position >= 0))
-        rows = tf.cast(kept[:, 0], tf.int32)
-        target = tf.stack([rows, tf.gather_nd(position, kept)], axis=1)
-        shape = [tf.shape(items)[0], longest]
-        return tf.scatter_nd(target, tf.gather_nd(items, kept), shape)
+        from_the_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
+        longest = tf.clip_by_value(tf.reduce_max(from_the_end), 1, self.max_length)
+        kept = tf.where(known & (from_the_end <= self.max_length))
+        return tf.raw_ops.RaggedTensorToTensor(
+            shape=[-1, longest],
+            values=tf.gather_nd(items, kept),
+            default_value=PAD,
+            row_partition_tensors=[tf.shape(items, tf.int64)[0], kept[:, 0]],
+            row_partition_types=["FIRST_DIM_SIZE", "VALUE_ROWIDS"],
+        )
 
     def _encode(self, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """User vectors `(batch, dim)`, and which of them stand for something."""
@@ -216,10 +217,11 @@ class ServingModule(tf.Module):
         scores, items = index.search(queries)
         valid = (items != PAD) & usable[:, tf.newaxis] & ~_contains(excluded, items)
         scores, items = _top(tf.where(valid, scores, _NEVER), items, self.k)
-        incomplete = tf.where(tf.reduce_sum(tf.cast(valid, tf.int32), axis=1) < self.k)
+        incomplete = scores[:, -1] == _NEVER
 
         def completed() -> tuple[tf.Tensor, tf.Tensor]:
-            rows = incomplete[:, 0]
+            places = tf.where(incomplete)
+            rows = places[:, 0]
             similarity = index.scores(tf.gather(queries, rows))
             exact = tf.where(tf.gather(usable, rows)[:, tf.newaxis], similarity, otherwise)
             exact = tf.where(tf.math.is_nan(exact), _NEVER, exact)
@@ -230,11 +232,11 @@ class ServingModule(tf.Module):
             exact = tf.tensor_scatter_nd_update(exact, where, tf.fill(tf.shape(column), _NEVER))
             best_scores, best_items = _top(exact, None, self.k)
             return (
-                tf.tensor_scatter_nd_update(scores, incomplete, best_scores),
-                tf.tensor_scatter_nd_update(items, incomplete, best_items),
+                tf.tensor_scatter_nd_update(scores, places, best_scores),
+                tf.tensor_scatter_nd_update(items, places, best_items),
             )
 
-        return tf.cond(tf.size(incomplete) > 0, completed, lambda: (scores, items))
+        return tf.cond(tf.reduce_any(incomplete), completed, lambda: (scores, items))
 
 
 def _own_variable(variable: Any) -> tuple[str, tf.Variable]:
@@ -246,10 +248,11 @@ def _own_variable(variable: Any) -> tuple[str, tf.Variable]:
 
 def _contains(sets: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """Whether each item is in its row's set; sets `(batch, any)`, items `(batch, n)`."""
-    ordered = tf.sort(tf.pad(sets, [[0, 0], [0, 1]]), axis=1)
-    place = tf.searchsorted(ordered, items)
-    place = tf.minimum(place, tf.shape(ordered)[1] - 1)
-    return tf.gather(ordered, place, batch_dims=1) == items
+    # A sorted row holds what has another first place in it than last; negated, because
+    # `top_k` sorts downwards.
+    ordered = -tf.math.top_k(sets, k=tf.shape(sets)[1]).values
+    first = tf.raw_ops.LowerBound(sorted_inputs=ordered, values=-items)
+    return first < tf.raw_ops.UpperBound(sorted_inputs=ordered, values=-items)
 
 
 def _top(scores: tf.Tensor, items: tf.Tensor | None, k: int) -> tuple[tf.Tensor, tf.Tensor]:

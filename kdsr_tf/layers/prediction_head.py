@@ -95,26 +95,30 @@ class PredictionHead(keras.layers.Layer):
     def _both(self, weighted: Tensor, states: Tensor) -> Tensor:
         return ops.concatenate([self._short(weighted), prefix_mean(states)], axis=-1)
 
-    def at(self, states: Tensor, windows: Tensor, ends: Tensor) -> Tensor:
+    def at(self, states: Tensor, windows: Tensor | None, ends: Tensor) -> Tensor:
         """P of some prefixes alone, as the call gives it at their last position.
 
         Args:
-            states: As in the call.
-            windows: Row of each prefix, ints `(prefixes,)`.
-            ends: Its last position, ints `(prefixes,)`.
+            states: As in the call, without `windows`.
+            windows: Row of each prefix, ints `(prefixes,)`; None where each row has one.
+            ends: Its last position, ints `(prefixes,)`; -1 for an empty prefix, whose P is 0.
 
         Returns:
             Floats `(prefixes, dim)`.
         """
-        if self.pooling == "last":
-            return _rows(states, windows, ends)
-        recent = ends[:, None] - ops.arange(self.short_term, dtype="int32")
-        rows = _rows(states, windows[:, None], ops.maximum(recent, 0))
-        rows = rows * ops.cast(recent >= 0, rows.dtype)[..., None]
-        if self.pooling == "last_sum":
+        if windows is not None:
+            states = ops.take(states, windows, axis=0)
+        before = ends[:, None] - ops.arange(ops.shape(states)[1], dtype="int32")
+        recent = 1 if self.pooling == "last" else self.short_term
+        chosen = ops.equal(before[:, None], ops.arange(recent, dtype="int32")[:, None])
+        rows = ops.matmul(ops.cast(chosen, states.dtype), states)
+        if self.pooling != "eq6":
             return ops.sum(rows, axis=1)
-        short = ops.sum(self._weight(self._hidden(rows)) * rows, axis=1)
-        long = _rows(prefix_mean(states), windows, ends)
+        rows = ops.reshape(rows, (-1, self.dim))
+        weighted = self._weight(self._hidden(rows)) * rows
+        short = ops.sum(ops.reshape(weighted, (-1, recent, self.dim)), axis=1)
+        taken = ops.cast(before >= 0, states.dtype)[..., None]
+        long = ops.sum(taken * states, axis=1) / ops.maximum(ops.sum(taken, axis=1), 1)
         return self._join(ops.concatenate([short, long], axis=-1))
 
     def compute_output_shape(self, states_shape, items_shape) -> tuple:
@@ -128,9 +132,3 @@ class PredictionHead(keras.layers.Layer):
             "short_term": self.short_term,
             "seed": self.seed,
         }
-
-
-def _rows(states: Tensor, windows: Tensor, positions: Tensor) -> Tensor:
-    """States at positions `(...)` of windows that broadcast to them: `(..., dim)`."""
-    length, dim = ops.shape(states)[1], states.shape[-1]
-    return ops.take(ops.reshape(states, (-1, dim)), windows * length + positions, axis=0)

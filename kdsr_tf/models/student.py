@@ -214,18 +214,16 @@ class Student(keras.Model):
         Returns:
             Floats `(batch, dim)`; zeros for an empty history.
         """
-        lengths = ops.sum(ops.cast(real_positions(items), "int32"), axis=1)
-        windows = ops.arange(ops.shape(items)[0], dtype="int32")
-        vectors = self.vectors_at(items, windows, ops.maximum(lengths - 1, 0))
-        return vectors * ops.cast(lengths > 0, vectors.dtype)[:, None]
+        ends = ops.sum(ops.cast(real_positions(items), "int32"), axis=1) - 1
+        return self.vectors_at(items, None, ends)
 
-    def vectors_at(self, items: Tensor, windows: Tensor, ends: Tensor) -> Tensor:
+    def vectors_at(self, items: Tensor, windows: Tensor | None, ends: Tensor) -> Tensor:
         """P at some positions alone, which costs less than a call.
 
         Args:
             items: Ints `(batch, length)`.
-            windows: Row of each position, ints `(positions,)`.
-            ends: Its place in the row, ints `(positions,)`.
+            windows: Row of each position, ints `(positions,)`; None where each row has one.
+            ends: Its place in the row, ints `(positions,)`; -1 for an empty history.
 
         Returns:
             Floats `(positions, dim)`.
@@ -235,7 +233,7 @@ class Student(keras.Model):
     def represent_at(
         self,
         embeddings: dict[str, Tensor],
-        windows: Tensor,
+        windows: Tensor | None,
         ends: Tensor,
         training: bool | None = None,
     ) -> tuple[Tensor, Tensor]:
