@@ -10,6 +10,7 @@ from keras import ops
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.item_tables import IDS, ITEMS
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block import TransformerBlock
 from kdsr_tf.ops.window_groups import WindowGroups
@@ -91,9 +92,9 @@ class CausalTransformer(Backbone):
             name="attention",
         )
 
-    def make_norm(self, name: str) -> keras.layers.LayerNormalization:
+    def make_norm(self, name: str) -> RowNorm:
         """A layer normalisation, not yet built."""
-        return keras.layers.LayerNormalization(dtype=self.dtype_policy, name=name)
+        return RowNorm(dtype=self.dtype_policy, name=name)
 
     def _make_block(self, number: int) -> TransformerBlock:
         seed = derive_seed(self.seed, f"block_{number}")

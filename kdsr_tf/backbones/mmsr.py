@@ -9,6 +9,7 @@ from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.dual_attention import DualAttention
 from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.layers.relation_attention import RelationAttention
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
@@ -99,8 +100,7 @@ class MMSR(Backbone):
             self._rounds = [self._make_relations(f"round_{k}") for k in range(self.num_layers)]
         else:
             self._entries = [
-                keras.layers.LayerNormalization(dtype=policy, name=f"{source}_norm")
-                for source in (IDS, *self.modalities)
+                RowNorm(dtype=policy, name=f"{source}_norm") for source in (IDS, *self.modalities)
             ]
             self._rounds = [self._make_dual(f"round_{k}") for k in range(self.num_layers)]
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.item_tables import IDS
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block_2d import TransformerBlock2D
 from kdsr_tf.ops.masking import real_positions
@@ -62,7 +63,7 @@ class Trans2D(Backbone):
         super().__init__(*args, **kwargs)
         self._drop = self.make_dropout("drop_input")
         self._norms = [
-            keras.layers.LayerNormalization(dtype=self.dtype_policy, name=f"{source}_norm")
+            RowNorm(dtype=self.dtype_policy, name=f"{source}_norm")
             for source in (IDS, *self.modalities)
         ]
         self._blocks = [

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.causal_attention import CausalAttention
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.window_groups import WindowGroups
@@ -65,8 +66,8 @@ class TransformerBlock(keras.layers.Layer):
         self._attention = attention or CausalAttention(
             dim, num_heads, dropout, derive_seed(seed, "attention"), dtype=policy, name="attention"
         )
-        self._attention_norm = keras.layers.LayerNormalization(dtype=policy, name="attention_norm")
-        self._dense_norm = keras.layers.LayerNormalization(dtype=policy, name="dense_norm")
+        self._attention_norm = RowNorm(dtype=policy, name="attention_norm")
+        self._dense_norm = RowNorm(dtype=policy, name="dense_norm")
         self._inner = seeded_dense(self, "inner", dim, activation="relu")
         self._outer = seeded_dense(self, "outer", dim)
         self._drop_attention = self._dropout("drop_attention")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from kdsr_tf.layers.attention_2d import Attention2D
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.types import Tensor
@@ -110,5 +111,5 @@ class TransformerBlock2D(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _norm(self, name: str) -> keras.layers.LayerNormalization:
-        return keras.layers.LayerNormalization(dtype=self.dtype_policy, name=name)
+    def _norm(self, name: str) -> RowNorm:
+        return RowNorm(dtype=self.dtype_policy, name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from kdsr_tf.layers.item_tables import ItemTables
 from kdsr_tf.layers.item_tower import ItemTower
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
 from kdsr_tf.layers.prediction_head import PredictionHead
+from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.transformer_block import TransformerBlock
 from tests.harness import check_layer
 
@@ -49,6 +51,7 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
         (NonInvasiveAttention(6, 2, num_sources=1), (STATES, [SOURCE]), True),
         (AttributePredictor(6, ("text",)), (EMBEDDINGS, STATES), True),
         (ItemTower(6, ("text",)), (EMBEDDINGS | {"text_present": ITEMS > 0}, STATES), True),
+        (RowNorm(), (STATES,), True),
         (TransformerBlock(6, 2, dropout=0.3), (STATES,), True),
         (SASRec(6, 4, num_layers=1, modalities=("text",)), (EMBEDDINGS,), True),
         (GRU4Rec(6, 4, num_layers=1, modalities=("text",)), (EMBEDDINGS,), True),
@@ -57,3 +60,15 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
 )
 def test_contract(layer, inputs, trains):
     check_layer(layer, *inputs, trains=trains)
+
+
+def test_a_row_norm_learns_as_that_of_keras():
+    weights = []
+    for norm in (keras.layers.LayerNormalization(), RowNorm()):
+        kernel = keras.initializers.GlorotUniform(seed=0)
+        model = keras.Sequential([keras.layers.Dense(6, kernel_initializer=kernel), norm])
+        model.compile(keras.optimizers.SGD(1.0), "mean_squared_error")
+        model.fit(STATES, SOURCE, epochs=3, verbose=0)
+        weights.append([np.asarray(weight) for weight in model.weights])
+    for theirs, own in zip(*weights, strict=True):
+        np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-5)
