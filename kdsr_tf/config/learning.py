@@ -48,6 +48,9 @@ class ModelConfig(Section):
             modality tables they are the same.
         logit_scale: None scores items by a product (the paper), a number by their cosine
             times it, which keeps frequent items from winning by their length alone.
+        first_order: Whether the last item adds a term of its own to the head's result, in
+            the space in which items are scored: what looks and reads like it comes first,
+            until training knows better. Needs `output: fused`.
         options: Further arguments of the backbone.
     """
 
@@ -63,6 +66,7 @@ class ModelConfig(Section):
     tied: bool = True
     output: Literal["ids", "fused"] = "ids"
     logit_scale: PositiveFloat | None = None
+    first_order: bool = False
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 

@@ -103,6 +103,11 @@ class Config(Section):
                 "(encode.text.encoder) and model.modality_tables=frozen or tuned, or take "
                 "model.backbone=sasrec."
             )
+        if model.first_order and model.output != "fused":
+            raise ValueError(
+                "`model.first_order` compares items by their modalities. Received: "
+                "model.first_order=true with model.output=ids. Set model.output=fused."
+            )
         self._check_distillation()
         self._check_training()
         return self

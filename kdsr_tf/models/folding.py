@@ -40,9 +40,10 @@ def fold(student: Student) -> Student:
     """A student without modality tables that has the same user vectors.
 
     Where features enter a backbone only as x = W [e_v; e_a; e_b] + b, x is a function of
-    the item. It is computed once and becomes the id table of a student that knows no
-    modalities: the cost of a request is then that of a model of ids. Items are not scored
-    by that table, so take scores from the `output_table()` of the student itself, not of
+    the item. It is computed once and becomes the input id table of a student that knows no
+    modalities: the cost of a request is then that of a model of ids. What the last item
+    adds to P (`first_order`) becomes its id table. Items are not scored
+    by these tables, so take scores from the `output_table()` of the student itself, not of
     the folded one.
 
     Args:
@@ -65,15 +66,20 @@ def fold(student: Student) -> Student:
         "backbone_options": {},
         "modalities": (),
         "modality_tables": "off",
-        "tied": True,
+        "tied": student.last_item_term is None,
         "output": "ids",
     }
     other = Student.from_config(config)
-    _copy(student, other, skipped={_name(other.tables.id_table)})
+    own = [*other.tables.id_tables().values()]
+    if student.last_item_term is not None:
+        other.tables.id_table.assign(student.last_item_table())
+        other.last_item_term.id_gain.assign(1.0)
+        own.append(other.last_item_term.id_gain)
+    _copy(student, other, skipped=set(map(_name, own)))
     items = np.arange(student.num_items + 1, dtype="int32")
     chunks = np.split(items, range(_ITEMS_PER_CHUNK, len(items), _ITEMS_PER_CHUNK))
     fused = [student.backbone.fuse(student.tables(chunk[None]))[0] for chunk in chunks]
-    other.tables.id_table.assign(ops.concatenate(fused, axis=0))
+    other.tables.input_id_table.assign(ops.concatenate(fused, axis=0))
     return other
 
 

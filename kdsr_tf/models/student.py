@@ -9,13 +9,15 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.backbones.catalogue import create_backbone
-from kdsr_tf.layers.item_tables import ItemTables
+from kdsr_tf.layers.item_tables import IDS, ItemTables
+from kdsr_tf.layers.last_item_term import LastItemTerm
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.ops.window_groups import WindowGroups
+from kdsr_tf.schema import PAD
 from kdsr_tf.types import Tensor
 
 MODALITY_TABLES = ("off", "frozen", "tuned")
@@ -48,6 +50,9 @@ class Student(keras.Model):
             rarely taken.
         logit_scale: None scores items by P · v (the paper); a number, > 0, by their cosine
             times this, as P and v then have length 1 and `logit_scale`.
+        first_order: Whether P gets a term of the last item alone, in the space in which items
+            are scored: what looks and reads like it comes first from the first step on; see
+            `LastItemTerm`. It wants the `fused` output.
         seed: Of all weights and of dropout.
         backbone_options: Arguments that only this backbone has.
 
@@ -88,6 +93,7 @@ class Student(keras.Model):
         tied: bool = True,
         output: str = "ids",
         logit_scale: float | None = None,
+        first_order: bool = False,
         seed: int = 0,
         backbone_options: dict | None = None,
         **kwargs,
@@ -119,6 +125,7 @@ class Student(keras.Model):
             "tied": tied,
             "output": output,
             "logit_scale": logit_scale,
+            "first_order": first_order,
             "seed": seed,
             "backbone_options": dict(backbone_options or {}),
         }
@@ -157,9 +164,23 @@ class Student(keras.Model):
         self.logit_scale = logit_scale
         self.seed = seed
         self._output = {
-            modality: seeded_dense(self, f"output_{modality}", dim, use_bias=False)
+            # Orthogonal: what is alike in a modality is as alike where items are scored.
+            modality: seeded_dense(
+                self, f"output_{modality}", dim, keras.initializers.Orthogonal, use_bias=False
+            )
             for modality in (self.modalities if output == "fused" else ())
         }
+        self.last_item_term = (
+            LastItemTerm(
+                dropout,
+                logit_scale is not None,
+                derive_seed(seed, "last_item_term"),
+                dtype=policy,
+                name="last_item_term",
+            )
+            if first_order
+            else None
+        )
         self.build()
 
     def build(self, input_shape=None) -> None:
@@ -169,6 +190,8 @@ class Student(keras.Model):
         self.head.build()
         for dense in self._output.values():
             dense.build((None, self.dim))
+        if self.last_item_term is not None:
+            self.last_item_term.build()
         self.built = True
 
     def call(self, items: Tensor, training: bool | None = None) -> Tensor:
@@ -203,7 +226,8 @@ class Student(keras.Model):
         else:
             parts = windows.split_each(embeddings)
             states = windows.join([self.backbone(part, training=training) for part in parts])
-        return states, self._scaled(self.head(states, items, windows=windows))
+        representations = self._scaled(self.head(states, items, windows=windows))
+        return states, self._after(representations, items, embeddings, training)
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """P of whole histories.
@@ -240,7 +264,29 @@ class Student(keras.Model):
         """Hidden states, and P at some positions alone; see `represent` and `vectors_at`."""
         self.check_length(embeddings["items"])
         states = self.backbone(embeddings, training=training)
-        return states, self._scaled(self.head.at(states, windows, ends))
+        representations = self._scaled(self.head.at(states, windows, ends))
+        if self.last_item_term is None:
+            return states, representations
+        items = embeddings["items"]
+        length = ops.shape(items)[1]
+        if windows is None:
+            windows = ops.arange(ops.shape(items)[0], dtype="int32")
+        at = windows * length + ops.maximum(ends, 0)
+        last = {
+            name: ops.take(ops.reshape(embeddings[name], (-1, *embeddings[name].shape[2:])), at, 0)
+            for name in ("items", IDS, *self._output)
+        }
+        return states, self._after(representations, last["items"], last, training)
+
+    def last_item_table(self) -> Tensor:
+        """What each item adds to P as the last one, before any scaling.
+
+        Returns:
+            Floats `(num_items + 1, dim)`.
+        """
+        ids = ops.convert_to_tensor(self.tables.id_table)
+        features = {m: self.tables.whole(m) for m in self._output}
+        return self.last_item_term.term(ids, self._projected(features))
 
     def output_table(self) -> Tensor:
         """Vectors `(num_items + 1, dim)` whose product with P is an item's score."""
@@ -318,10 +364,32 @@ class Student(keras.Model):
 
     def _scored_by(self, ids: Tensor, modalities: dict[str, Tensor]) -> Tensor:
         """What P is compared with, of items with these vectors."""
-        for modality, vectors in modalities.items():
+        for vectors in self._projected(modalities):
             # Outside a call ids have the precision of the variable, the others of the policy.
-            ids = ops.add(ids, self._output[modality](vectors))
+            ids = ops.add(ids, vectors)
         return self._scaled(ids, self.logit_scale)
+
+    def _after(
+        self,
+        representations: Tensor,
+        items: Tensor,
+        embeddings: dict[str, Tensor],
+        training: bool | None,
+    ) -> Tensor:
+        """P of prefixes that end with these items, whose embeddings are given."""
+        if self.last_item_term is None:
+            return representations
+        ids = embeddings[IDS]
+        if not self.tables.tied:
+            ids = ops.take(self.tables.id_table, items, axis=0)
+        real = ops.cast(ops.not_equal(items, PAD), representations.dtype)[..., None]
+        features = self._projected({m: embeddings[m] for m in self._output})
+        ended = self.last_item_term(representations, ids, features, training=training)
+        return self._scaled(ended * real)
+
+    def _projected(self, modalities: dict[str, Tensor]) -> list[Tensor]:
+        """Vectors of modalities in the space in which items are scored."""
+        return [self._output[modality](vectors) for modality, vectors in modalities.items()]
 
     def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
         """Vectors of one length where scores are cosines; zeros stay zeros."""

@@ -14,6 +14,7 @@ from kdsr_tf.layers.correlation_head import CorrelationHead
 from kdsr_tf.layers.feature_fusion import FeatureFusion
 from kdsr_tf.layers.item_tables import ItemTables
 from kdsr_tf.layers.item_tower import ItemTower
+from kdsr_tf.layers.last_item_term import LastItemTerm
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.row_norm import RowNorm
@@ -49,6 +50,7 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="add"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="concat"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1), (STATES, [SOURCE]), True),
+        (LastItemTerm(0.3, unit=True), (STATES, STATES, [SOURCE]), True),
         (AttributePredictor(6, ("text",)), (EMBEDDINGS, STATES), True),
         (ItemTower(6, ("text",)), (EMBEDDINGS | {"text_present": ITEMS > 0}, STATES), True),
         (RowNorm(), (STATES,), True),

@@ -43,8 +43,11 @@ def test_only_those_fold_whose_features_enter_once():
     assert fold(ids) is ids
 
 
-def test_an_untied_student_with_a_fused_output_folds_too():
-    student = random_student("sasrec", tied=False, output="fused", logit_scale=9.0)
+@pytest.mark.parametrize("tied, first_order", [(False, False), (True, True), (False, True)])
+def test_a_student_with_a_fused_output_folds_too(tied, first_order):
+    student = random_student(
+        "sasrec", tied=tied, output="fused", logit_scale=9.0, first_order=first_order
+    )
     folded = fold(student)
     vectors = np.asarray(folded.user_vectors(HISTORIES))
     expected = (vectors @ np.asarray(student.output_table()).T)[:, 1:]
@@ -53,7 +56,7 @@ def test_an_untied_student_with_a_fused_output_folds_too():
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "mmsr"])
-@pytest.mark.parametrize("options", [{}, {"tied": False, "output": "fused"}])
+@pytest.mark.parametrize("options", [{}, {"tied": False, "output": "fused", "first_order": True}])
 def test_items_in_another_order_with_a_copy_of_one(backbone, options):
     student = random_student(backbone, **options)
     order = np.array([0, 5, 3, 1, 8, 2, 4, 7, 6, 3])

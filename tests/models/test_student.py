@@ -52,6 +52,22 @@ def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
     assert (np.asarray(scaled.user_vectors(ITEMS))[2] == 0).all()
 
 
+def test_the_last_item_alone_adds_what_is_like_it():
+    """Without a backbone's word, items are scored by their cosine with a e_v + W m of the last."""
+    student = make_student(output="fused", logit_scale=5.0, first_order=True)
+    term = student.last_item_term
+    term.gain.assign(1e6)
+    ids, table = np.asarray(student.tables.id_table), np.asarray(student.output_table())
+    last = np.asarray(student.last_item_table())
+    kernels = {m: np.asarray(student._output[m].kernel) for m in student.modalities}
+    features = sum(np.asarray(student.tables.whole(m)) @ k for m, k in kernels.items())
+    np.testing.assert_allclose(last, features - 0.5 * ids, rtol=1e-4, atol=1e-5)
+    ends = ITEMS[[0, 1], (ITEMS[:2] > 0).sum(axis=1) - 1]
+    vectors = last[ends] / np.linalg.norm(last[ends], axis=1, keepdims=True)
+    np.testing.assert_allclose(student.scores(ITEMS)[:2, 1:], (vectors @ table.T)[:, 1:], atol=1e-4)
+    assert (np.asarray(student.scores(ITEMS))[2, 1:] == 0).all()
+
+
 def test_ids_enter_by_a_table_of_their_own_where_they_are_not_tied():
     student = make_student(tied=False)
     before = np.asarray(student(ITEMS)), np.asarray(student.output_table())
@@ -88,6 +104,7 @@ def test_round_trips_through_keras_without_anything_of_the_teacher(tables, tmp_p
         tied=False,
         output="fused",
         logit_scale=10.0,
+        first_order=True,
     )
     if tables != "off":
         KDSR(student, NUM_CODES)
