@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.backbones.catalogue import create_backbone
-from kdsr_tf.layers.item_tables import IDS, ItemTables
+from kdsr_tf.layers.item_tables import ItemTables
 from kdsr_tf.layers.last_item_term import LastItemTerm
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeded_dense import seeded_dense
@@ -227,7 +227,7 @@ class Student(keras.Model):
             parts = windows.split_each(embeddings)
             states = windows.join([self.backbone(part, training=training) for part in parts])
         representations = self._scaled(self.head(states, items, windows=windows))
-        return states, self._after(representations, items, embeddings, training)
+        return states, self._after(items, representations, training)
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """P of whole histories.
@@ -265,18 +265,12 @@ class Student(keras.Model):
         self.check_length(embeddings["items"])
         states = self.backbone(embeddings, training=training)
         representations = self._scaled(self.head.at(states, windows, ends))
-        if self.last_item_term is None:
-            return states, representations
         items = embeddings["items"]
-        length = ops.shape(items)[1]
         if windows is None:
             windows = ops.arange(ops.shape(items)[0], dtype="int32")
-        at = windows * length + ops.maximum(ends, 0)
-        last = {
-            name: ops.take(ops.reshape(embeddings[name], (-1, *embeddings[name].shape[2:])), at, 0)
-            for name in ("items", IDS, *self._output)
-        }
-        return states, self._after(representations, last["items"], last, training)
+        at = windows * ops.shape(items)[1] + ops.maximum(ends, 0)
+        last = ops.take(ops.reshape(items, (-1,)), at, axis=0)
+        return states, self._after(last, representations, training)
 
     def last_item_table(self) -> Tensor:
         """What each item adds to P as the last one, before any scaling.
@@ -369,22 +363,14 @@ class Student(keras.Model):
             ids = ops.add(ids, vectors)
         return self._scaled(ids, self.logit_scale)
 
-    def _after(
-        self,
-        representations: Tensor,
-        items: Tensor,
-        embeddings: dict[str, Tensor],
-        training: bool | None,
-    ) -> Tensor:
-        """P of prefixes that end with these items, whose embeddings are given."""
+    def _after(self, items: Tensor, representations: Tensor, training: bool | None) -> Tensor:
+        """P of prefixes that end with these items."""
         if self.last_item_term is None:
             return representations
-        ids = embeddings[IDS]
-        if not self.tables.tied:
-            ids = ops.take(self.tables.id_table, items, axis=0)
-        real = ops.cast(ops.not_equal(items, PAD), representations.dtype)[..., None]
-        features = self._projected({m: embeddings[m] for m in self._output})
+        ids = ops.take(self.tables.id_table, items, axis=0)
+        features = self._projected({m: self.tables.look_up(m, items)[0] for m in self._output})
         ended = self.last_item_term(representations, ids, features, training=training)
+        real = ops.cast(ops.not_equal(items, PAD), ended.dtype)[..., None]
         return self._scaled(ended * real)
 
     def _projected(self, modalities: dict[str, Tensor]) -> list[Tensor]:
