@@ -163,11 +163,11 @@ class Student(keras.Model):
         )
         self.logit_scale = logit_scale
         self.seed = seed
+        # Orthogonal, what is alike in a modality is as alike where items are scored.
+        initializers = keras.initializers
+        initializer = initializers.Orthogonal if first_order else initializers.GlorotUniform
         self._output = {
-            # Orthogonal: what is alike in a modality is as alike where items are scored.
-            modality: seeded_dense(
-                self, f"output_{modality}", dim, keras.initializers.Orthogonal, use_bias=False
-            )
+            modality: seeded_dense(self, f"output_{modality}", dim, initializer, use_bias=False)
             for modality in (self.modalities if output == "fused" else ())
         }
         self.last_item_term = (
