@@ -106,19 +106,17 @@ class PredictionHead(keras.layers.Layer):
         Returns:
             Floats `(prefixes, dim)`.
         """
-        if windows is not None:
-            states = ops.take(states, windows, axis=0)
-        before = ends[:, None] - ops.arange(ops.shape(states)[1], dtype="int32")
+        if windows is None:
+            windows = ops.arange(ops.shape(states)[0], dtype="int32")
         recent = 1 if self.pooling == "last" else self.short_term
-        chosen = ops.equal(before[:, None], ops.arange(recent, dtype="int32")[:, None])
-        rows = ops.matmul(ops.cast(chosen, states.dtype), states)
+        before = ends[:, None] - ops.arange(recent, dtype="int32")
+        rows = _rows(states, windows[:, None], ops.maximum(before, 0))
+        rows = rows * ops.cast(before >= 0, rows.dtype)[..., None]
         if self.pooling != "eq6":
             return ops.sum(rows, axis=1)
-        rows = ops.reshape(rows, (-1, self.dim))
-        weighted = self._weight(self._hidden(rows)) * rows
-        short = ops.sum(ops.reshape(weighted, (-1, recent, self.dim)), axis=1)
-        taken = ops.cast(before >= 0, states.dtype)[..., None]
-        long = ops.sum(taken * states, axis=1) / ops.maximum(ops.sum(taken, axis=1), 1)
+        short = ops.sum(self._weight(self._hidden(rows)) * rows, axis=1)
+        long = _rows(prefix_mean(states), windows, ops.maximum(ends, 0))
+        long = long * ops.cast(ends >= 0, long.dtype)[:, None]
         return self._join(ops.concatenate([short, long], axis=-1))
 
     def compute_output_shape(self, states_shape, items_shape) -> tuple:
@@ -132,3 +130,9 @@ class PredictionHead(keras.layers.Layer):
             "short_term": self.short_term,
             "seed": self.seed,
         }
+
+
+def _rows(states: Tensor, windows: Tensor, positions: Tensor) -> Tensor:
+    """States at positions `(...)` of windows that broadcast to them: `(..., dim)`."""
+    length, dim = ops.shape(states)[1], states.shape[-1]
+    return ops.take(ops.reshape(states, (-1, dim)), windows * length + positions, axis=0)
