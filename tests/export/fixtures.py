@@ -21,6 +21,9 @@ OVERRIDES = (
     "model.dim=16",
     "model.num_layers=1",
     "model.num_heads=2",
+    "model.output=fused",
+    "model.logit_scale=20",
+    "model.first_order=true",
     "windows.max_length=10",
     "windows.stride=5",
     "export.k=30",
@@ -46,6 +49,9 @@ def _export(folder: pathlib.Path) -> None:
         max_length=10,
         num_layers=1,
         modalities=config.modalities,
+        output="fused",
+        logit_scale=20.0,
+        first_order=True,
     )
     manifest = stages.new_manifest(config, "student", inputs)
     with artifacts.committing(stages.location(config, "student"), manifest) as target:
