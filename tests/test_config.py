@@ -60,6 +60,10 @@ def test_shipped_configurations_name_no_folder():
             ["model.options.fusion", "'gating'", "'sum'"],
         ),
         (["model.backbone=sasrm"], ["sasrm", "needs modality tables", "encode.text.encoder"]),
+        (
+            ["model.first_order=true"],
+            ["model.output=ids", "no modality", "model.first_order=false"],
+        ),
         (["windows.stride=60"], ["windows.stride", "windows.max_length=50"]),
         (
             ["encode.text.encoder=embedded", "model.modality_tables=off"],

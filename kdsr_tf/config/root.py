@@ -103,10 +103,13 @@ class Config(Section):
                 "(encode.text.encoder) and model.modality_tables=frozen or tuned, or take "
                 "model.backbone=sasrec."
             )
-        if model.first_order and model.output != "fused":
+        if model.first_order and (model.output != "fused" or not has_tables):
             raise ValueError(
-                "`model.first_order` compares items by their modalities. Received: "
-                "model.first_order=true with model.output=ids. Set model.output=fused."
+                "`model.first_order` compares items by their modalities, where they are scored "
+                "by them. Received: model.first_order=true with "
+                f"model.output={model.output}, model.modality_tables={model.modality_tables} and "
+                f"encoders for {', '.join(self.modalities) or 'no modality'}. Set "
+                "model.output=fused and modality tables, or model.first_order=false."
             )
         self._check_distillation()
         self._check_training()

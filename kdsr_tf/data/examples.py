@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -182,9 +183,12 @@ class Examples:
 
     def _num_read(self, splits: Sequence[str]) -> int:
         """Windows of one epoch: those of two splits may be one."""
-        if len(splits) > 1 and self._num_joined is None:
-            self._num_joined = sum(1 for _ in self._raw([schema.ITEMS], splits).batch(1))
-        return self.num_windows(splits[0]) if len(splits) == 1 else self._num_joined
+        if len(splits) == 1:
+            return self.num_windows(splits[0])
+        if self._num_joined is None:
+            windows = self._raw([schema.ITEMS], splits)
+            self._num_joined = int(windows.reduce(np.int64(0), lambda count, _: count + 1))
+        return self._num_joined
 
     def _raw(self, fields: Sequence[str], splits: Sequence[str]) -> tf.data.Dataset:
         """Windows as scalar strings, in file order; those of two splits mixed and joined."""
@@ -193,8 +197,8 @@ class Examples:
         read = list(dict.fromkeys([*fields, schema.ITEMS, schema.TARGET, schema.WINDOW_START]))
         windows = joined.join(
             *(self._raw_of(read, split) for split in splits),
-            max_length=self._max_length,
-            shares=[self.num_windows(split) for split in splits],
+            self._max_length,
+            *map(self.num_windows, splits),
         )
         return windows.map(lambda window: {name: window[name] for name in fields})
 

@@ -8,8 +8,6 @@ says the same. Longer sequences keep their windows apart: each has other items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
 from kdsr_tf import schema
@@ -19,31 +17,38 @@ Raw = dict[str, tf.Tensor]
 """Fields of one window: `items` and `target` byte strings, `window_start` a number."""
 
 _ITEM_BYTES = 4
+_KEPT = "kept"
 
 
 def join(
     train: tf.data.Dataset,
     validation: tf.data.Dataset,
     max_length: int,
-    shares: Sequence[int],
+    num_train: int,
+    num_validation: int,
 ) -> tf.data.Dataset:
     """All targets of both splits, each once.
+
+    The splits are interleaved evenly, always alike, before train windows are left out: what is
+    left of a large split is spread over the whole.
 
     Args:
         train: Windows of the train split.
         validation: Windows of the validation split.
         max_length: Most items of a window.
-        shares: Windows of both; the two are mixed in this proportion, always alike.
+        num_train: How many windows `train` has.
+        num_validation: How many `validation` has.
 
     Returns:
         Windows in the layout of the splits.
     """
 
-    def stays(window: Raw) -> tf.Tensor:
+    def left(window: Raw) -> Raw:
         size = tf.strings.length(window[schema.ITEMS]) // _ITEM_BYTES
-        # With fewer train interactions there is no validation window that has these items.
-        surely_held_out = size >= MIN_TRAIN_FOR_VALIDATION - 1
-        return (window[schema.WINDOW_START] > 0) | (size >= max_length) | ~surely_held_out
+        # Inputs are one fewer than train interactions, the held-out one not counted: with so
+        # few of them there may be no validation window that has these items.
+        few = size + 1 < MIN_TRAIN_FOR_VALIDATION
+        return window | {_KEPT: (window[schema.WINDOW_START] > 0) | (size >= max_length) | few}
 
     def complete(window: Raw) -> Raw:
         items, target = window[schema.ITEMS], window[schema.TARGET]
@@ -53,11 +58,14 @@ def join(
         )
         last = tf.strings.substr(target, size - _ITEM_BYTES, _ITEM_BYTES)
         following = tf.strings.substr(items, tf.minimum(_ITEM_BYTES, size), size - _ITEM_BYTES)
-        return window | {schema.TARGET: tf.where(whole, following + last, target)}
+        return window | {schema.TARGET: tf.where(whole, following + last, target), _KEPT: True}
 
-    return tf.data.Dataset.sample_from_datasets(
-        [train.filter(stays), validation.map(complete)],
-        weights=[max(share, 1) / sum(max(share, 1) for share in shares) for share in shares],
-        seed=0,
-        rerandomize_each_iteration=False,
+    total = num_train + num_validation
+    # Not `sample_from_datasets`: its order depends on the global seed.
+    turns = tf.data.Dataset.range(total).map(
+        lambda i: tf.cast((i + 1) * num_validation // total > i * num_validation // total, tf.int64)
     )
+    both = tf.data.Dataset.choose_from_datasets(
+        [train.map(left), validation.map(complete)], turns, stop_on_empty_dataset=False
+    )
+    return both.filter(lambda window: window[_KEPT])

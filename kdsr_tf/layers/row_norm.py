@@ -46,8 +46,8 @@ class RowNorm(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         shape = (input_shape[-1],)
-        self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        self.gamma = self.add_weight(shape=shape, initializer="ones", autocast=False, name="gamma")
+        self.beta = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="beta")
         self.built = True
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:

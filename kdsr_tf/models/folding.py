@@ -1,4 +1,4 @@
-"""The same student over other items, or with one input table in place of several."""
+"""The same student over other items, or with tables of ids in place of several."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class Run:
             batches = self.examples.train_batches(
                 config.batch_size, last, self._config.training_seed, epoch, step, splits
             )
-            judged_at_once = self._config.evaluate.batch_size
+            judged_per_batch = self._config.evaluate.batch_size
             arguments = {
                 "epochs": last,
                 "initial_epoch": epoch,
@@ -182,7 +182,7 @@ class Run:
                 "callbacks": called,
             }
             if best is not None:
-                arguments["validation_data"] = self.examples.batches(self.judge, judged_at_once)
+                arguments["validation_data"] = self.examples.batches(self.judge, judged_per_batch)
             if config.strategy == "single":
                 model.fit(batches, shuffle=False, verbose=0, **arguments)
                 return
@@ -190,7 +190,7 @@ class Run:
             distributed.fit(
                 model,
                 batches,
-                validation_steps=math.ceil(windows / judged_at_once),
+                validation_steps=math.ceil(windows / judged_per_batch),
                 **arguments,
             )
 
