@@ -35,7 +35,7 @@ def test_rankings_are_those_of_brute_force(signatures, name):
         excluded = history if name == "serving_default" else []
         items, scores = oracle.ranking(oracle.scores(history), excluded)
         assert ids(found["items"])[row] == items
-        np.testing.assert_allclose(found["scores"][row], scores, rtol=1e-5)
+        np.testing.assert_allclose(found["scores"][row], scores, **oracle.TOLERANCE)
     assert found["items"].shape == found["scores"].shape == (len(batch), oracle.K)
     assert found["scores"].dtype == np.float32
 
@@ -93,7 +93,7 @@ def test_a_batch_joined_by_tf_serving_answers_as_its_requests_alone(signatures):
                 if expected.dtype == object:
                     np.testing.assert_array_equal(rows, expected)
                 else:
-                    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+                    np.testing.assert_allclose(rows, expected, **oracle.TOLERANCE)
                 start += len(expected)
 
 
@@ -126,7 +126,7 @@ def test_the_true_best_200_never_come_back(signatures):
     found = ask(signatures, "serving_default", [history])
     items, scores = oracle.ranking(oracle.scores(history), history)
     assert ids(found["items"])[0] == items
-    np.testing.assert_allclose(found["scores"][0], scores, rtol=1e-5)
+    np.testing.assert_allclose(found["scores"][0], scores, **oracle.TOLERANCE)
 
 
 def test_a_history_of_500_is_encoded_by_its_end_and_excluded_whole(signatures):
@@ -142,7 +142,7 @@ def test_an_exhausted_catalogue_ends_with_empty_ids(signatures):
     items, scores = oracle.ranking(oracle.scores(history), history)
     assert items[3:] == [""] * (oracle.K - 3)
     assert ids(found["items"]) == [items, [""] * oracle.K]
-    np.testing.assert_allclose(found["scores"][0], scores, rtol=1e-5)
+    np.testing.assert_allclose(found["scores"][0], scores, **oracle.TOLERANCE)
     assert np.isneginf(found["scores"][1]).all()
 
 
@@ -166,7 +166,7 @@ def test_scores_are_those_of_the_ranking(signatures):
     found = ask(signatures, "score", batch, candidates=tf.constant([candidates] * 2))["scores"]
     for row, history in enumerate(batch):
         scores = oracle.scores(history)
-        np.testing.assert_allclose(found[row][[0, 2]], scores[[0, 49]], rtol=1e-5)
+        np.testing.assert_allclose(found[row][[0, 2]], scores[[0, 49]], **oracle.TOLERANCE)
     assert np.isneginf(found[:, [1, 3]]).all()
 
 

@@ -73,7 +73,7 @@ def test_recommendations_are_those_of_brute_force_whatever_the_lengths(client):
                 oracle.scores(history), () if with_seen else history, k=5
             )
             assert [item for item, _ in row] == items
-            np.testing.assert_allclose([score for _, score in row], scores, rtol=1e-5)
+            np.testing.assert_allclose([score for _, score in row], scores, **oracle.TOLERANCE)
 
 
 def test_every_other_signature_has_its_typed_answer(client):
@@ -82,7 +82,7 @@ def test_every_other_signature_has_its_typed_answer(client):
     assert client.embed(batch).dtype == np.float32
     scores = client.score(batch, [["item001"], ["item002", "no such"], []])
     assert [len(row) for row in scores] == [1, 2, 0]
-    np.testing.assert_allclose(scores[1][0], oracle.scores(batch[1])[1], rtol=1e-5)
+    np.testing.assert_allclose(scores[1][0], oracle.scores(batch[1])[1], **oracle.TOLERANCE)
     assert scores[1][1] == -np.inf
     known, unknown = client.similar_items(["item001", "no such"], k=4)
     assert len(known) == 4 and unknown == []

@@ -85,7 +85,7 @@ def test_answers_are_those_of_brute_force_however_they_are_batched(two):
         assert answer.model_spec.version.value == 3
         assert answer.model_spec.signature_name == "serving_default"
         assert [item.decode() for item in answer.outputs["items"].string_val] == items
-        np.testing.assert_allclose(answer.outputs["scores"].float_val, scores, rtol=1e-5)
+        np.testing.assert_allclose(answer.outputs["scores"].float_val, scores, **oracle.TOLERANCE)
     page = ask(two.rest_url, "/monitoring/prometheus/metrics")[1]
     values = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] != "#")
     batches = float(values['kdsr_serving_batch_rows_count{model_name="shop"}'])
@@ -104,7 +104,7 @@ def test_a_request_larger_than_a_batch_is_answered_whole_and_in_order(two):
         answer = stub.Predict(predict_request(label="stable", signature="score", inputs=inputs))
     scores = tf.make_ndarray(answer.outputs["scores"])
     expected = [oracle.scores(row)[oracle.indices(row[:1])[0] - 1] for row in histories]
-    np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(scores[:, 0], expected, **oracle.TOLERANCE)
     assert np.isneginf(scores[:, 1]).all()
 
 
@@ -116,7 +116,7 @@ def test_rest_answers_by_row_and_by_column_what_grpc_answers(two):
     assert status == 200
     [row] = found["predictions"]
     assert row["items"] == items
-    np.testing.assert_allclose(row["scores"], scores, rtol=1e-5)
+    np.testing.assert_allclose(row["scores"], scores, **oracle.TOLERANCE)
     named = {"instances": [{"history": [encoded, "item002"]}], "signature_name": "serving_default"}
     assert ask(two.rest_url, path, named) == (200, found)
     for inputs in ([["item001", "item002"]], {"history": [["", encoded, "item002"]]}):
