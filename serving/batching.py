@@ -102,13 +102,13 @@ class Batcher:
         self._queue.extend(tasks)
         self._metrics.queue_rows.set(self._waiting_rows())
         self._arrived.set()
+        if len(tasks) == 1:
+            return await tasks[0].answer
         try:
             answers = await asyncio.gather(*(task.answer for task in tasks))
         finally:
             for task in tasks:
                 task.answer.cancel()
-        if len(answers) == 1:
-            return answers[0]
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
     async def stop(self) -> None:

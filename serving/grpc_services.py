@@ -18,8 +18,8 @@ from serving import descriptions
 from serving.beside import beside
 from serving.errors import RequestError
 from serving.metrics import Metrics
-from serving.model import to_array, to_proto
 from serving.predictor import Prediction, Predictor
+from serving.proto_tensors import to_array, write
 from serving.versions import VersionedModel, log
 
 
@@ -46,10 +46,12 @@ async def _unimplemented(_: Any, request: Any, context: grpc.aio.ServicerContext
 
 
 def _response(name: str, found: Prediction) -> predict_pb2.PredictResponse:
-    return predict_pb2.PredictResponse(
-        model_spec=descriptions.model_spec(name, found.version, found.signature),
-        outputs={key: to_proto(array) for key, array in found.outputs.items()},
+    response = predict_pb2.PredictResponse(
+        model_spec=descriptions.model_spec(name, found.version, found.signature)
     )
+    for key, array in found.outputs.items():
+        write(array, response.outputs[key])
+    return response
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
