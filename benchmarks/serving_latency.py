@@ -6,8 +6,9 @@ Exports an untrained student, starts `kdsr serve` as a child process, and asks f
 recommendations from this process with the asyncio client, one history of 1 to 50 items a
 request. In a *closed loop* a number of clients each send their next request when the last was
 answered. In an *open loop* requests start by a clock, whether others were answered or not,
-and a latency counts from the time a request was due. `in process` calls the loaded SavedModel
-from as many threads, in a process without a server.
+and a latency counts from the time a request was due; the clock waits with `select`, because
+`epoll`, asyncio's default, rounds a wait up to whole milliseconds. `in process` calls the
+loaded SavedModel from as many threads, in a process without a server.
 
 Prints one JSON line. `p50_ms`, `p95_ms` and `p99_ms` are those of gRPC at `--rate` requests
 a second, `requests_per_second` is the highest tried rate that gRPC sustained: at least 98 %
@@ -26,6 +27,7 @@ import json
 import math
 import multiprocessing
 import os
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -224,6 +226,11 @@ async def closed_loop(
     return latencies, time.perf_counter() - started
 
 
+def exact_loop() -> asyncio.AbstractEventLoop:
+    """An event loop that wakes within microseconds of the time asked for."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
 async def open_loop(
     client: AsyncClient, histories: list[list[str]], rate: float, seconds: float
 ) -> tuple[list[float], float]:
@@ -310,9 +317,9 @@ def measure(arguments: argparse.Namespace) -> dict:
         with served(config) as (server, address):
             targets = {"gRPC": address["target"], "REST": address["rest_url"]}
             for protocol, target in targets.items():
-                measured, sustained[protocol] = asyncio.run(
-                    measure_protocol(protocol, target, server, histories, arguments)
-                )
+                measuring = measure_protocol(protocol, target, server, histories, arguments)
+                with asyncio.Runner(loop_factory=exact_loop) as runner:
+                    measured, sustained[protocol] = runner.run(measuring)
                 rows += measured
     at_rate = next(
         row

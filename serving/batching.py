@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -44,7 +43,8 @@ class Batcher:
     lengthen all others by more than twice. A request with more rows than a batch is cut;
     its parts queue one after the other. A request whose caller has gone is not computed.
 
-    It belongs to the event loop it is started in.
+    It belongs to the event loop it is started in; its threads take batches from a queue and hand
+    the answers back to that loop.
 
     Args:
         max_batch_size: Rows computed at once, >= 1.
@@ -67,10 +67,16 @@ class Batcher:
         self._timeout_seconds = timeout_ms / 1e3
         self._queue_rows = queue_rows
         self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[_Task] = deque()
-        self._arrived = asyncio.Event()
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="batch")
-        self._workers = [asyncio.create_task(self._work()) for _ in range(num_threads)]
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch_{number}", daemon=True)
+            for number in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def run(
         self, model: ServableModel, signature: str, inputs: Mapping[str, np.ndarray]
@@ -86,11 +92,6 @@ class Batcher:
             raise invalid(
                 f"Task size {rows} is larger than maximum input batch size {self._queue_rows}"
             )
-        if max(rows, 1) + self._waiting_rows() > self._queue_rows:
-            raise RequestError(
-                grpc.StatusCode.UNAVAILABLE,
-                "The batch scheduling queue to which this task was submitted is full",
-            )
         tasks = [
             _task(
                 model,
@@ -99,9 +100,15 @@ class Batcher:
             )
             for start in range(0, max(rows, 1), self._max_batch_size)
         ]
-        self._queue.extend(tasks)
-        self._metrics.queue_rows.set(self._waiting_rows())
-        self._arrived.set()
+        with self._changed:
+            if max(rows, 1) + self._waiting_rows() > self._queue_rows:
+                raise RequestError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    "The batch scheduling queue to which this task was submitted is full",
+                )
+            self._queue.extend(tasks)
+            self._metrics.queue_rows.set(self._waiting_rows())
+            self._changed.notify()
         if len(tasks) == 1:
             return await tasks[0].answer
         try:
@@ -112,49 +119,49 @@ class Batcher:
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
     async def stop(self) -> None:
-        """End the threads; what still waits is not computed."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        self._threads.shutdown(wait=False)
+        """End the threads after the batches under way; what still waits is not computed."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     def _waiting_rows(self) -> int:
         # An empty request takes a place too.
         return sum(max(task.rows, 1) for task in self._queue if not task.answer.done())
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._next_batch()
-            self._metrics.queue_rows.set(self._waiting_rows())
-            self._metrics.batch_rows.observe(sum(task.rows for task in batch))
+    def _work(self) -> None:
+        while batch := self._next_batch():
             try:
-                answers = await loop.run_in_executor(self._threads, _compute, batch)
+                answers = _compute(batch)
             except Exception as error:
-                for task in batch:
-                    if not task.answer.done():
-                        task.answer.set_exception(error)
-                continue
-            for task, answer in zip(batch, answers, strict=True):
-                if not task.answer.done():
-                    task.answer.set_result(answer)
+                self._loop.call_soon_threadsafe(_fail, batch, error)
+            else:
+                self._loop.call_soon_threadsafe(_answer, batch, answers)
+                del answers
+            del batch  # It holds its version, which a swap releases.
 
-    async def _next_batch(self) -> list[_Task]:
-        while True:
-            while self._queue and self._queue[0].answer.done():
-                self._queue.popleft()
-            wait = None
-            if self._queue:
-                wait = self._queue[0].arrived + self._timeout_seconds - time.monotonic()
-                batch = self._oldest_batch()
-                if wait <= 0 or sum(task.rows for task in batch) >= self._max_batch_size:
-                    chosen = set(map(id, batch))
-                    self._queue = deque(t for t in self._queue if id(t) not in chosen)
-                    return batch
-            self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._arrived.wait()
+    def _next_batch(self) -> list[_Task]:
+        """What to compute next, as soon as there is something; empty at the end."""
+        with self._changed:
+            while not self._stopped:
+                while self._queue and self._queue[0].answer.done():
+                    self._queue.popleft()
+                wait = None
+                if self._queue:
+                    wait = self._queue[0].arrived + self._timeout_seconds - time.monotonic()
+                    batch = self._oldest_batch()
+                    rows = sum(task.rows for task in batch)
+                    if wait <= 0 or rows >= self._max_batch_size:
+                        chosen = set(map(id, batch))
+                        self._queue = deque(t for t in self._queue if id(t) not in chosen)
+                        self._metrics.queue_rows.set(self._waiting_rows())
+                        self._metrics.batch_rows.observe(rows)
+                        if self._queue:
+                            self._changed.notify()
+                        return batch
+                self._changed.wait(wait)
+        return []
 
     def _oldest_batch(self) -> list[_Task]:
         """The request that has waited longest, and those that came after and fit."""
@@ -182,6 +189,18 @@ def _task(model: ServableModel, signature: str, inputs: dict[str, np.ndarray]) -
         arrived=time.monotonic(),
         answer=asyncio.get_running_loop().create_future(),
     )
+
+
+def _answer(batch: list[_Task], answers: list[dict[str, np.ndarray]]) -> None:
+    for task, answer in zip(batch, answers, strict=True):
+        if not task.answer.done():
+            task.answer.set_result(answer)
+
+
+def _fail(batch: list[_Task], error: Exception) -> None:
+    for task in batch:
+        if not task.answer.done():
+            task.answer.set_exception(error)
 
 
 def _compute(batch: list[_Task]) -> list[dict[str, np.ndarray]]:
