@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -29,7 +29,7 @@ class _Task:
     signature: str
     inputs: dict[str, np.ndarray]
     key: Hashable
-    rows: int
+    rows: int  # at least 1: an empty request takes a place too
     arrived: float
     answer: asyncio.Future
 
@@ -68,7 +68,9 @@ class Batcher:
         self._queue_rows = queue_rows
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Task] = deque()
+        # By key, in order of arrival; a key without tasks is absent.
+        self._queues: dict[Hashable, deque[_Task]] = {}
+        self._waiting_rows = 0
         self._changed = threading.Condition()
         self._stopped = False
         self._threads = [
@@ -84,10 +86,11 @@ class Batcher:
         """The outputs of a request that was checked.
 
         Raises:
-            RequestError: UNAVAILABLE if the queue is full, INVALID_ARGUMENT if the request
-                could not wait even in an empty one, or TensorFlow's own status.
+            RequestError: UNAVAILABLE if the queue is full or has been stopped,
+                INVALID_ARGUMENT if the request could not wait even in an empty one, or
+                TensorFlow's own status.
         """
-        rows = len(next(iter(inputs.values())))
+        rows = _rows(inputs)
         if rows > self._queue_rows:
             raise invalid(
                 f"Task size {rows} is larger than maximum input batch size {self._queue_rows}"
@@ -100,40 +103,65 @@ class Batcher:
             )
             for start in range(0, max(rows, 1), self._max_batch_size)
         ]
-        with self._changed:
-            if max(rows, 1) + self._waiting_rows() > self._queue_rows:
-                raise RequestError(
-                    grpc.StatusCode.UNAVAILABLE,
-                    "The batch scheduling queue to which this task was submitted is full",
-                )
-            self._queue.extend(tasks)
-            self._metrics.queue_rows.set(self._waiting_rows())
-            self._changed.notify()
-        if len(tasks) == 1:
-            return await tasks[0].answer
+        self._enter(tasks)
         try:
+            if len(tasks) == 1:
+                return await tasks[0].answer
             answers = await asyncio.gather(*(task.answer for task in tasks))
-        finally:
-            for task in tasks:
-                task.answer.cancel()
+        except BaseException:
+            self._abandon(tasks)
+            tasks.clear()  # They hold the error, whose traceback holds this frame.
+            raise
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
     async def stop(self) -> None:
-        """End the threads after the batches under way; what still waits is not computed."""
+        """End the threads after the batches under way; what still waits is refused."""
         with self._changed:
             self._stopped = True
+            waiting = list(itertools.chain.from_iterable(self._queues.values()))
+            self._remove(waiting)
             self._changed.notify_all()
+        _fail(waiting, _unavailable("The server is stopping."))
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    def _waiting_rows(self) -> int:
-        # An empty request takes a place too.
-        return sum(max(task.rows, 1) for task in self._queue if not task.answer.done())
+    def _enter(self, tasks: Sequence[_Task]) -> None:
+        rows = sum(task.rows for task in tasks)
+        with self._changed:
+            if self._stopped:
+                raise _unavailable("The server is stopping.")
+            if rows + self._waiting_rows > self._queue_rows:
+                raise _unavailable(
+                    "The batch scheduling queue to which this task was submitted is full"
+                )
+            for task in tasks:
+                self._queues.setdefault(task.key, deque()).append(task)
+            self._waiting_rows += rows
+            self._metrics.queue_rows.set(self._waiting_rows)
+            self._changed.notify()
+
+    def _abandon(self, tasks: Sequence[_Task]) -> None:
+        with self._changed:
+            self._remove([task for task in tasks if task in self._queues.get(task.key, ())])
+        for task in tasks:
+            task.answer.cancel()
+
+    def _remove(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            waiting = self._queues[task.key]
+            waiting.remove(task)
+            if not waiting:
+                del self._queues[task.key]
+            self._waiting_rows -= task.rows
+        self._metrics.queue_rows.set(self._waiting_rows)
 
     def _work(self) -> None:
         while batch := self._next_batch():
             try:
-                answers = _compute(batch)
+                # Without the tasks: they will hold an error, and its traceback what it is given.
+                answers = _compute(
+                    batch[0].model, batch[0].signature, [task.inputs for task in batch]
+                )
             except Exception as error:
                 self._loop.call_soon_threadsafe(_fail, batch, error)
             else:
@@ -145,35 +173,44 @@ class Batcher:
         """What to compute next, as soon as there is something; empty at the end."""
         with self._changed:
             while not self._stopped:
-                while self._queue and self._queue[0].answer.done():
-                    self._queue.popleft()
-                wait = None
-                if self._queue:
-                    wait = self._queue[0].arrived + self._timeout_seconds - time.monotonic()
-                    batch = self._oldest_batch()
-                    rows = sum(task.rows for task in batch)
-                    if wait <= 0 or rows >= self._max_batch_size:
-                        chosen = set(map(id, batch))
-                        self._queue = deque(t for t in self._queue if id(t) not in chosen)
-                        self._metrics.queue_rows.set(self._waiting_rows())
-                        self._metrics.batch_rows.observe(rows)
-                        if self._queue:
-                            self._changed.notify()
-                        return batch
-                self._changed.wait(wait)
+                batch, seconds = self._take_batch()
+                if batch:
+                    if self._queues:
+                        self._changed.notify()
+                    return batch
+                self._changed.wait(seconds)
         return []
 
-    def _oldest_batch(self) -> list[_Task]:
-        """The request that has waited longest, and those that came after and fit."""
+    def _take_batch(self) -> tuple[list[_Task], float | None]:
+        """The oldest batch if it has waited its time, or one that is full.
+
+        If there is neither, the seconds until the oldest has; None for an empty queue.
+        """
+        if not self._queues:
+            return [], None
+        chosen = min(self._queues.values(), key=lambda tasks: tasks[0].arrived)
+        seconds = chosen[0].arrived + self._timeout_seconds - time.monotonic()
+        if seconds > 0:
+            full = (
+                tasks
+                for tasks in self._queues.values()
+                if sum(task.rows for task in tasks) >= self._max_batch_size
+            )
+            chosen = next(full, ())
         batch, rows = [], 0
-        for task in self._queue:
-            if task.answer.done() or task.key != self._queue[0].key:
-                continue
-            if batch and rows + task.rows > self._max_batch_size:
+        for task in chosen:
+            if rows + task.rows > self._max_batch_size:
                 break
             batch.append(task)
             rows += task.rows
-        return batch
+        if batch:
+            self._remove(batch)
+            self._metrics.batch_rows.observe(rows)
+        return batch, seconds
+
+
+def _unavailable(message: str) -> RequestError:
+    return RequestError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def _task(model: ServableModel, signature: str, inputs: dict[str, np.ndarray]) -> _Task:
@@ -185,7 +222,7 @@ def _task(model: ServableModel, signature: str, inputs: dict[str, np.ndarray]) -
         signature,
         inputs,
         key=(id(model), signature, tuple(sorted(shapes.items()))),
-        rows=len(next(iter(inputs.values()))),
+        rows=max(_rows(inputs), 1),
         arrived=time.monotonic(),
         answer=asyncio.get_running_loop().create_future(),
     )
@@ -203,18 +240,23 @@ def _fail(batch: list[_Task], error: Exception) -> None:
             task.answer.set_exception(error)
 
 
-def _compute(batch: list[_Task]) -> list[dict[str, np.ndarray]]:
-    """Each task's part of the outputs of all."""
-    first = batch[0]
-    if len(batch) == 1:
-        return [first.model.run(first.signature, first.inputs)]
-    inputs = {name: _stack([task.inputs[name] for task in batch]) for name in first.inputs}
-    outputs = first.model.run(first.signature, inputs)
-    ends = itertools.accumulate(task.rows for task in batch)
-    return [
-        {name: array[end - task.rows : end] for name, array in outputs.items()}
-        for task, end in zip(batch, ends, strict=True)
-    ]
+def _compute(
+    model: ServableModel, signature: str, requests: Sequence[Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """Each request's part of the outputs of all."""
+    if len(requests) == 1:
+        return [model.run(signature, requests[0])]
+    inputs = {name: _stack([request[name] for request in requests]) for name in requests[0]}
+    outputs = model.run(signature, inputs)
+    answers, start = [], 0
+    for end in itertools.accumulate(map(_rows, requests)):
+        answers.append({name: array[start:end] for name, array in outputs.items()})
+        start = end
+    return answers
+
+
+def _rows(inputs: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
