@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fsspec
@@ -25,6 +26,10 @@ LONGEST_TEXT = 100_000
 
 LARGEST_IMAGE_BYTES = 64 << 20
 """Size of an image file above which it is not read."""
+
+_READERS = 8
+"""Pictures read and decoded side by side: files may lie far away, and decoders release Python's
+lock."""
 
 _models: dict[str, Any] = {}
 _models_lock = threading.Lock()
@@ -149,7 +154,7 @@ class Encoder(ModelHandler[Any, np.ndarray, Any]):
         Raises:
             ConfigError: if `encode` does not return one vector per element.
         """
-        prepared = [self._prepared(content) for content in batch]
+        prepared = self._prepared(batch)
         sound = [element for element in prepared if not isinstance(element, Unusable)]
         vectors = self.encode(sound, model) if sound else ()
         if len(vectors) != len(sound):
@@ -160,7 +165,11 @@ class Encoder(ModelHandler[Any, np.ndarray, Any]):
         rows = iter(vectors)
         return [e if isinstance(e, Unusable) else next(rows) for e in prepared]
 
-    def _prepared(self, content: Any) -> Any:
+    def _prepared(self, batch: Sequence[Any]) -> list[Any]:
+        """Every content prepared, or the reason why it is not."""
+        return [self._prepare_one(content) for content in batch]
+
+    def _prepare_one(self, content: Any) -> Any:
         try:
             return self.prepare(content)
         except Unusable as reason:
@@ -185,7 +194,8 @@ class TextEncoder(Encoder):
 class ImageEncoder(Encoder):
     """Base of encoders whose contents are paths of pictures.
 
-    `prepare` decodes and resizes: `encode` sees uint8 `[image_size, image_size, 3]`.
+    `prepare` decodes and resizes, on several threads: `encode` sees uint8
+    `[image_size, image_size, 3]`.
     Files larger than `LARGEST_IMAGE_BYTES` are refused before they are read.
 
     Args:
@@ -207,6 +217,10 @@ class ImageEncoder(Encoder):
 
     def identify(self, content: str) -> bytes:
         return _read_bytes(content)
+
+    def _prepared(self, batch: Sequence[str]) -> list[Any]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(self._prepare_one, batch))
 
     def prepare(self, content: str) -> np.ndarray:
         try:

@@ -37,8 +37,8 @@ class KerasImageModel:
     def run(self) -> Callable[[np.ndarray], Any]:
         """From preprocessed pictures to vectors.
 
-        On a CPU the weights become constants of the graph, so that TensorFlow can
-        fold batch normalisations into convolutions: a third less time for MobileNetV2.
+        On a CPU the weights become constants of the graph, which TensorFlow lays out once
+        for its convolutions.
         """
         if self.network.jit_compile or self.network.count_params() > _LARGEST_CONSTANTS:
             return self.network.predict_on_batch
