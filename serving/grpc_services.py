@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,8 +20,11 @@ from serving.beside import beside
 from serving.errors import RequestError
 from serving.metrics import Metrics
 from serving.predictor import Prediction, Predictor
-from serving.proto_tensors import to_array, write
+from serving.proto_tensors import to_arrays, write
 from serving.versions import VersionedModel, log
+
+_LONGEST_MESSAGE = 1024
+"""Characters, as TF Serving has it. A client cannot receive a status of more than some KiB."""
 
 
 def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -34,7 +38,7 @@ def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
         except Exception as error:
             log.exception("unexpected error")
             code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        return await context.abort(code, message)
+        return await context.abort(code, message[:_LONGEST_MESSAGE])
 
     return answer
 
@@ -72,7 +76,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 observation,
                 request.model_spec,
                 request.ByteSize(),
-                lambda _: {name: to_array(name, proto) for name, proto in request.inputs.items()},
+                functools.partial(to_arrays, request.inputs),
                 request.output_filter,
                 context.time_remaining(),
             )
