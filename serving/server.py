@@ -106,6 +106,7 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         options = self._options
+        credentials = tls.grpc_credentials(options)
         batcher = Batcher(
             options.max_batch_size,
             options.batch_timeout_ms,
@@ -114,7 +115,6 @@ class Server:
             self._metrics,
         )
         predictor = Predictor(self.model, batcher)
-        credentials = tls.grpc_credentials(options)
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(batcher.stop)
             running.callback(self.model.stop)
@@ -130,6 +130,8 @@ class Server:
             rest = asyncio.create_task(_answer(rest_server, listener))
             while listener is not None and not rest_server.started and not rest.done():
                 await asyncio.sleep(_START_POLL_SECONDS)
+            if rest.done():
+                rest.result()
             self._ready.set_result(None)
             await self._stopping.wait()
             rest_server.should_exit = True
@@ -159,9 +161,7 @@ class Server:
             else:
                 port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise KDSRError(
-                f"Cannot listen at {address} (`serve.host`, `serve.grpc_port`): {_TAKEN}"
-            ) from error
+            raise _cannot_listen(address, "grpc_port") from error
         self.target = _address(options.host, port)
         return server
 
@@ -179,10 +179,8 @@ class Server:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((options.host, options.rest_port))
         except OSError as error:
-            raise KDSRError(
-                f"Cannot listen at {_address(options.host, options.rest_port)} (`serve.host`, "
-                f"`serve.rest_port`): {_TAKEN}"
-            ) from error
+            address = _address(options.host, options.rest_port)
+            raise _cannot_listen(address, "rest_port") from error
         scheme = "http" if options.tls_certificate is None else "https"
         self.rest_url = f"{scheme}://{_address(options.host, listener.getsockname()[1])}"
         return listener
@@ -212,9 +210,17 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _cannot_listen(address: str, key: str) -> KDSRError:
+    return KDSRError(f"Cannot listen at {address} (`serve.host`, `serve.{key}`): {_TAKEN}")
+
+
 async def _answer(server: uvicorn.Server, listener: socket.socket | None) -> None:
-    if listener is not None:
+    if listener is None:
+        return
+    try:
         await server.serve([listener])
+    except OSError as error:  # Another took the port too, while neither listened.
+        raise _cannot_listen(_address(*listener.getsockname()[:2]), "rest_port") from error
 
 
 def serve(config: Config) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import ssl
 import threading
 import urllib.error
@@ -302,6 +303,14 @@ def test_what_cannot_be_served_names_the_key_and_the_remedy(models, two, tmp_pat
     for key, address in (("grpc_port", two.target), ("rest_port", two.rest_url)):
         with pytest.raises(KDSRError, match=f"serve.{key}"):
             start(**{key: int(address.rsplit(":", 1)[1])})
+    with socket.socket() as idle:  # bound, as by a server that still loads its model
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        idle.bind(("127.0.0.1", 0))
+        port = idle.getsockname()[1]
+        taken = Server(str(tmp_path), options(rest_port=port))
+        taken.model.start = idle.listen
+        with pytest.raises(KDSRError, match=r"serve\.rest_port"):
+            taken.start()
     (tmp_path / "bad.pem").write_text("no certificate")
     bad = {"tls_certificate": str(tmp_path / "bad.pem"), "tls_key": str(tmp_path / "bad.pem")}
     with pytest.raises(KDSRError, match=r"serve\.tls_certificate"):
