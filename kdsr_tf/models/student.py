@@ -164,8 +164,7 @@ class Student(keras.Model):
         self.logit_scale = logit_scale
         self.seed = seed
         # Orthogonal, what is alike in a modality is as alike where items are scored.
-        initializers = keras.initializers
-        initializer = initializers.Orthogonal if first_order else initializers.GlorotUniform
+        initializer = getattr(keras.initializers, "Orthogonal" if first_order else "GlorotUniform")
         self._output = {
             modality: seeded_dense(self, f"output_{modality}", dim, initializer, use_bias=False)
             for modality in (self.modalities if output == "fused" else ())

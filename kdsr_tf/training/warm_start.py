@@ -19,6 +19,9 @@ from kdsr_tf.models.student import Student
 
 STUDENT_FILE = "student.keras"
 
+_SAME = ("backbone", "backbone_options", "logit_scale", "num_heads", "pooling", "short_term")
+"""What a student computes with its weights, where their shapes do not tell."""
+
 Variables = Mapping[str, keras.Variable]
 
 
@@ -77,6 +80,7 @@ class WarmStart:
         ids = {_name(table) for table in student.tables.id_tables().values()}
         turned = {_name(student.modality_table(m)): m for m in student.modalities}
         self._check_same_kind(own, earlier, {*ids, *turned})
+        self._check_same_function(student)
         for name, variable in own.items():
             value = keras.ops.convert_to_numpy(earlier[name])
             if name in ids:
@@ -117,11 +121,20 @@ class WarmStart:
         for name in sorted(own.keys() | earlier.keys()):
             here, there = shape(own, name), shape(earlier, name)
             if here != there:
-                raise ConfigError(
-                    f"`--warm-start`: {self.path} is a student of another kind. `{name}` there: "
-                    f"{there}, here: {here}. Give the section `model` the values it was trained "
-                    "with, or train from the start."
-                )
+                raise self._other_kind(name, there, here)
+
+    def _check_same_function(self, student: Student) -> None:
+        here, there = student.get_config(), self._student.get_config()
+        for key in _SAME:
+            if here[key] != there[key]:
+                raise self._other_kind(key, there[key], here[key])
+
+    def _other_kind(self, name: str, there: object, here: object) -> ConfigError:
+        return ConfigError(
+            f"`--warm-start`: {self.path} is a student of another kind. `{name}` there: {there}, "
+            f"here: {here}. Give the section `model` the values it was trained with, or train "
+            "from the start."
+        )
 
 
 def _load(path: str) -> tuple[Student, str]:

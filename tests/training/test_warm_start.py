@@ -99,6 +99,9 @@ def test_what_cannot_be_started_from(earlier, vectors, tmp_path):
     other = make_student(7, stacked(vectors, NEW_IDS), pooling="last")
     with pytest.raises(ConfigError, match=r"another kind\. `head/.* here: absent"):
         WarmStart(folder, NEW_IDS).apply(other)
+    cosines = make_student(7, stacked(vectors, NEW_IDS), logit_scale=20.0)
+    with pytest.raises(ConfigError, match=r"kind\. `logit_scale` there: None, here: 20\.0\."):
+        WarmStart(folder, NEW_IDS).apply(cosines)
     with pytest.raises(ConfigError, match="no item of this catalogue is known"):
         WarmStart(folder, ["x", "y"])
     with pytest.raises(ConfigError, match=r"There is no .*student\.keras"):
