@@ -82,14 +82,13 @@ class ServableModel:
         """Refuse a request that could fail, so that it never shares a batch.
 
         Args:
-            signature: Its name.
+            signature: Its name, which `signature` has found.
             inputs: Object arrays of bytes, by all the names of the signature's inputs.
             outputs: Names of the outputs wanted.
 
         Raises:
             RequestError: INVALID_ARGUMENT.
         """
-        self.signature(signature)
         call = self._calls[signature]
         _check_inputs(inputs, call.inputs)
         unknown = sorted(set(outputs).difference(call.outputs))

@@ -58,21 +58,26 @@ def _norm_after(layer: Any) -> Any | None:
     convolutions = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     if type(layer) not in convolutions or layer.activation is not keras.activations.linear:
         return None
-    if len(layer._inbound_nodes) != 1:
+    if len(layer._inbound_nodes) != 1 or layer.data_format != "channels_last":
         return None
     readers = {node.operation for node in layer._outbound_nodes}
     reader = readers.pop() if len(readers) == 1 else None
-    return reader if type(reader) is keras.layers.BatchNormalization else None
+    if type(reader) is not keras.layers.BatchNormalization or reader.axis not in (-1, 3):
+        return None
+    return reader
 
 
 def _folded(layer: Any, norm: Any) -> list[np.ndarray]:
     """Kernel and bias of the convolution with its normalisation."""
+    import keras
+
     kernel, *bias = layer.get_weights()
     scale = 1 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
     if norm.scale:
         scale = scale * np.asarray(norm.gamma)
     shift = (bias[0] if bias else 0) - np.asarray(norm.moving_mean)
     shift = shift * scale + (np.asarray(norm.beta) if norm.center else 0)
-    # Channels are a kernel's last axis; a depthwise one's last two together.
-    depthwise = kernel.shape[-1] != len(scale)
-    return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), shift]
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        # Its channels are the last two axes of the kernel together.
+        return [kernel * scale.reshape(kernel.shape[2:]), shift]
+    return [kernel * scale, shift]

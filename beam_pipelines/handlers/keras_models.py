@@ -37,8 +37,9 @@ class KerasImageModel:
     def run(self) -> Callable[[np.ndarray], Any]:
         """From preprocessed pictures to vectors.
 
-        On a CPU the weights become constants of the graph, which TensorFlow lays out once
-        for its convolutions.
+        On a CPU the weights become constants of the graph, so that TensorFlow can fold
+        batch normalisations of presets into ordinary convolutions; `fold_batch_norms` has
+        done so for `keras.applications`, whose time constants do not change.
         """
         if self.network.jit_compile or self.network.count_params() > _LARGEST_CONSTANTS:
             return self.network.predict_on_batch

@@ -46,6 +46,7 @@ def used_twice(x):
         ),
         (lambda x: layers.BatchNormalization()(layers.Conv2D(4, 1, activation="relu")(x)), 1),
         (lambda x: layers.BatchNormalization()(x), 1),
+        (lambda x: layers.BatchNormalization(axis=2)(layers.Conv2D(4, 1)(x)), 1),
         (read_twice, 1),
         (used_twice, 1),
     ],
