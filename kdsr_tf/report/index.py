@@ -2,7 +2,8 @@
 
 The export's gate measured recall, not time. The curve is measured while the page is
 written: the student's item vectors, indexed by `scann` with the exported parameters, are
-searched for real users' vectors, one after the other.
+searched for real users' vectors, one after the other. Where the export found that comparing
+with every item is fastest, the curve shows what hashed vectors would have done.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from scann import scann_ops_pybind
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.report import plots
 
-MOST_ITEMS = 200_000
-"""A larger catalogue is not indexed again."""
+LEAST_ITEMS, MOST_ITEMS = 256, 200_000
+"""A smaller catalogue is too little to learn hashes from, a larger one is not indexed again."""
 
 # Those of the layer that the export takes from TensorFlow Recommenders.
 _TRAINING_ITERATIONS = 12
@@ -42,8 +43,9 @@ def describe(export: Manifest, vectors: np.ndarray, queries: np.ndarray) -> dict
         queries: float32 `(any, dim)`: vectors of users.
     """
     index = export.details.get("index", {})
+    k = min(export.counts["k"], len(vectors))
     found = {
-        "effort": _effort(index, len(vectors)),
+        "effort": _effort(index, len(vectors), k),
         "parameters": {title: index[name] for name, title in _PARAMETERS.items() if name in index},
         "gate": _of_the_gate(export.details),
         "counts": export.counts,
@@ -52,17 +54,16 @@ def describe(export: Manifest, vectors: np.ndarray, queries: np.ndarray) -> dict
     }
     if not found["effort"] or len(vectors) > MOST_ITEMS or not len(queries):
         return found
-    k = min(export.counts["k"], len(vectors))
     found["curve"] = measure(vectors, queries, k, index)
     found["svg"] = _plot(found["curve"], found["effort"], k)
     return found
 
 
-def _effort(index: dict[str, int], num_items: int) -> str:
-    """What a search can do more or less of; nothing where it compares with every item."""
+def _effort(index: dict[str, int], num_items: int, k: int) -> str:
+    """What a search can do more or less of; nothing where there is too little to index."""
     if index.get("num_leaves"):
         return "leaves searched"
-    if index.get("num_reordering_candidates", num_items) < num_items:
+    if index and num_items > max(k, LEAST_ITEMS - 1):
         return "candidates scored exactly"
     return ""
 
@@ -88,7 +89,7 @@ def measure(
     """Recall and time per query, for twice and twice the effort and without an index.
 
     The effort is the leaves searched, from 1; of an index without leaves the candidates
-    scored exactly, from `k`.
+    scored exactly, from `k`. An index that scores all of them is the exhaustive product.
 
     Args:
         vectors: float32 `(items, dim)`.
@@ -106,7 +107,7 @@ def measure(
         published, least, most = index["num_leaves_to_search"], 1, leaves
         builder = builder.tree(leaves, published, training_iterations=_TRAINING_ITERATIONS)
     else:
-        published, least, most = candidates, k, min(4 * candidates, len(vectors))
+        published, least, most = candidates % len(vectors), k, min(4 * candidates, len(vectors) - 1)
     searcher = builder.score_ah(_DIMENSIONS_PER_BLOCK).reorder(candidates).build()
 
     def search_with(effort: int) -> Search:
@@ -118,7 +119,8 @@ def measure(
 
     truth = [set(search_all(query).tolist()) for query in queries]
     doubled = {least << n for n in range((most // least).bit_length())}
-    ways = {effort: search_with(effort) for effort in sorted({*doubled, published, most})}
+    efforts = sorted({*doubled, published, most} if published else doubled)
+    ways = {effort: search_with(effort) for effort in efforts}
     return [
         {"effort": effort, "published": effort == published, **_time(search, queries, truth, k)}
         for effort, search in [*ways.items(), (0, search_all)]
@@ -138,20 +140,21 @@ def _time(search: Search, queries: np.ndarray, truth: list[set[int]], k: int) ->
 def _plot(curve: list[dict[str, Any]], effort: str, k: int) -> str:
     index = [point for point in curve if point["effort"]]
     [exact] = (point for point in curve if not point["effort"])
-    published = next(point for point in index if point["published"])
+    marks = {point["effort"] > 0: point["microseconds"] for point in curve if point["published"]}
     return plots.lines(
         [
             plots.Curve(
                 name=f"index, by {effort}",
                 x=[point["microseconds"] for point in index],
                 y=[point["recall"] for point in index],
-                mark=published["microseconds"],
+                mark=marks.get(True),
             ),
             plots.Curve(
                 name="every item",
                 x=[exact["microseconds"]],
                 y=[exact["recall"]],
                 colour=1,
+                mark=marks.get(False),
             ),
         ],
         f"Recall@{k} against time",

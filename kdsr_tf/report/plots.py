@@ -14,7 +14,9 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 NUM_COLOURS = 6
 """Of the custom properties `--c1`, `--c2`, ... of the style sheet."""
@@ -104,6 +106,7 @@ def lines(
                 linestyle=_DASHES[curve.dash % len(_DASHES)],
                 linewidth=1.9,
                 marker="o" if len(known) < 2 else None,
+                markerfacecolor="none",
                 # A dollar sign would begin a formula.
                 label=curve.name.replace("$", r"\$"),
             )
@@ -112,6 +115,7 @@ def lines(
                 axes.plot(curve.mark, known[place], "o", color=colour, markersize=6)
         for axis in logarithmic:
             getattr(axes, f"set_{axis}scale")("log")
+            _label_decades(getattr(axes, f"{axis}axis"))
         if xlabel == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
         for x, y, text in notes:
@@ -128,6 +132,22 @@ def lines(
         if (known := [value for value in curve.y if value is not None])
     ]
     return _svg(draw, title, f"{title}: {'; '.join(ends)}.")
+
+
+def _label_decades(axis: Axis) -> None:
+    """Label powers of ten, and 2 and 5 times them where there are few; plainly where short."""
+    low, high = axis.get_data_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(_power)
+
+
+def _power(value: float, _: int) -> str:
+    if 0.0001 <= value < 10_000:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if mantissa == "1" else rf"${mantissa}\times {power}$"
 
 
 def bars(edges: Sequence[float], heights: Sequence[float], title: str, xlabel: str) -> str:

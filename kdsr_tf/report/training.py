@@ -78,14 +78,14 @@ def _by_modality(pattern: str) -> Callable[[Run], Series]:
 
 def _by_prefix(prefix: str) -> Callable[[Run], Series]:
     def choose(run: Run) -> Series:
-        found = [name for name in run.history if name.startswith(prefix)]
+        found = sorted(name for name in run.history if name.startswith(prefix))
         return _named(run.history, {n.removeprefix(prefix).replace("_", " "): n for n in found})
 
     return choose
 
 
 def _weighted(run: Run) -> Series:
-    names = [n for n in run.history if n.endswith("_weighted") and not n.startswith("val_")]
+    names = sorted(n for n in run.history if n.endswith("_weighted") and not n.startswith("val_"))
     return _named(run.history, {n.removesuffix("_weighted").replace("_", " "): n for n in names})
 
 

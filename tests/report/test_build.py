@@ -148,3 +148,26 @@ def test_index_curve_is_measured_on_the_vectors_given():
     assert [point["effort"] for point in curve] == [10, 20, 30, 40, 80, 120, 0]
     assert [point["effort"] for point in curve if point["published"]] == [30]
     assert curve[0]["recall"] < curve[-2]["recall"] > 0.99
+    flat["num_reordering_candidates"] = 600
+    curve = measure(vectors, queries, 10, flat)
+    assert [point["effort"] for point in curve] == [10, 20, 40, 80, 160, 320, 0]
+    assert curve[-1]["published"] and sum(point["published"] for point in curve) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (4e-4, 4e-3, ["0.0005", "0.001", "0.002"]),
+        (3e-6, 0.08, [r"$10^{-5}$", "0.0001", "0.001", "0.01"]),
+        (5.0, 60_000, ["10", "100", "1000", r"$10^{4}$"]),
+    ],
+)
+def test_a_logarithmic_ordinate_is_labelled_at_round_values(low, high, labels):
+    from kdsr_tf.report.plots import Curve, lines
+
+    svg = lines([Curve(name="a", x=[1, 2], y=[low, high])], "A", "epoch", logarithmic=["y"])
+    ordinate = svg[svg.index('id="matplotlib.axis_2"') :]
+    texts = re.findall(r"<!-- (.*?) -->|<text[^>]*>([^<]*)</text>", ordinate)
+    shown = [formula or plain for formula, plain in texts]
+    assert [label for label in shown if label in labels] == labels
+    assert len(shown) <= len(labels) + 2
