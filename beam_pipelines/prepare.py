@@ -23,7 +23,7 @@ from beam_pipelines.transforms import catalogue, interactions, sequences
 from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
 from beam_pipelines.transforms.reading import ReadItems
 from beam_pipelines.transforms.rejected import TallyReasons, WriteRejected
-from beam_pipelines.transforms.shards import all_shards, default_num_shards
+from beam_pipelines.transforms.shards import GroupShards, default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
@@ -117,7 +117,7 @@ class _Prepare:
             catalogue.number_items, entries, core, self._previous
         )
         index = vocabulary | "Index items" >> beam.Map(catalogue.index_items)
-        written = self._write_sequences(pipeline, rows.rows, core, AsSingleton(index))
+        written = self._write_sequences(rows.rows, core, AsSingleton(index))
         counts = vocabulary | "Train counts" >> beam.Map(
             _train_counts, AsIter(written[sequences.TRAIN_ITEMS])
         )
@@ -153,15 +153,11 @@ class _Prepare:
             self._target,
         )
 
-    def _write_sequences(
-        self, pipeline: beam.Pipeline, rows: beam.PCollection, core: Any, index: Any
-    ) -> Any:
-        blocks = rows | "To blocks" >> beam.ParDo(
-            interactions.ToBlocks(self._num_shards), core, index
-        )
+    def _write_sequences(self, rows: beam.PCollection, core: Any, index: Any) -> Any:
         return (
-            {"blocks": blocks, "shards": all_shards(pipeline, self._num_shards)}
-            | "By shard" >> beam.CoGroupByKey()
+            rows
+            | "To blocks" >> beam.ParDo(interactions.ToBlocks(self._num_shards), core, index)
+            | "By shard" >> GroupShards(self._num_shards)
             | "Write sequences"
             >> beam.ParDo(
                 sequences.WriteSequences(self._target, self._num_shards, self._config.prepare), core

@@ -200,7 +200,7 @@ def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:
 def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     """An empty pipeline with its runner, from options that Beam understands."""
     unknown = unknown_options(beam_args)
-    options = PipelineOptions(list(beam_args))
+    options = _Options(list(beam_args))
     template = options.view_as(GoogleCloudOptions).template_location
     if template:
         raise errors.ConfigError(
@@ -222,6 +222,16 @@ def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
             "spelling mistake; options of KDSR-TF go before `--`."
         )
     return pipeline
+
+
+class _Options(PipelineOptions):
+    """Options that parse the flags once per view: Beam asks for views at every transform."""
+
+    def view_as(self, cls: type[PipelineOptions]) -> Any:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 @contextlib.contextmanager
@@ -330,6 +340,9 @@ class _LocalRunner(FnApiRunner):
 @contextlib.contextmanager
 def _noticing_lost_workers(handlers: Sequence[Any]) -> Iterator[None]:
     """Fail the requests to worker processes that have ended."""
+    if not any(hasattr(handler, "worker_thread") for handler in handlers):
+        yield
+        return
     stopped = threading.Event()
 
     def watch() -> None:

@@ -9,7 +9,7 @@ the score and the code that `distill` writes for it, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,7 +26,7 @@ from beam_pipelines.running import (
     run_as_program,
     run_pipeline,
 )
-from beam_pipelines.transforms.shards import all_shards, default_num_shards, shard_path
+from beam_pipelines.transforms.shards import GroupShards, default_num_shards, shard_path
 from beam_pipelines.transforms.teachers import read_teacher
 from beam_pipelines.transforms.windows import cut_windows
 from kdsr_tf import artifacts, schema, sequences, stages
@@ -79,16 +79,13 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             filesystem.makedirs(f"{local}/{modality}")
 
         def build(pipeline: beam.Pipeline) -> None:
-            pairs = (
+            _ = (
                 pipeline
                 | "Files" >> beam.Create(sequences.shards(folder))
                 | beam.Reshuffle()
                 | "Pairs"
                 >> beam.FlatMap(read_pairs, windows.max_length, windows.stride, num_shards)
-            )
-            _ = (
-                {"pairs": pairs, "shards": all_shards(pipeline, num_shards)}
-                | beam.CoGroupByKey()
+                | "By shard" >> GroupShards(num_shards)
                 | "Write" >> beam.ParDo(_WriteTriplets(target, num_shards, folder, teachers))
             )
 
@@ -143,7 +140,7 @@ def _distinct(pairs: np.ndarray) -> np.ndarray:
 
 
 class _WriteTriplets(beam.DoFn):
-    """`(shard, {"pairs": parts})` to one file per modality."""
+    """`(shard, parts)` to one file per modality."""
 
     def __init__(
         self,
@@ -162,10 +159,10 @@ class _WriteTriplets(beam.DoFn):
         table = sequences.read_items(self._folder, schema.ITEM_ID)
         self._item_ids = table.column(schema.ITEM_ID).combine_chunks()
 
-    def process(self, element: tuple[int, Mapping[str, Iterable[bytes]]]) -> None:
-        shard, groups = element
-        parts = [np.frombuffer(part, np.int32).reshape(-1, 2) for part in groups["pairs"]]
-        pairs = _distinct(np.concatenate([np.zeros((0, 2), np.int32), *parts]))
+    def process(self, element: tuple[int, list[bytes]]) -> None:
+        shard, parts = element
+        arrays = [np.frombuffer(part, np.int32).reshape(-1, 2) for part in parts]
+        pairs = _distinct(np.concatenate([np.zeros((0, 2), np.int32), *arrays]))
         for modality, teacher in self._loaded.items():
             path = shard_path(
                 join(self._directory, modality), "triplets", shard, self._num_shards, ".parquet"

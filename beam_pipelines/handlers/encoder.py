@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import fsspec
@@ -218,9 +219,15 @@ class ImageEncoder(Encoder):
     def identify(self, content: str) -> bytes:
         return _read_bytes(content)
 
-    def _prepared(self, batch: Sequence[str]) -> list[Any]:
+    @contextlib.contextmanager
+    def preparing(self, batch: Sequence[str]) -> Iterator[list[Future]]:
+        """Every content being prepared on several threads: futures of elements or `Unusable`."""
         with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(self._prepare_one, batch))
+            yield [pool.submit(self._prepare_one, content) for content in batch]
+
+    def _prepared(self, batch: Sequence[str]) -> list[Any]:
+        with self.preparing(batch) as elements:
+            return [element.result() for element in elements]
 
     def prepare(self, content: str) -> np.ndarray:
         try:

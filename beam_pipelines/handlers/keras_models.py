@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.handlers.encoder import ImageEncoder
+from beam_pipelines.handlers.encoder import ImageEncoder, Unusable
 from kdsr_tf.errors import ConfigError
 
 PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
@@ -74,16 +74,47 @@ class KerasImageEncoder(ImageEncoder):
 
     def encode(self, batch: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
         vectors = np.empty((len(batch), self.size(model)), np.float32)
-        # Taken before the threads begin: it is built once.
-        network, fixed = model.run, model.network.jit_compile
 
         def run(start: int) -> None:
             rows = slice(start, start + self.batch_size)
-            pictures = model.preprocess(np.stack(batch[rows]).astype(np.float32))
-            vectors[rows] = predict(network, pictures, self.batch_size if fixed else None)
+            vectors[rows] = self._call(batch[rows], model)
 
-        for_each(run, range(0, len(batch), self.batch_size))
+        self._for_each_call(run, batch, model)
         return vectors
+
+    def run_inference(
+        self,
+        batch: Sequence[str],
+        model: KerasImageModel,
+        inference_args: dict[str, Any] | None = None,
+    ) -> list[np.ndarray | Unusable]:
+        """Each picture's vector, or why it has none.
+
+        The next pictures are read and decoded while the network has the ones before.
+        """
+        found: list[Any] = [None] * len(batch)
+        with self.preparing(batch) as prepared:
+
+            def run(start: int) -> None:
+                rows = slice(start, start + self.batch_size)
+                elements = [element.result() for element in prepared[rows]]
+                sound = [e for e in elements if not isinstance(e, Unusable)]
+                vectors = iter(self._call(sound, model) if sound else ())
+                found[rows] = [e if isinstance(e, Unusable) else next(vectors) for e in elements]
+
+            self._for_each_call(run, batch, model)
+        return found
+
+    def _for_each_call(
+        self, run: Callable[[int], None], batch: Sequence[Any], model: KerasImageModel
+    ) -> None:
+        _ = model.run  # Built once, before the threads begin.
+        for_each(run, range(0, len(batch), self.batch_size))
+
+    def _call(self, pictures: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
+        """Vectors of `batch_size` pictures or fewer."""
+        inputs = model.preprocess(np.stack(pictures).astype(np.float32))
+        return predict(model.run, inputs, self.batch_size if model.network.jit_compile else None)
 
 
 def in_precision(build: Callable[[Any], Any]) -> Callable[[Any], Any]:

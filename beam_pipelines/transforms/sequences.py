@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -50,7 +50,7 @@ class ShardStatistics(NamedTuple):
 
 
 class WriteSequences(beam.DoFn):
-    """`(shard, {"blocks": ..., "shards": ...})` to one file of sequences.
+    """`(shard, blocks)` to one file of sequences.
 
     Needs the `Core` as its side input. A user's interactions are ordered by
     time, then by their row in the file. Outputs: `statistics` of
@@ -68,11 +68,9 @@ class WriteSequences(beam.DoFn):
         self._num_shards = num_shards
         self._config = config
 
-    def process(
-        self, element: tuple[int, Mapping[str, Iterable[Block]]], core: Core
-    ) -> Iterator[Any]:
-        shard, groups = element
-        user_ids, users, items, times = _in_order(list(groups["blocks"]))
+    def process(self, element: tuple[int, list[Block]], core: Core) -> Iterator[Any]:
+        shard, blocks = element
+        user_ids, users, items, times = _in_order(blocks)
         starts = np.searchsorted(users, np.arange(len(user_ids) + 1)).astype(np.int32)
         lengths = np.diff(starts)
         num_train = np.array(
