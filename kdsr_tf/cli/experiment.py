@@ -149,10 +149,10 @@ def write_results(
     from kdsr_tf.experiments.retention import against_ids, read_curves, write_curves
 
     more = against_ids(runs, asked.ids_of) if asked.ids_of in runs else {}
+    curves = read_curves(runs, asked.ids_of)
     results = collect(asked, runs, failures, more)
     artifacts.write_text(artifacts.join(folder, "table.md"), experiment_table.markdown(results))
     artifacts.write_text(artifacts.join(folder, "table.csv"), experiment_table.as_csv(results))
-    curves = read_curves(runs)
     if curves:
         write_curves(folder, curves)
     return results

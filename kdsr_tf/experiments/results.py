@@ -138,14 +138,6 @@ def _compare(experiment: Experiment, runs: Mapping[str, Sequence[Config]]) -> Co
     return compare(arms, experiment.cutoffs)
 
 
-def _differences(found: Comparison, name: str) -> dict[str, Difference]:
-    return {
-        row.metric: row.difference
-        for row in found.rows
-        if row.run == name and row.difference is not None
-    }
-
-
 def _figures(run: Config) -> dict[str, float]:
     student = artifacts.read_manifest(stages.location(run, "student"), written_by="train")
     evaluation = read_evaluation(stages.location(run, "evaluation"))

@@ -1,8 +1,8 @@
 """What the students of an experiment kept of the modalities (paper, Fig. 1 right).
 
 The curve over epochs, against the modality's own vectors, is part of every student's
-history. Against the ids of a model that has nothing else, it is measured here, on the
-students of the selected epochs: tables of earlier epochs are not kept.
+history. Against the ids of a model that has nothing else, it is measured here: for every
+epoch on the similarities that training kept, and on the students that came out of it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from matplotlib.figure import Figure
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
-from kdsr_tf.metrics.retention import modality_retention, sample_pairs
+from kdsr_tf.metrics.retention import correlation, modality_retention, pair_cosines, sample_pairs
 
-NUM_PAIRS = 20_000
-_PREFIX = "retention_"
+_PREFIX, _IDS = "retention_", "_ids"
 _CURVES = ("csv", "svg", "png")
 
 
@@ -34,7 +33,8 @@ class Curve:
         arm: Name of its arm.
         seed: Its seed.
         epochs: Epochs, from 1.
-        values: Retention per epoch by modality.
+        values: Retention per epoch by modality; under `<modality>_ids` that against the
+            ids of another model.
         best_epoch: The selected epoch.
     """
 
@@ -45,12 +45,15 @@ class Curve:
     best_epoch: int
 
 
-def read_curves(runs: Mapping[str, Sequence[Config]]) -> list[Curve]:
+def read_curves(runs: Mapping[str, Sequence[Config]], ids_of: str | None = None) -> list[Curve]:
     """The curves of all runs whose student has modality tables.
 
     Args:
         runs: Trained runs by arm, one per seed.
+        ids_of: Arm without modality tables whose ids, of the same seed and at the selected
+            epoch, the tables are compared with, too.
     """
+    ids = _ids(runs, ids_of) if ids_of in runs else {}
     curves = []
     for arm, seeded in runs.items():
         for run in seeded:
@@ -60,6 +63,8 @@ def read_curves(runs: Mapping[str, Sequence[Config]]) -> list[Curve]:
                 rows = list(csv.DictReader(file))
             names = [name for name in rows[0] if name.startswith(_PREFIX)]
             if names:
+                table = ids.get(run.training_seed)
+                by_ids = {} if table is None else _curves_against(run, table, len(rows))
                 curves.append(
                     Curve(
                         arm=arm,
@@ -68,7 +73,8 @@ def read_curves(runs: Mapping[str, Sequence[Config]]) -> list[Curve]:
                         values={
                             name.removeprefix(_PREFIX): tuple(float(row[name]) for row in rows)
                             for name in names
-                        },
+                        }
+                        | by_ids,
                         best_epoch=int(student.details["best_epoch"]),
                     )
                 )
@@ -114,8 +120,10 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
             panel.plot(curve.epochs, values, color=colour, alpha=0.8, linewidth=1.4, label=label)
             best = curve.epochs.index(curve.best_epoch)
             panel.plot(curve.best_epoch, values[best], "o", color=colour, markersize=5)
-        panel.set(title=modality, xlabel="epoch (dot: selected)", ylabel="retention")
-        panel.set_ylim(min(0.0, panel.get_ylim()[0]), 1.02)
+        title = modality.replace(_IDS, " against ids")
+        panel.set(title=title, xlabel="epoch (dot: selected)", ylabel="retention")
+        low, high = panel.get_ylim()
+        panel.set_ylim(min(0.0, low), 1.02 if title == modality else max(0.1, high))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.2)
         panel.legend(fontsize=8)
@@ -135,22 +143,44 @@ def against_ids(runs: Mapping[str, Sequence[Config]], ids_of: str) -> dict[str, 
         Per name of a run: `retention_{m}_ids`, Pearson's correlation over a fixed sample
         of pairs of items that have modality m; arms without tables are left out.
     """
-    from kdsr_tf.layers.item_tables import IDS
-
-    ids = {run.training_seed: _rows(run)[IDS] for run in runs[ids_of]}
+    ids = _ids(runs, ids_of)
     found = {}
     for arm, seeded in runs.items():
         for run in seeded:
             if arm == ids_of or run.model.modality_tables == "off":
                 continue
-            tables = _rows(run)
+            theirs, tables = ids[run.training_seed], _rows(run)
             found[run.run or ""] = {
-                f"{_PREFIX}{m}_ids": modality_retention(
-                    tables[m], ids[run.training_seed], *_pairs(run, m)
-                )
+                f"{_PREFIX}{m}{_IDS}": modality_retention(tables[m], theirs, *_pairs(run, m))
                 for m in run.modalities
             }
     return found
+
+
+def _curves_against(run: Config, ids: np.ndarray, epochs: int) -> dict[str, tuple[float, ...]]:
+    """Per modality and epoch; nothing where training did not keep its similarities."""
+    from kdsr_tf.training.callbacks import SIMILARITIES, similarities_file
+
+    folder = join(stages.location(run, "student"), "logs", "select", SIMILARITIES)
+    curves = {}
+    for modality in run.modalities:
+        files = [similarities_file(folder, modality, epoch + 1) for epoch in range(epochs)]
+        if all(map(artifacts.exists, files)):
+            theirs = pair_cosines(ids, *_pairs(run, modality))
+            curves[f"{modality}{_IDS}"] = tuple(correlation(_load(f), theirs) for f in files)
+    return curves
+
+
+def _load(path: str) -> np.ndarray:
+    with fsspec.open(path, "rb") as file:
+        return np.load(file).astype(np.float64)
+
+
+def _ids(runs: Mapping[str, Sequence[Config]], ids_of: str) -> dict[int, np.ndarray]:
+    """Rows of the ids by training seed."""
+    from kdsr_tf.layers.item_tables import IDS
+
+    return {run.training_seed: _rows(run)[IDS] for run in runs[ids_of]}
 
 
 def _rows(run: Config) -> dict[str, np.ndarray]:
@@ -163,10 +193,11 @@ def _rows(run: Config) -> dict[str, np.ndarray]:
 
 
 def _pairs(run: Config, modality: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of which training kept the similarities."""
+    from kdsr_tf.training.callbacks import RETENTION_PAIRS
+
     path = join(stages.location(run, f"teacher/{modality}"), "present.npy")
-    with fsspec.open(path, "rb") as file:
-        # One sample for all seeds: `seed`, not that of the training.
-        return sample_pairs(np.load(file), NUM_PAIRS, run.seed)
+    return sample_pairs(_load(path), RETENTION_PAIRS, run.training_seed)
 
 
 def _write_table(file, curves: Sequence[Curve]) -> None:

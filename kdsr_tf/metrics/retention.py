@@ -60,14 +60,37 @@ def modality_retention(
     Reference:
         - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Fig. 1.
     """
-    ours = _cosines(np.asarray(table), first, second)
-    theirs = _cosines(np.asarray(reference_vectors), first, second)
+    ours = pair_cosines(np.asarray(table), first, second)
+    return correlation(ours, pair_cosines(np.asarray(reference_vectors), first, second))
+
+
+def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Pearson's correlation of two series of similarities; nan where it is not defined.
+
+    Args:
+        ours: Floats `(pairs,)`; see `pair_cosines`.
+        theirs: Likewise, of the same pairs.
+    """
     if len(ours) < 2 or not ours.std() or not theirs.std():
         return float("nan")
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
-def _cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def pair_cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of the vectors of each pair; a zero vector has cosine 0.
+
+    Args:
+        vectors: Floats `(num_items + 1, d)`.
+        first: Items of the pairs, ints `(pairs,)`; see `sample_pairs`.
+        second: Likewise.
+
+    Returns:
+        Floats `(pairs,)`.
+
+    Example:
+        >>> pair_cosines(np.array([[0.0, 0.0], [2.0, 0.0], [3.0, 3.0]]), [1], [2]).round(3)
+        array([0.707])
+    """
     left, right = vectors[first].astype(np.float64), vectors[second].astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return np.einsum("pd,pd->p", left, right) / np.where(norms > 0, norms, 1.0)

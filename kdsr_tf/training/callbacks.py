@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import fsspec
 import keras
 import numpy as np
 
+from kdsr_tf.artifacts import join
 from kdsr_tf.console import console, progress
 from kdsr_tf.errors import TrainingError
-from kdsr_tf.metrics.retention import modality_retention, sample_pairs
+from kdsr_tf.metrics.retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.student import Student
 from kdsr_tf.models.watched_model import NORM
 from kdsr_tf.training.checkpoints import Checkpoints
@@ -21,6 +23,8 @@ from kdsr_tf.training.rates import current_rates
 from kdsr_tf.training.term_gradients import term_gradient_norms
 
 RETENTION_PAIRS = 20_000
+SIMILARITIES = "similarities"
+"""Folder below a phase's logs, for `ModalityRetention`."""
 
 
 class LearningRates(keras.callbacks.Callback):
@@ -34,11 +38,15 @@ class LearningRates(keras.callbacks.Callback):
 class ModalityRetention(keras.callbacks.Callback):
     """Adds `retention_{m}` per modality to the logs; see `modality_retention`.
 
+    The similarities themselves are kept too, so that they can later be compared with those
+    of another model, epoch by epoch.
+
     Args:
         student: The model in training.
         references: Per modality, the teacher's vectors `(num_items + 1, d)` and
             which items are present, bools `(num_items + 1,)`.
         seed: Of the sample of pairs, the same in every epoch.
+        folder: Where the similarities are kept (see `similarities_file`); None for nowhere.
         num_pairs: Size of the sample.
     """
 
@@ -47,19 +55,41 @@ class ModalityRetention(keras.callbacks.Callback):
         student: Student,
         references: Mapping[str, tuple[np.ndarray, np.ndarray]],
         seed: int,
+        folder: str | None = None,
         num_pairs: int = RETENTION_PAIRS,
     ) -> None:
         super().__init__()
         self._student = student
-        self._references = {
-            modality: (vectors, *sample_pairs(present, num_pairs, seed))
-            for modality, (vectors, present) in references.items()
+        self._folder = folder
+        self._pairs = {
+            modality: sample_pairs(present, num_pairs, seed)
+            for modality, (_, present) in references.items()
+        }
+        self._similarities = {
+            modality: pair_cosines(vectors, *self._pairs[modality])
+            for modality, (vectors, _) in references.items()
         }
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        for modality, (vectors, first, second) in self._references.items():
+        for modality, pairs in self._pairs.items():
             table = keras.ops.convert_to_numpy(self._student.modality_table(modality))
-            logs[f"retention_{modality}"] = modality_retention(table, vectors, first, second)
+            ours = pair_cosines(table, *pairs)
+            logs[f"retention_{modality}"] = correlation(ours, self._similarities[modality])
+            if self._folder is not None:
+                path = similarities_file(self._folder, modality, epoch + 1)
+                with fsspec.open(path, "wb", auto_mkdir=True) as file:
+                    np.save(file, ours.astype(np.float16))
+
+
+def similarities_file(folder: str, modality: str, epoch: int) -> str:
+    """Where the cosines of one epoch are, float16 in the order of `sample_pairs`.
+
+    Args:
+        folder: That of the similarities.
+        modality: `image` or `text`.
+        epoch: From 1.
+    """
+    return join(folder, f"{modality}-{epoch:04d}.npy")
 
 
 class FiniteLosses(keras.callbacks.Callback):

@@ -158,7 +158,7 @@ class Run:
         epoch, step = (state.epoch, state.step) if state is not None else (0, 0)
         last, steps = (epoch + 1 if step else epochs), self.steps(splits)
         stateful = [log] if best is None else [log, best]
-        called = self._measuring(model, checkpoints, epoch, step)
+        called = self._measuring(model, phase, checkpoints, epoch, step)
         with contextlib.ExitStack() as open_until_the_end:
             if self._writes:
                 title = f"training ({phase})"
@@ -195,15 +195,16 @@ class Run:
             )
 
     def _measuring(
-        self, model: KDSR, checkpoints: Checkpoints, epoch: int, step: int
+        self, model: KDSR, phase: str, checkpoints: Checkpoints, epoch: int, step: int
     ) -> list[keras.callbacks.Callback]:
         """The callbacks that change the logs; all others read them."""
         seed = self._config.training_seed
         references = {m: (t.vectors, t.present) for m, t in self._teachers.items()}
+        kept = join(self.logs, phase, callbacks.SIMILARITIES) if self._writes else None
         called: list[keras.callbacks.Callback] = [
             callbacks.FiniteLosses(checkpoints, epoch, step),
             callbacks.LearningRates(),
-            callbacks.ModalityRetention(model.student, references, seed),
+            callbacks.ModalityRetention(model.student, references, seed, kept),
         ]
         if self.judge == TEST:
             called.insert(0, callbacks.OracleNames())

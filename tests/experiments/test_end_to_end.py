@@ -66,6 +66,11 @@ def test_experiment_on_the_boutique(tmp_path):
         float(few["hr_20"]) - float(ids["hr_20"])
     )
     assert -1 <= float(few["retention_text_ids"]) < 0.9 < float(few["retention_text"]) <= 1
+    with open(folder / "retention.csv") as file:
+        curves = {(row["seed"], row["epoch"]): row for row in csv.DictReader(file)}
+    assert set(curves) == {("0", "1"), ("1", "1")}
+    at_the_end = [float(row["retention_text_ids"]) for row in curves.values()]
+    assert sum(at_the_end) / 2 == pytest.approx(float(few["retention_text_ids"]), abs=1e-3)
     assert (folder / "retention.png").stat().st_size > 1000
     # One teacher per arm, one set of features for both; nothing of the user's is replaced.
     assert (work / "features" / "text").is_dir() and not (work / "variants" / "features").exists()

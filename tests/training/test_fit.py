@@ -14,9 +14,15 @@ from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.config import Config
 from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
+from kdsr_tf.metrics.retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.kdsr import KDSR
 from kdsr_tf.training.building import build_model
-from kdsr_tf.training.callbacks import FiniteLosses
+from kdsr_tf.training.callbacks import (
+    RETENTION_PAIRS,
+    SIMILARITIES,
+    FiniteLosses,
+    similarities_file,
+)
 from kdsr_tf.training.checkpoints import Checkpointing, Checkpoints, restore_variables
 from kdsr_tf.training.fit import train
 from kdsr_tf.training.profiling import profile
@@ -99,6 +105,22 @@ def test_history_has_terms_rates_retention_and_agreement(trained):
     assert [row["learning_rate_modality_tables"] for row in rows] == pytest.approx(
         [1e-3 * (0.1 + 0.9 * epoch / 4) for epoch in (1, 2, 3)]
     )
+
+
+def test_similarities_of_every_epoch_are_kept_and_give_its_retention(trained):
+    config, _, (student, rows) = trained
+    folder = Path(stages.location(config, "student"), "logs", "select", SIMILARITIES)
+    teacher = Path(stages.location(config, "teacher/text"))
+    pairs = sample_pairs(np.load(teacher / "present.npy"), RETENTION_PAIRS, seed=0)
+    theirs = pair_cosines(np.load(teacher / "vectors.npy"), *pairs)
+    kept = [np.load(similarities_file(str(folder), "text", epoch)) for epoch in (1, 2, 3)]
+    for ours, row in zip(kept, rows, strict=True):
+        assert correlation(ours.astype(float), theirs) == pytest.approx(
+            row["retention_text"], abs=1e-3
+        )
+    best = max(range(3), key=lambda epoch: rows[epoch]["val_hr_20"])
+    table = np.asarray(student.modality_table("text"))
+    np.testing.assert_allclose(kept[best], pair_cosines(table, *pairs), atol=1e-3)
 
 
 def test_manifest_names_the_best_epoch_by_validation(trained):
