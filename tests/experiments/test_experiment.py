@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdsr_tf import stages
-from kdsr_tf.backbones.catalogue import BACKBONES
+from kdsr_tf.backbones.catalogue import BACKBONES, find_backbone
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.experiments.arms import input_places, plan_arms
 from kdsr_tf.experiments.experiment import Experiment, load_experiment, packaged_experiments
@@ -98,6 +98,8 @@ def test_every_packaged_experiment_plans(name, tmp_path):
     assert len({arm.config.run for arm in arms}) == len(arms)
     students = {stages.fingerprints(arm.config, arm.external)["student"] for arm in arms}
     assert len(students) == len(arms)
+    prefixes = [arm.config for arm in arms if not find_backbone(arm.config.model.backbone).causal]
+    assert all(config.windows.stride == 1 for config in prefixes), "or training refuses them"
 
 
 def test_backbones_are_the_whole_registry_and_the_paper_s_method():
