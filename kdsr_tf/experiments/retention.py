@@ -104,12 +104,17 @@ def write_curves(directory: str, curves: Sequence[Curve]) -> None:
 
 
 def plot_curves(curves: Sequence[Curve]) -> Figure:
-    """A panel per modality; a colour per arm, a line per seed, a dot at the selected epoch."""
+    """A panel per modality; a colour per arm, a line per seed, a dot at the selected epoch.
+
+    What is against ids stands in a second row.
+    """
     modalities = list(dict.fromkeys(m for curve in curves for m in curve.values))
     arms = list(dict.fromkeys(curve.arm for curve in curves))
-    figure = Figure(figsize=(5.6 * len(modalities), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(modalities), squeeze=False)[0]
-    for panel, modality in zip(panels, modalities, strict=True):
+    columns = sum(not modality.endswith(_IDS) for modality in modalities)
+    rows = -(-len(modalities) // columns)
+    figure = Figure(figsize=(5.6 * columns, 3.6 * rows), layout="constrained")
+    for place, modality in enumerate(modalities, start=1):
+        panel = figure.add_subplot(rows, columns, place)
         labelled = set()
         for curve in curves:
             if modality not in curve.values:
@@ -123,7 +128,10 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
         title = modality.replace(_IDS, " against ids")
         panel.set(title=title, xlabel="epoch (dot: selected)", ylabel="retention")
         low, high = panel.get_ylim()
-        panel.set_ylim(min(0.0, low), 1.02 if title == modality else max(0.1, high))
+        if title == modality:
+            panel.set_ylim(min(0.0, low), 1.02)
+        else:  # mostly near 0
+            panel.set_ylim(min(-0.1, low), max(0.3, high))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.2)
         panel.legend(fontsize=8)
