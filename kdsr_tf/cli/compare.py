@@ -15,6 +15,17 @@ from kdsr_tf.errors import InputError
 if TYPE_CHECKING:
     from kdsr_tf.evaluation.compare import Comparison, Row
 
+_DIFFERENCES = (
+    ("diff.", "value", True),
+    ("diff. 95% users", "interval", True),
+    ("p users", "p_value", False),
+    ("Holm", "p_holm", False),
+    ("diff. 95% seeds", "seeds_interval", True),
+    ("p seeds", "seeds_p_value", False),
+    ("Holm", "seeds_p_holm", False),
+)
+"""Heading, field of `Difference` and whether it has a sign."""
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
@@ -67,7 +78,10 @@ def _conditions(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _show(found: Comparison) -> None:
-    output.print(table(_title(found), *_cells(found)))
+    # One table with everything would be too wide for a terminal.
+    output.print(table(_title(found), *_cells(found, differences=False)))
+    if len(found.runs) > 1:
+        output.print(table(_title_of_differences(found), *_cells(found, figures=False)))
     output.print(_legend(found), markup=False)
     beyond = _beyond_accuracy(found)
     if beyond is not None:
@@ -78,8 +92,11 @@ def _show(found: Comparison) -> None:
 
 def _title(found: Comparison) -> str:
     where = "".join(f", {name}={group}" for name, group in found.where.items())
-    title = f"Test metrics in %, {found.test_points:,} test points of {found.users:,} users{where}"
-    return title + (f"; differences to {found.runs[0]['name']}" if len(found.runs) > 1 else "")
+    return f"Test metrics in %, {found.test_points:,} test points of {found.users:,} users{where}"
+
+
+def _title_of_differences(found: Comparison) -> str:
+    return f"Differences to {found.runs[0]['name']}"
 
 
 def _legend(found: Comparison) -> str:
@@ -97,30 +114,29 @@ def _legend(found: Comparison) -> str:
     return "; ".join(parts) + "."
 
 
-def _cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    found: Comparison, figures: bool = True, differences: bool = True
+) -> tuple[list[str], list[list[str]]]:
     """Headings and rows for people; columns that would be empty are left out."""
+    rows = [row for row in found.rows if figures or row.difference is not None]
     columns: list[tuple[str, list[str]]] = [
-        ("metric", [metric_name(row.metric) for row in found.rows]),
-        ("run", [row.run for row in found.rows]),
-        ("value", [f"{row.value:.2f}" for row in found.rows]),
-        ("95% users", [_interval(row.interval) for row in found.rows]),
-        ("95% seeds", [_interval(row.seeds_interval) for row in found.rows]),
+        ("metric", [metric_name(row.metric) for row in rows]),
+        ("run", [row.run for row in rows]),
     ]
-    for heading, key in (("diff.", "value"), ("diff. 95% users", "interval")):
-        columns.append((heading, [_of_difference(row, key, signed=True) for row in found.rows]))
-    for heading, key in (("p users", "p_value"), ("Holm", "p_holm")):
-        columns.append((heading, [_of_difference(row, key) for row in found.rows]))
-    columns.append(
-        (
-            "diff. 95% seeds",
-            [_of_difference(row, "seeds_interval", signed=True) for row in found.rows],
-        )
-    )
-    for heading, key in (("p seeds", "seeds_p_value"), ("Holm", "seeds_p_holm")):
-        columns.append((heading, [_of_difference(row, key) for row in found.rows]))
+    if figures:
+        columns += [
+            ("value", [f"{row.value:.2f}" for row in rows]),
+            ("95% users", [_interval(row.interval) for row in rows]),
+            ("95% seeds", [_interval(row.seeds_interval) for row in rows]),
+        ]
+    if differences:
+        columns += [
+            (heading, [_of_difference(row, key, signed) for row in rows])
+            for heading, key, signed in _DIFFERENCES
+        ]
     columns = [column for column in columns if any(column[1])]
-    rows = [list(cells) for cells in zip(*(cells for _, cells in columns), strict=True)]
-    return [heading for heading, _ in columns], rows
+    cells = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+    return [heading for heading, _ in columns], cells
 
 
 def metric_name(name: str) -> str:
@@ -153,10 +169,10 @@ def _interval(ends: Sequence[float] | None, signed: bool = False) -> str:
 def _beyond_accuracy(found: Comparison) -> tuple[list[str], list[list[str]]] | None:
     names = list(found.runs[0]["beyond_accuracy"])
     rows = [
-        [run["name"], *(_number(run["beyond_accuracy"].get(name)) for name in names)]
-        for run in found.runs
+        [metric_name(name), *(_number(run["beyond_accuracy"].get(name)) for run in found.runs)]
+        for name in names
     ]
-    return (["run", *map(metric_name, names)], rows) if names else None
+    return (["metric", *(run["name"] for run in found.runs)], rows) if names else None
 
 
 def _number(value: float | None) -> str:
@@ -164,7 +180,8 @@ def _number(value: float | None) -> str:
 
 
 def _markdown(found: Comparison) -> str:
-    parts = [f"{_title(found)}.", markdown_table(*_cells(found)), _legend(found)]
+    several = f". {_title_of_differences(found)}" if len(found.runs) > 1 else ""
+    parts = [f"{_title(found)}{several}.", markdown_table(*_cells(found)), _legend(found)]
     beyond = _beyond_accuracy(found)
     if beyond is not None:
         parts.append(markdown_table(*beyond))
