@@ -208,14 +208,85 @@ PROGRAMS = {
 }
 """How the commands of each program are checked."""
 
-NOT_HERE = {
-    "docker": "needs a daemon; tests/serving/test_tf_serving.py reads the compose file too",
-    "gcloud": "needs an account and a project of Google Cloud",
-    "kubectl": "needs a cluster; tests/serving/test_tf_serving.py renders where it is installed",
-    "curl": "needs a live server; tests/serving/test_reliability.py sends such requests",
-    "pip": "needs the network; tests/test_packaging.py installs the wheel alone",
+LITERAL = "tests/integration/test_demo.py::test_documented_commands_run_as_they_stand"
+"""Runs whole blocks of commands, in a folder with the files that they name."""
+
+RUN_BY = {
+    r"kdsr data import (clicks|data/shop|ml-1m|reviews_).*": LITERAL,
+    r"kdsr compare .*": LITERAL,
+    r"kdsr report .*": LITERAL,
+    r"kdsr check .*": LITERAL,
+    r"kdsr run --config configs/demo.yaml --set source.path=\S+ --workdir work/(mine|first|gru)"
+    r"( --set model.backbone=gru4rec)?": LITERAL,
+    r"kdsr run --workdir work/first .*": LITERAL,
+    r"(mkdir|cp) .*kubernetes/base/config.*": LITERAL,
+    r"kdsr skew --help": LITERAL,
+    # What they do, with other paths, ports and sizes.
+    r"kdsr serve .*": "tests/integration/test_demo.py",
+    r"kdsr query .*": "tests/integration/test_demo.py",
+    r"kdsr skew .*": "tests/export/compare_served.py",
+    r"kdsr run .* model.backbone=my_backbones.*": "tests/backbones/test_own_backbone.py",
+    r"tfds build .* amazon_.*": "tests/datasets/test_builders.py",
+    r"kdsr (data import |run .*source.path=)tfds:.*": "tests/datasets/test_builders.py",
+    r"kdsr run .* source.image_folders=.*": "tests/sources/test_image_paths.py",
+    r"kdsr encode .* encode.image.encoder=keras_app.*": "tests/beam_pipelines/test_handlers.py",
+    r"kdsr experiment --list": "tests/experiments/test_search.py",
+    r"kdsr experiment (ablation|encoders) .*": "tests/experiments/test_end_to_end.py",
+    r"kdsr search .*": "tests/experiments/test_search.py",
+    r"kdsr export --set export.(deny|allow)_items=.*": "tests/export/export_versions.py",
+    r"kdsr export --add-items .*": "tests/export/export_versions.py",
+    r"kdsr export --rollback.*": "tests/export/test_versions.py",
+    r"kdsr train --warm-start .*": "tests/training/test_warm_start.py",
+    r"(kdsr train .*multi_worker|export TF_CONFIG=.*)": "tests/training/test_distributed.py",
+    r"python -m beam_pipelines.prepare .*--direct_num_workers=4": "tests/beam_pipelines",
+    r"curl .*": "tests/serving/test_reliability.py",
 }
-"""Programs whose commands no test of this repository starts as they stand, and why."""
+"""Which test runs a command: the first pattern that takes all of it decides."""
+
+NOT_RUN = {
+    r"make (demo|test)": "they run the tests, and `kdsr demo`, which tests/integration runs",
+    r"pip install .*": "needs the network; tests/test_packaging.py installs the wheel alone",
+    r"tfds build .* movielens_1m .*": "downloads the archive; tests/datasets/test_builders.py "
+    "builds from one of its layout, and sees the checksum refuse it",
+    r"kdsr run --config configs/ml1m.yaml .*": "needs MovieLens-1M and weights; hours",
+    r"kdsr (prepare|encode|teach) --config configs/beauty.yaml .*": "needs Beauty and weights",
+    r"python -m benchmarks.pair_sample .*": "needs the same; tests/integration/test_benchmarks.py "
+    "runs benchmarks small",
+    r"python -c import keras; .*": "downloads weights",
+    r"python -m beam_pipelines.* --runner=(Dataflow|Flink)Runner.*": "needs a cloud or a cluster; "
+    "tests/beam_pipelines/test_runners.py has Beam validate the options",
+    r"docker .*": "needs a daemon; tests/serving/test_tf_serving.py reads the compose file too",
+    r"gcloud .*": "needs an account and a project of Google Cloud",
+    r"(kubectl|cd) .*": "needs a cluster; tests/serving/test_tf_serving.py renders with kubectl",
+    r"tensorboard .*": "a server without end; tests/integration/test_demo.py reads what it shows",
+    r"kill %1": "of the server before it",
+}
+"""Commands that no test runs as they stand, and why."""
+
+
+def run_by(command: list[str]) -> tuple[str, str | None]:
+    """The pattern that takes a command, and the test that runs it or None where none does.
+
+    Raises:
+        LookupError: if neither `RUN_BY` nor `NOT_RUN` has the command.
+    """
+    text = " ".join(command).removeprefix(".venv/bin/")
+    for pattern in (*RUN_BY, *NOT_RUN):
+        if re.fullmatch(pattern, text, re.DOTALL):
+            return pattern, RUN_BY.get(pattern)
+    raise LookupError(text)
+
+
+def literal_blocks(page: str) -> list[str]:
+    """Scripts of the page of which `LITERAL` runs every command."""
+    scripts = [text for language, text in blocks(page) if language in ("sh", "bash", "")]
+    known = commands(page)
+    found = []
+    for text in scripts:
+        lines = [line for line in words(text) if line in known]
+        if lines and all(run_by(line)[1] == LITERAL for line in lines):
+            found.append(text)
+    return found
 
 
 def check_command(command: list[str]) -> None:

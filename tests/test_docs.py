@@ -2,8 +2,8 @@
 
 Commands are parsed by the program that would run them, with their real options and
 configuration keys; nothing heavy is started. In `tests/doc_commands.py`, `PROGRAMS` says how each
-program's commands are checked and `NOT_HERE` which no test starts, and why. `RUN_BY` says which
-test runs a page's Python.
+program's commands are checked, `RUN_BY` which test runs each and `NOT_RUN` why none does.
+`PYTHON_RUN_BY` says which test runs a page's Python.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ from kdsr_tf.config import Config
 from kdsr_tf.config.base import Section
 from kdsr_tf.errors import KDSRError
 from tests.doc_commands import (
-    NOT_HERE,
+    LITERAL,
+    NOT_RUN,
     PACKAGES,
     PROGRAMS,
     ROOT,
+    RUN_BY,
     blocks,
     check_command,
     check_python,
     commands,
+    literal_blocks,
+    run_by,
     words,
 )
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-RUN_BY = {
+PYTHON_RUN_BY = {
     "README.md": "tests/test_readme.py",
     "docs/backbones.md": "tests/backbones/test_own_backbone.py",
     "docs/encoders.md": "tests/beam_pipelines/test_custom_encoder.py",
@@ -161,8 +165,8 @@ def test_python_is_run_or_compiled(page):
     programs = [text for language, text in blocks(page) if language == "python"]
     for program in programs:
         compile(program, page, "exec")
-    if programs and page in RUN_BY:
-        assert pathlib.Path(page).name in (ROOT / RUN_BY[page]).read_text()
+    if programs and page in PYTHON_RUN_BY:
+        assert pathlib.Path(page).name in (ROOT / PYTHON_RUN_BY[page]).read_text()
 
 
 FOREIGN = ("Op type not registered", "Detected incompatible Protobuf", "failed call to cuInit")
@@ -227,11 +231,15 @@ def test_a_wrong_command_is_found(text):
         check_command(command)
 
 
-def test_every_program_of_the_tables_is_met():
-    met = {command[0].removeprefix(".venv/bin/") for page in PAGES for command in commands(page)}
-    assert met == set(PROGRAMS) and set(NOT_HERE) < met
-    for reason in NOT_HERE.values():
-        assert all((ROOT / path).exists() for path in re.findall(r"tests/[\w/.]+py", reason))
+def test_every_command_is_run_by_a_test_or_says_why_not():
+    everything = [command for page in PAGES for command in commands(page)]
+    assert {command[0].removeprefix(".venv/bin/") for command in everything} == set(PROGRAMS)
+    assert {pattern for pattern, _ in map(run_by, everything)} == {*RUN_BY, *NOT_RUN}
+    literal = [line for page in PAGES for text in literal_blocks(page) for line in words(text)]
+    assert all(line in literal for line in everything if run_by(line)[1] == LITERAL)
+    named = [path.partition("::")[0] for path in RUN_BY.values()]
+    named += [path for why in NOT_RUN.values() for path in re.findall(r"tests/[\w/.]+", why)]
+    assert not [path for path in named if not (ROOT / path).exists()]
 
 
 def test_wrong_keys_and_names_are_found():

@@ -1,16 +1,26 @@
-"""A newcomer's path, small and for real: `kdsr demo`, `kdsr serve`, `kdsr query`."""
+"""A newcomer's path, small and for real: `kdsr demo`, the documented commands, a live server."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config
+from kdsr_tf.datasets.demo import generate
+from tests.datasets import official
+from tests.doc_commands import ROOT, literal_blocks
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -19,6 +29,63 @@ pytestmark = pytest.mark.timeout(1800)
 def config(kdsr, demo):
     folder = kdsr.folder / "work" / "demo"
     return load_config(str(folder / "config.yaml"), workdir=str(folder))
+
+
+SLOW_PAGES = ("README.md", "docs/backbones.md", "docs/quickstart.md")
+"""Their blocks run all stages."""
+
+
+def _documented_blocks():
+    for page in ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())]:
+        marks = [pytest.mark.slow] if page in SLOW_PAGES else []
+        for number, script in enumerate(literal_blocks(page)):
+            yield pytest.param(script, id=f"{page}-{number}", marks=marks)
+
+
+@pytest.fixture(scope="module")
+def reader(kdsr, demo):
+    """The folder of a reader who has run `kdsr demo` and has the files that the pages name."""
+    folder = kdsr.folder
+    (folder / "configs").symlink_to(ROOT / "configs")
+    program = folder / ".venv" / "bin" / "kdsr"
+    program.parent.mkdir(parents=True)
+    run = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "kdsr_tf"])
+    program.write_text(f'#!/bin/sh\nexec {run} "$@"\n')
+    program.chmod(0o755)
+
+    generate(str(folder / "FOLDER"), num_items=40, num_users=80)
+    clicks = pq.read_table(folder / "FOLDER" / "interactions.parquet")
+    clicks = clicks.select(["user_id", "item_id", "timestamp"])
+    csv.write_csv(clicks.rename_columns(["customer", "sku", "timestamp"]), folder / "clicks.csv")
+    items = map(json.loads, (folder / "FOLDER" / "items.jsonl").read_text().splitlines())
+    columns = ("item_id", "title", "description", "image")
+    goods = [columns, *([item.get(name) or "" for name in columns] for item in items)]
+    text = "\n".join(map("\t".join, goods)).replace("item_id", "sku", 1)
+    (folder / "goods.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "images").symlink_to(folder / "FOLDER" / "images")
+    official.write_movielens(folder / "unpacked")
+    (folder / "ml-1m").symlink_to(folder / "unpacked" / "ml-1m")
+    official.write_amazon(folder, "Beauty")
+
+    work = folder / "work"
+    for run in (
+        work / "demo" / "runs" / "plain",
+        *(work / "runs" / n for n in ("plain", "distilled")),
+    ):
+        for name in ("student", "evaluation", "serving_model"):
+            shutil.copytree(work / "demo" / name, run / name)
+        text = (work / "demo" / "config.yaml").read_text()
+        (run / "config.yaml").write_text(text.replace("run: null", f"run: {run.name}"))
+    return folder
+
+
+@pytest.mark.parametrize("script", _documented_blocks())
+def test_documented_commands_run_as_they_stand(reader, script):
+    environment = os.environ | {"PATH": f"{reader}/.venv/bin:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=reader, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_artifact_is_committed(config):
