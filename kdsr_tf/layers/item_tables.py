@@ -138,7 +138,9 @@ class ItemTables(keras.layers.Layer):
         by row.
         """
         rows = ops.convert_to_tensor(self._tables[modality])
-        return self._complete(modality, rows, ops.convert_to_tensor(self._present[modality]))
+        absent = 1.0 - ops.convert_to_tensor(self._present[modality])[:, None]
+        # As a product of matrices: so is its gradient, and the arrays are large.
+        return rows + ops.matmul(absent, ops.convert_to_tensor(self._absent_bias[modality])[None])
 
     def rows(self) -> dict[str, keras.Variable]:
         """Every variable that has a row per item.

@@ -22,7 +22,7 @@ from kdsr_tf.models.student import Student
 from kdsr_tf.models.targets import predictions
 from kdsr_tf.models.term_weights import NEXT_ITEM, Weight, complete_weights
 from kdsr_tf.models.weighted_terms import WeightedTerms
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
+from kdsr_tf.ops.cross_entropy import summed_cross_entropy
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
 from kdsr_tf.types import Tensor
@@ -311,11 +311,9 @@ class KDSR(WeightedTerms):
             logits = self._sampled_logits(representations, targets, vectors_of=student.output_rows)
             return {NEXT_ITEM: self._next_item_loss(ops.cast(targets > 0, "int32"), logits)}
         if training and packs and representations.dtype == "float32":
-            table = student.output_table()
-            loss = summed_cross_entropy(representations, table, targets)
             smoothing = self._next_item_loss.label_smoothing
-            if smoothing:
-                loss = loss + smoothing * summed_margins(representations, table, targets)
+            table = student.output_table()
+            loss = summed_cross_entropy(representations, table, targets, smoothing)
             return {NEXT_ITEM: loss}
         logits = student.logits(representations)
         losses = {NEXT_ITEM: self._next_item_loss(targets, logits)}

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.backbones.catalogue import create_backbone
-from kdsr_tf.layers.item_tables import ItemTables
+from kdsr_tf.layers.item_tables import IDS, ITEMS, ItemTables
 from kdsr_tf.layers.last_item_term import LastItemTerm
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeded_dense import seeded_dense
@@ -216,7 +216,7 @@ class Student(keras.Model):
         Raises:
             ValueError: if the histories are longer than `max_length`.
         """
-        items = embeddings["items"]
+        items = embeddings[ITEMS]
         if windows is None:
             self.check_length(items)
             states = self.backbone(embeddings, training=training)
@@ -226,7 +226,7 @@ class Student(keras.Model):
             parts = windows.split_each(embeddings)
             states = windows.join([self.backbone(part, training=training) for part in parts])
         representations = self._scaled(self.head(states, items, windows=windows))
-        return states, self._after(items, representations, training)
+        return states, self._after(embeddings, representations, training)
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """P of whole histories.
@@ -261,14 +261,20 @@ class Student(keras.Model):
         training: bool | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states, and P at some positions alone; see `represent` and `vectors_at`."""
-        self.check_length(embeddings["items"])
+        self.check_length(embeddings[ITEMS])
         states = self.backbone(embeddings, training=training)
         representations = self._scaled(self.head.at(states, windows, ends))
-        items = embeddings["items"]
+        if self.last_item_term is None:
+            return states, representations
+        batch, length = ops.shape(embeddings[ITEMS])
         if windows is None:
-            windows = ops.arange(ops.shape(items)[0], dtype="int32")
-        at = windows * ops.shape(items)[1] + ops.maximum(ends, 0)
-        last = ops.take(ops.reshape(items, (-1,)), at, axis=0)
+            windows = ops.arange(batch, dtype="int32")
+        at = windows * length + ops.maximum(ends, 0)
+        last = {
+            key: ops.take(ops.reshape(values, (-1, *values.shape[2:])), at, axis=0)
+            for key, values in embeddings.items()
+            if key in (ITEMS, IDS, *self._output)
+        }
         return states, self._after(last, representations, training)
 
     def last_item_table(self) -> Tensor:
@@ -362,12 +368,16 @@ class Student(keras.Model):
             ids = ops.add(ids, vectors)
         return self._scaled(ids, self.logit_scale)
 
-    def _after(self, items: Tensor, representations: Tensor, training: bool | None) -> Tensor:
-        """P of prefixes that end with these items."""
+    def _after(
+        self, last: dict[str, Tensor], representations: Tensor, training: bool | None
+    ) -> Tensor:
+        """P of prefixes that end with the items of these embeddings."""
         if self.last_item_term is None:
             return representations
-        ids = ops.take(self.tables.id_table, items, axis=0)
-        features = self._projected({m: self.tables.look_up(m, items)[0] for m in self._output})
+        # Looked up once, where the ids that enter are those that score.
+        tied, items = self.tables.tied, last[ITEMS]
+        ids = last[IDS] if tied else ops.take(self.tables.id_table, items, axis=0)
+        features = self._projected({m: last[m] for m in self._output})
         ended = self.last_item_term(representations, ids, features, training=training)
         real = ops.cast(ops.not_equal(items, PAD), ended.dtype)[..., None]
         return self._scaled(ended * real)
@@ -378,4 +388,4 @@ class Student(keras.Model):
 
     def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
         """Vectors of one length where scores are cosines; zeros stay zeros."""
-        return vectors if self.logit_scale is None else length * unit_vectors(vectors)
+        return vectors if self.logit_scale is None else unit_vectors(vectors, length)

@@ -17,19 +17,25 @@ _SMALLEST = 1e-30
 
 
 def summed_cross_entropy(
-    representations: Tensor, table: Tensor, targets: Tensor, chunk_rows: int | None = None
+    representations: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    chunk_rows: int | None = None,
 ) -> Tensor:
     """Softmax cross-entropy of targets among all items of a table, summed.
 
     The logits are `representations · tableᵀ` without padding's row. They exist for a
     chunk of rows at a time, and both gradients are made of them at once; the backward
-    pass computes nothing. With P = softmax(logits) and Y = onehot(targets)
-    the gradients are P · table - Y · table and Pᵀ · representations - Yᵀ · representations.
+    pass computes nothing. With P = softmax(logits) and, for N items and smoothing s,
+    Y = (1 - s) onehot(targets) + s / N, the gradients are P · table - Y · table and
+    Pᵀ · representations - Yᵀ · representations.
 
     Args:
         representations: Floats `(count, dim)`.
         table: Floats `(num_items + 1, dim)`; row 0 is padding.
         targets: Items, ints `(count,)`; 0 counts as nothing.
+        label_smoothing: Share s of each target that all items have in equal parts, in [0, 1).
         chunk_rows: Most rows of a chunk, > 0; None follows `CHUNK_NUMBERS` and
             `CHUNK_ROWS`. The chunks are as equal as they can be.
 
@@ -50,12 +56,20 @@ def summed_cross_entropy(
     @ops.custom_gradient
     def loss(representations: Tensor, table: Tensor):
         weights = ops.cast(targets > 0, "float32")[:, None]
-        total, by_row, by_item = _of_chunks(representations, table[1:], targets, chunk_rows)
-        by_row = (by_row - ops.take(table, targets, axis=0)) * weights
+        counting, items, share = representations * weights, table[1:], label_smoothing
+        given = ops.take(table, targets, axis=0)
+        total, by_row, by_item = _of_chunks(representations, items, targets, chunk_rows)
+        by_row = by_row - (1.0 - share) * given
+        if share:
+            shared = share * ops.mean(items, axis=0)
+            total = total + ops.sum(counting * (share * given - shared))
+            by_row = by_row - shared
+            by_item = by_item - ops.sum(counting, axis=0) * (share / items.shape[0])
+        by_row = by_row * weights
         by_item = ops.scatter_update(
             ops.pad(by_item, [[1, 0], [0, 0]]),
             targets[:, None],
-            -representations * weights,
+            (share - 1.0) * counting,
             reduction="add",
         )
 
@@ -66,30 +80,6 @@ def summed_cross_entropy(
         return total, gradients
 
     return loss(ops.cast(representations, "float32"), ops.cast(table, "float32"))
-
-
-def summed_margins(representations: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """How far the logits of targets are above the mean of all logits, summed.
-
-    Times s, it is what label smoothing s adds to the cross-entropy.
-
-    Args:
-        representations: Floats `(count, dim)`.
-        table: Floats `(num_items + 1, dim)`; row 0 is padding.
-        targets: Items, ints `(count,)`; 0 counts as nothing.
-
-    Returns:
-        A float32 scalar.
-
-    Example:
-        >>> import numpy as np
-        >>> rows, table = np.ones((1, 1), "float32"), np.array([[0.0], [1.0], [5.0]], "float32")
-        >>> float(summed_margins(rows, table, np.array([2])))
-        2.0
-    """
-    margins = ops.take(table, targets, axis=0) - ops.mean(table[1:], axis=0)
-    rows = representations * ops.cast(ops.convert_to_tensor(targets) > 0, "float32")[:, None]
-    return ops.sum(rows * margins)
 
 
 def _of_chunks(

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from kdsr_tf.losses.next_item_loss import NextItemLoss
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy, summed_margins
+from kdsr_tf.ops.cross_entropy import summed_cross_entropy
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,9 @@ def test_equals_the_plain_loss_and_its_gradients(chunk_rows, scale):
     table = RNG.normal(size=(10, 4)).astype("float32")
     targets = np.array([4, 0, 1, 9, 4, 0, 3], "int32")
     value, found = value_and_gradients(
-        lambda p, w: 0.5 * summed_cross_entropy(p, w, targets, chunk_rows), representations, table
+        lambda p, w: 0.5 * summed_cross_entropy(p, w, targets, chunk_rows=chunk_rows),
+        representations,
+        table,
     )
     theirs, expected = value_and_gradients(
         lambda p, w: 0.5 * plain(p, w, targets), representations, table
@@ -48,18 +50,21 @@ def test_without_any_target_loss_and_gradients_are_zero(count):
     assert not any(gradient.any() for gradient in found)
 
 
-def test_margins_are_what_label_smoothing_adds():
+@pytest.mark.parametrize("chunk_rows", [2, None])
+def test_label_smoothing_is_that_of_the_plain_loss(chunk_rows):
     representations = RNG.normal(size=(7, 4)).astype("float32")
     table = RNG.normal(size=(10, 4)).astype("float32")
     targets = np.array([4, 0, 1, 9, 4, 0, 3], "int32")
     loss = NextItemLoss(0.3, reduction="sum")
     value, found = value_and_gradients(
-        lambda p, w: summed_cross_entropy(p, w, targets) + 0.3 * summed_margins(p, w, targets),
+        lambda p, w: 0.5 * summed_cross_entropy(p, w, targets, 0.3, chunk_rows),
         representations,
         table,
     )
     theirs, expected = value_and_gradients(
-        lambda p, w: loss(targets, ops.matmul(p, ops.transpose(w[1:]))), representations, table
+        lambda p, w: 0.5 * loss(targets, ops.matmul(p, ops.transpose(w[1:]))),
+        representations,
+        table,
     )
     np.testing.assert_allclose(value, theirs, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
