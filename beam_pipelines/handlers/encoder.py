@@ -29,8 +29,8 @@ LARGEST_IMAGE_BYTES = 64 << 20
 """Size of an image file above which it is not read."""
 
 _READERS = 8
-"""Pictures read and decoded side by side: files may lie far away, and decoders release Python's
-lock."""
+"""Most pictures read and decoded side by side: as many where they lie far away, one per processor
+where they do not, because more threads than that only wait for Python's lock."""
 
 _models: dict[str, Any] = {}
 _models_lock = threading.Lock()
@@ -222,7 +222,8 @@ class ImageEncoder(Encoder):
     @contextlib.contextmanager
     def preparing(self, batch: Sequence[str]) -> Iterator[list[Future]]:
         """Every content being prepared on several threads: futures of elements or `Unusable`."""
-        with ThreadPoolExecutor(_READERS) as pool:
+        far = any("://" in path for path in batch)
+        with ThreadPoolExecutor(_READERS if far else min(os.cpu_count() or 1, _READERS)) as pool:
             yield [pool.submit(self._prepare_one, content) for content in batch]
 
     def _prepared(self, batch: Sequence[str]) -> list[Any]:
