@@ -233,6 +233,10 @@ class _Options(PipelineOptions):
             views[cls] = super().view_as(cls)
         return views[cls]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy makes its own views, of its own values.
+        return {key: value for key, value in super().__getstate__().items() if key != "_views"}
+
 
 @contextlib.contextmanager
 def _local_progress(update: Callable[[int], None]) -> Iterator[None]:

@@ -155,7 +155,10 @@ class Encoder(ModelHandler[Any, np.ndarray, Any]):
         Raises:
             ConfigError: if `encode` does not return one vector per element.
         """
-        prepared = self._prepared(batch)
+        return self._encoded(self._prepared(batch), model)
+
+    def _encoded(self, prepared: Sequence[Any], model: Any) -> list[np.ndarray | Unusable]:
+        """Vectors in the places of prepared elements; what is unusable stays."""
         sound = [element for element in prepared if not isinstance(element, Unusable)]
         vectors = self.encode(sound, model) if sound else ()
         if len(vectors) != len(sound):
@@ -224,7 +227,11 @@ class ImageEncoder(Encoder):
         """Every content being prepared on several threads: futures of elements or `Unusable`."""
         far = any("://" in path for path in batch)
         with ThreadPoolExecutor(_READERS if far else min(os.cpu_count() or 1, _READERS)) as pool:
-            yield [pool.submit(self._prepare_one, content) for content in batch]
+            try:
+                yield [pool.submit(self._prepare_one, content) for content in batch]
+            finally:
+                # After an error nobody waits for the rest.
+                pool.shutdown(cancel_futures=True)
 
     def _prepared(self, batch: Sequence[str]) -> list[Any]:
         with self.preparing(batch) as elements:

@@ -97,10 +97,7 @@ class KerasImageEncoder(ImageEncoder):
 
             def run(start: int) -> None:
                 rows = slice(start, start + self.batch_size)
-                elements = [element.result() for element in prepared[rows]]
-                sound = [e for e in elements if not isinstance(e, Unusable)]
-                vectors = iter(self._call(sound, model) if sound else ())
-                found[rows] = [e if isinstance(e, Unusable) else next(vectors) for e in elements]
+                found[rows] = self._encoded([e.result() for e in prepared[rows]], model)
 
             self._for_each_call(run, batch, model)
         return found

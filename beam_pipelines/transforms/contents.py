@@ -272,7 +272,7 @@ class GroupContents(beam.PTransform):
         # CoGroupByKey, and a small job spends most of its time on building its pipeline.
         contents = (
             (items, declarations)
-            | "Items and declarations" >> beam.Flatten()
+            | "Items and declarations" >> beam.Flatten().with_output_types(tuple[str, Any])
             | "Join" >> beam.GroupByKey()
             | "Identify"
             >> beam.ParDo(_Identify(self._encoder, num_groups)).with_outputs(UNUSABLE, main="found")
@@ -284,7 +284,8 @@ class GroupContents(beam.PTransform):
                 | "Previous files" >> beam.Create(self._previous, reshuffle=True)
                 | "Read previous" >> beam.FlatMap(_read_vectors, num_groups)
             )
-            found = (found, previous) | "Contents and vectors" >> beam.Flatten()
+            both = beam.Flatten().with_output_types(tuple[int, Any])
+            found = (found, previous) | "Contents and vectors" >> both
         groups = (
             found
             | "Group" >> beam.GroupByKey()

@@ -135,7 +135,8 @@ class GroupShards(beam.PTransform):
         )
         return (
             (records, every)
-            | "Shards" >> beam.Flatten()
+            # Said, not inferred: a type of either gives other coders before and after a group.
+            | "Shards" >> beam.Flatten().with_output_types(tuple[int, Any])
             | "By shard" >> beam.GroupByKey()
             | "Records" >> beam.MapTuple(_without_markers)
         )

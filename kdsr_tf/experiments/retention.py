@@ -50,8 +50,8 @@ def read_curves(runs: Mapping[str, Sequence[Config]], ids_of: str | None = None)
 
     Args:
         runs: Trained runs by arm, one per seed.
-        ids_of: Arm without modality tables whose ids, of the same seed and at the selected
-            epoch, the tables are compared with, too.
+        ids_of: Arm without modality tables with whose ids the tables are compared, too: those
+            of the student that was kept, of the same seed.
     """
     ids = _ids(runs, ids_of) if ids_of in runs else {}
     curves = []
@@ -108,7 +108,9 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
 
     What is against ids stands in a second row.
     """
-    modalities = list(dict.fromkeys(m for curve in curves for m in curve.values))
+    modalities = sorted(
+        dict.fromkeys(m for curve in curves for m in curve.values), key=lambda m: m.endswith(_IDS)
+    )
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     columns = sum(not modality.endswith(_IDS) for modality in modalities)
     rows = -(-len(modalities) // columns)
@@ -141,7 +143,7 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
 def against_ids(runs: Mapping[str, Sequence[Config]], ids_of: str) -> dict[str, dict[str, float]]:
     """Correlate item-item similarities in modality tables with those in an id-only model's ids.
 
-    Both students are those of the selected epoch and of the same seed.
+    Both students are those that were kept, of the same seed.
 
     Args:
         runs: Trained runs by arm, one per seed.

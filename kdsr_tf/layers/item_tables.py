@@ -134,8 +134,8 @@ class ItemTables(keras.layers.Layer):
     def whole(self, modality: str) -> Tensor:
         """Vectors `(num_items + 1, dim)` of all items in one modality.
 
-        Equal to `look_up` of all items; the gradient of a look-up would be summed row
-        by row.
+        Those of `look_up` of all items, up to the precision of a product; the gradient of a
+        look-up would be summed row by row.
         """
         rows = ops.convert_to_tensor(self._tables[modality])
         absent = 1.0 - ops.convert_to_tensor(self._present[modality])[:, None]

@@ -1,8 +1,10 @@
 """Keras Hub image presets, tiny and saved on the spot, through the real loading code."""
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from beam_pipelines.handlers.encoder import Unusable
 from beam_pipelines.handlers.keras_hub_image import KerasHubImageEncoder
 from kdsr_tf.errors import ConfigError
 
@@ -204,3 +206,20 @@ def test_a_wrong_preset_size_or_pooling_is_named(tmp_path):
     text.save_to_preset(str(tmp_path / "text"))
     with pytest.raises(ConfigError, match=r"`encode.image.preset`"):
         KerasHubImageEncoder(str(tmp_path / "text"), image_size=SIZE).load_model()
+
+
+def test_bad_pictures_leave_the_others_in_their_places(tmp_path):
+    """Also where a call has only bad ones, and none is at the start of its call."""
+    _save("ResNet", str(tmp_path / "preset"))
+    encoder = KerasHubImageEncoder(str(tmp_path / "preset"), "mean", image_size=SIZE, batch_size=2)
+    pictures = _pictures(4)
+    paths = []
+    for number, picture in enumerate(pictures):
+        paths.append(str(tmp_path / f"{number}.png"))
+        PIL.Image.fromarray(picture).save(paths[-1])
+    bad = str(tmp_path / "none.png")
+    contents = [paths[0], bad, bad, bad, paths[1], paths[2], bad, paths[3]]
+    found = encoder.run_inference(contents, encoder.load_model())
+    assert [isinstance(value, Unusable) for value in found] == [path == bad for path in contents]
+    vectors = np.stack([value for value in found if not isinstance(value, Unusable)])
+    np.testing.assert_allclose(vectors, _found(encoder, pictures), rtol=1e-5, atol=1e-6)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import StandardOptions
 
 from beam_pipelines import running
 from kdsr_tf.errors import ConfigError, InputError, KDSRError
@@ -113,3 +115,14 @@ def test_a_portable_runner_may_have_options_of_its_own():
 
     with pytest.raises(Reached):
         running.run_pipeline(build, ["--runner=PortableRunner", "--of_its_own=1"], title="portable")
+
+
+@pytest.mark.parametrize("flags", [[], ["--impersonate_service_account=someone"]])
+def test_copied_options_see_what_is_set_through_their_views(flags):
+    """As Beam does with a pipeline's options; with that flag it copies the values, too."""
+    options = running._Options(flags)
+    assert options.view_as(StandardOptions) is options.view_as(StandardOptions)
+    other = copy.deepcopy(options)
+    other.view_as(StandardOptions).runner = "Other"
+    assert other.get_all_options()["runner"] == "Other"
+    assert options.view_as(StandardOptions).runner is None
