@@ -146,11 +146,11 @@ def write_results(
         folder: Local path or URI.
     """
     from kdsr_tf.experiments.results import collect
-    from kdsr_tf.experiments.retention import against_ids, read_curves, write_curves
+    from kdsr_tf.experiments.retention import against_ids, read_curves, read_ids, write_curves
 
-    more = against_ids(runs, asked.ids_of) if asked.ids_of in runs else {}
-    curves = read_curves(runs, asked.ids_of)
-    results = collect(asked, runs, failures, more)
+    ids = read_ids(runs.get(asked.ids_of, ()))
+    curves = read_curves(runs, ids)
+    results = collect(asked, runs, failures, against_ids(runs, ids))
     artifacts.write_text(artifacts.join(folder, "table.md"), experiment_table.markdown(results))
     artifacts.write_text(artifacts.join(folder, "table.csv"), experiment_table.as_csv(results))
     if curves:

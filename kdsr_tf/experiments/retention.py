@@ -45,16 +45,24 @@ class Curve:
     best_epoch: int
 
 
-def read_curves(runs: Mapping[str, Sequence[Config]], ids_of: str | None = None) -> list[Curve]:
+def read_ids(runs: Sequence[Config]) -> dict[int, np.ndarray]:
+    """Ids `(num_items + 1, d)` of the students that were kept, by training seed."""
+    from kdsr_tf.layers.item_tables import IDS
+
+    return {run.training_seed: _rows(run)[IDS] for run in runs}
+
+
+def read_curves(
+    runs: Mapping[str, Sequence[Config]], ids: Mapping[int, np.ndarray] | None = None
+) -> list[Curve]:
     """The curves of all runs whose student has modality tables.
 
     Args:
         runs: Trained runs by arm, one per seed.
-        ids_of: Arm without modality tables with whose ids the tables are compared, too: those
-            of the student that was kept, of the same seed.
+        ids: Result of `read_ids` for an arm without modality tables: with those of the same
+            seed the tables are compared, too.
     """
-    ids = _ids(runs, ids_of) if ids_of in runs else {}
-    curves = []
+    ids, curves = ids or {}, []
     for arm, seeded in runs.items():
         for run in seeded:
             directory = stages.location(run, "student")
@@ -140,24 +148,25 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def against_ids(runs: Mapping[str, Sequence[Config]], ids_of: str) -> dict[str, dict[str, float]]:
+def against_ids(
+    runs: Mapping[str, Sequence[Config]], ids: Mapping[int, np.ndarray]
+) -> dict[str, dict[str, float]]:
     """Correlate item-item similarities in modality tables with those in an id-only model's ids.
 
     Both students are those that were kept, of the same seed.
 
     Args:
         runs: Trained runs by arm, one per seed.
-        ids_of: Arm without modality tables.
+        ids: Result of `read_ids` for the id-only arm; a seed it lacks is left out.
 
     Returns:
         Per name of a run: `retention_{m}_ids`, Pearson's correlation over a fixed sample
         of pairs of items that have modality m; arms without tables are left out.
     """
-    ids = _ids(runs, ids_of)
     found = {}
-    for arm, seeded in runs.items():
+    for seeded in runs.values():
         for run in seeded:
-            if arm == ids_of or run.model.modality_tables == "off":
+            if run.training_seed not in ids or run.model.modality_tables == "off":
                 continue
             theirs, tables = ids[run.training_seed], _rows(run)
             found[run.run or ""] = {
@@ -184,13 +193,6 @@ def _curves_against(run: Config, ids: np.ndarray, epochs: int) -> dict[str, tupl
 def _load(path: str) -> np.ndarray:
     with fsspec.open(path, "rb") as file:
         return np.load(file).astype(np.float64)
-
-
-def _ids(runs: Mapping[str, Sequence[Config]], ids_of: str) -> dict[int, np.ndarray]:
-    """Rows of the ids by training seed."""
-    from kdsr_tf.layers.item_tables import IDS
-
-    return {run.training_seed: _rows(run)[IDS] for run in runs[ids_of]}
 
 
 def _rows(run: Config) -> dict[str, np.ndarray]:

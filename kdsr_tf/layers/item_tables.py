@@ -129,7 +129,9 @@ class ItemTables(keras.layers.Layer):
         rows = ops.take(self._tables[modality], items, axis=0)
         has = ops.take(self._present[modality], items, axis=0)
         real = ops.not_equal(items, PAD)
-        return self._complete(modality, rows, has), ops.logical_and(has > 0.5, real)
+        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
+        rows = rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
+        return rows, ops.logical_and(has > 0.5, real)
 
     def whole(self, modality: str) -> Tensor:
         """Vectors `(num_items + 1, dim)` of all items in one modality.
@@ -220,11 +222,6 @@ class ItemTables(keras.layers.Layer):
             "tied": self.tied,
             "seed": self.seed,
         }
-
-    def _complete(self, modality: str, rows: Tensor, has: Tensor) -> Tensor:
-        """Rows of a table, with the bias where an item lacks the modality."""
-        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
-        return rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
 
     def _initializer(self, name: str) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(
