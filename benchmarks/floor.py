@@ -16,6 +16,7 @@ where they are a polynomial of the second degree in n.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -92,16 +93,29 @@ def operations(model: KDSR, counts: Counts) -> dict[str, float]:
 
 
 def matmul_rate() -> tuple[float, float]:
-    """Operations per second, and per second of processor time, of a large product."""
-    matrix = tf.random.stateless_normal((RATE_SIZE, RATE_SIZE), (0, 0))
-    tf.matmul(matrix, matrix)
+    """Operations per second, and per second of processor time, of a large product.
+
+    Where an operation may use some of the processors only, several products run at once, so
+    that the rate is always that of all processors.
+    """
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    number = max(len(os.sched_getaffinity(0)) // threads, 1) if threads else 1
+    matrices = [tf.random.stateless_normal((RATE_SIZE,) * 2, (0, i)) for i in range(number)]
+
+    @tf.function
+    def products() -> list[tf.Tensor]:
+        return [tf.matmul(matrix, matrix) for matrix in matrices]
+
+    products()
     taken = []
     for _ in range(RATE_REPEATS):
         started = time.perf_counter(), time.process_time()
-        tf.matmul(matrix, matrix).numpy()
+        for product in products():
+            product.numpy()
         taken.append((time.perf_counter() - started[0], time.process_time() - started[1]))
     wall, processor = np.median(taken, axis=0)
-    return 2.0 * RATE_SIZE**3 / wall, 2.0 * RATE_SIZE**3 / processor
+    operations = 2.0 * RATE_SIZE**3 * number
+    return operations / wall, operations / processor
 
 
 def _per_window(student: Student) -> np.ndarray:

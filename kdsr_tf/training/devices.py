@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 import keras
 import tensorflow as tf
 
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 
+FEW_PROCESSORS = 2
+"""Up to so many, operations of a step run side by side and are not shared out."""
+
 
 def set_up(config: Config) -> tf.distribute.Strategy:
     """Prepare the process for training. Call it before anything runs on a device.
 
-    GPU memory grows with need, so that one process does not take a whole GPU.
+    GPU memory grows with need, so that one process does not take a whole GPU. On two
+    processors every operation gets one thread: a step has enough of them that do not wait
+    for one another, and shared out they disturb each other (docs/performance.md).
 
     Args:
         config: The configuration.
@@ -28,10 +36,20 @@ def set_up(config: Config) -> tf.distribute.Strategy:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             console.print(f"{gpu.name} is in use already: its memory does not grow with need.")
+    _limit_threads()
     # Collectives must be configured before anything else runs.
     strategy = _STRATEGIES[config.train.strategy]()
     keras.utils.set_random_seed(config.training_seed)
     return strategy
+
+
+def _limit_threads() -> None:
+    few = len(os.sched_getaffinity(0)) <= FEW_PROCESSORS
+    chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
+    if few and not chosen and not tf.config.list_physical_devices("GPU"):
+        # Where TensorFlow has begun already, it goes on as it is, only slower.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def _mirrored() -> tf.distribute.Strategy:
