@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.ops.cross_entropy import cross_entropy
 from kdsr_tf.ops.pooling import weighted_mean
 from kdsr_tf.types import Tensor
 
@@ -42,7 +43,4 @@ class CodeLoss(keras.losses.Loss):
 
     def call(self, y_true: tuple[Tensor, Tensor], y_pred: Tensor) -> Tensor:
         codes, weights = y_true
-        values = ops.sparse_categorical_crossentropy(
-            ops.cast(codes, "int32"), y_pred, from_logits=True
-        )
-        return weighted_mean(values, weights)
+        return weighted_mean(cross_entropy(y_pred, codes), weights)

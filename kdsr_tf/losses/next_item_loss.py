@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.ops.cross_entropy import cross_entropy
 from kdsr_tf.types import Tensor
 
 
@@ -63,7 +64,7 @@ class NextItemLoss(keras.losses.Loss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         columns = ops.maximum(ops.cast(y_true, "int32") - 1, 0)
-        losses = ops.sparse_categorical_crossentropy(columns, y_pred, from_logits=True)
+        losses = cross_entropy(y_pred, columns)
         if not self.label_smoothing:
             return losses
         own = ops.take_along_axis(y_pred, columns[..., None], axis=-1)[..., 0]

@@ -76,27 +76,25 @@ def _of_chunks(
     size = count // number + 1
     # Padding compares row 0 with itself and weighs nothing.
     pairs = [ops.pad(part, [[0, number * size - count]]) for part in pairs]
-    place = ops.arange(size, dtype="int32")
 
-    def body(start, total, by_row, by_inner, by_outer):
+    def body(start, total, by_first, by_second, by_inner, by_outer):
         first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
         difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
         distance = ops.abs(difference)
         hidden = ops.relu(ops.matmul(distance, inner))
         logits = ops.matmul(hidden, outer)
         probabilities, losses = cross_entropy_of(logits, code[:, None])
-        own = ops.stack([place, code], axis=1)
-        errors = ops.scatter_update(probabilities, own, ops.full((size,), -1.0), reduction="add")
-        errors = errors * weight[:, None]
+        errors = (probabilities - ops.one_hot(code, outer.shape[1])) * weight[:, None]
         by_outer = by_outer + ops.matmul(ops.transpose(hidden), errors)
-        errors = ops.matmul(errors, ops.transpose(outer))
-        errors = ops.where(hidden > 0, errors, 0.0)
+        errors = ops.matmul(errors, ops.transpose(outer)) * ops.sign(hidden)
         by_inner = by_inner + ops.matmul(ops.transpose(distance), errors)
         errors = ops.matmul(errors, ops.transpose(inner)) * ops.sign(difference)
-        by_row = ops.scatter_update(by_row, first[:, None], errors, reduction="add")
-        by_row = ops.scatter_update(by_row, second[:, None], -errors, reduction="add")
+        by_first = ops.scatter_update(by_first, first[:, None], errors, reduction="add")
+        by_second = ops.scatter_update(by_second, second[:, None], errors, reduction="add")
         total = total + ops.sum(losses[:, 0] * weight)
-        return start + size, total, by_row, by_inner, by_outer
+        return start + size, total, by_first, by_second, by_inner, by_outer
 
-    state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, inner, outer)))
-    return ops.while_loop(lambda start, *_: start < count, body, state)[1:]
+    state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, rows, inner, outer)))
+    found = ops.while_loop(lambda start, *_: start < count, body, state)
+    _, total, by_first, by_second, by_inner, by_outer = found
+    return total, by_first - by_second, by_inner, by_outer

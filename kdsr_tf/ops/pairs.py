@@ -13,11 +13,9 @@ from keras import ops
 
 from kdsr_tf.ops.correlation import correlation
 from kdsr_tf.ops.masking import real_positions
+from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.types import Tensor
-
-_SMALLEST_SQUARE = 1e-24
-"""Squared norms below this count as 0, as in `kdsr_tf.ops.correlation`."""
 
 Positions = tuple[Tensor, Tensor]
 """Positions i and j of pairs: `[pairs]` for every window, or `[batch, pairs]`."""
@@ -200,12 +198,7 @@ def pair_correlation(
     if kind not in ("cosine", "dot"):
         differences = pair_differences(states, positions)
         return correlation(differences, ops.zeros_like(differences), kind)
-    states = ops.cast(states, "float32")
-    if kind == "cosine":
-        squares = ops.sum(ops.square(states), axis=-1, keepdims=True)
-        nonzero = squares > _SMALLEST_SQUARE
-        inverse = ops.rsqrt(ops.where(nonzero, squares, ops.ones_like(squares)))
-        states = ops.where(nonzero, states * inverse, ops.zeros_like(states))
+    states = unit_vectors(states) if kind == "cosine" else ops.cast(states, "float32")
     if products is not None:
         return products(states)
     first, second = positions

@@ -140,11 +140,29 @@ class WindowGroups:
         Returns:
             Floats `(pairs,)`.
         """
-        grams = [
-            ops.reshape(ops.matmul(part, ops.transpose(part, (0, 2, 1))), (-1,))
-            for part in self.split(values)
-        ]
-        return ops.take(ops.concatenate(grams), places)
+
+        # A pair has one entry, and both its rows a share in it: one product per group where
+        # the two factors of the forward one have a product each.
+        @ops.custom_gradient
+        def of_pairs(values: Tensor):
+            parts = self.split(values)
+            grams = [ops.matmul(part, ops.transpose(part, (0, 2, 1))) for part in parts]
+            entries = ops.concatenate([ops.reshape(gram, (-1,)) for gram in grams])
+
+            def gradient(*arguments, upstream=None):
+                (upstream,) = arguments or (upstream,)
+                given = ops.scatter(places[:, None], upstream, ops.shape(entries))
+                back, start = [], 0
+                for part, gram in zip(parts, grams, strict=True):
+                    size = ops.size(gram)
+                    share = ops.reshape(ops.slice(given, (start,), (size,)), ops.shape(gram))
+                    back.append(ops.matmul(share + ops.transpose(share, (0, 2, 1)), part))
+                    start = start + size
+                return self.join(back)
+
+            return ops.take(entries, places), gradient
+
+        return of_pairs(values)
 
     def _make_groups(self, sizes, width, highs) -> tuple[list[Tensor], Tensor]:
         """Rows of each group `(windows, length)`, and each window's first place in all."""

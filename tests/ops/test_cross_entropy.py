@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from kdsr_tf.losses.next_item_loss import NextItemLoss
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.ops.cross_entropy import cross_entropy, summed_cross_entropy
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)
@@ -15,6 +15,25 @@ def plain(representations, table, targets):
     columns = ops.maximum(targets - 1, 0)
     losses = ops.sparse_categorical_crossentropy(columns, logits, from_logits=True)
     return ops.sum(ops.where(targets > 0, losses, 0.0))
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (0,)])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_cross_entropy_of_given_logits_is_that_of_keras(shape, scale):
+    logits = (scale * RNG.normal(size=(*shape, 9))).astype("float32")
+    columns = RNG.integers(0, 9, shape)
+    share = RNG.random(shape).astype("float32")
+    value, found = value_and_gradients(
+        lambda x: ops.sum(share * cross_entropy(x, columns)), logits
+    )
+    theirs, expected = value_and_gradients(
+        lambda x: ops.sum(
+            share * ops.sparse_categorical_crossentropy(columns, x, from_logits=True)
+        ),
+        logits,
+    )
+    np.testing.assert_allclose(value, theirs, rtol=1e-5)
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, None])
