@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
 from kdsr_tf.ops.cross_entropy import cross_entropy
 from kdsr_tf.ops.pooling import weighted_mean

@@ -23,9 +23,7 @@ def test_cross_entropy_of_given_logits_is_that_of_keras(shape, scale):
     logits = (scale * RNG.normal(size=(*shape, 9))).astype("float32")
     columns = RNG.integers(0, 9, shape)
     share = RNG.random(shape).astype("float32")
-    value, found = value_and_gradients(
-        lambda x: ops.sum(share * cross_entropy(x, columns)), logits
-    )
+    value, found = value_and_gradients(lambda x: ops.sum(share * cross_entropy(x, columns)), logits)
     theirs, expected = value_and_gradients(
         lambda x: ops.sum(
             share * ops.sparse_categorical_crossentropy(columns, x, from_logits=True)
