@@ -240,6 +240,7 @@ RUN_BY = {
     r"(kdsr train .*multi_worker|export TF_CONFIG=.*)": "tests/training/test_distributed.py",
     r"python -m beam_pipelines.prepare .*--direct_num_workers=4": "tests/beam_pipelines",
     r"curl .*": "tests/serving/test_reliability.py",
+    r"cd serving/tf_serving|kubectl kustomize .*": "tests/serving/test_tf_serving.py",
 }
 """Which test runs a command: the first pattern that takes all of it decides."""
 
@@ -257,11 +258,10 @@ NOT_RUN = {
     "tests/beam_pipelines/test_runners.py has Beam validate the options",
     r"docker .*": "needs a daemon; tests/serving/test_tf_serving.py reads the compose file too",
     r"gcloud .*": "needs an account and a project of Google Cloud",
-    r"(kubectl|cd) .*": "needs a cluster; tests/serving/test_tf_serving.py renders with kubectl",
     r"tensorboard .*": "a server without end; tests/integration/test_demo.py reads what it shows",
     r"kill %1": "of the server before it",
 }
-"""Commands that no test runs as they stand, and why."""
+"""Commands that no test runs as they stand, and why; `tests/run_blocks.py` does where it can."""
 
 
 def run_by(command: list[str]) -> tuple[str, str | None]:
@@ -279,14 +279,22 @@ def run_by(command: list[str]) -> tuple[str, str | None]:
 
 def literal_blocks(page: str) -> list[str]:
     """Scripts of the page of which `LITERAL` runs every command."""
-    scripts = [text for language, text in blocks(page) if language in ("sh", "bash", "")]
+    return [text for text, tests in _scripts(page) if set(tests) == {LITERAL}]
+
+
+def other_blocks(page: str) -> list[str]:
+    """Scripts of the page with a command that no test runs; `tests/run_blocks.py` does."""
+    return [text for text, tests in _scripts(page) if None in tests]
+
+
+def _scripts(page: str) -> Iterator[tuple[str, list[str | None]]]:
+    """Scripts of a page, and the test that runs each of their commands."""
     known = commands(page)
-    found = []
-    for text in scripts:
-        lines = [line for line in words(text) if line in known]
-        if lines and all(run_by(line)[1] == LITERAL for line in lines):
-            found.append(text)
-    return found
+    for language, text in blocks(page):
+        if language in ("sh", "bash", ""):
+            lines = [line for line in words(text) if line in known]
+            if lines:
+                yield text, [run_by(line)[1] for line in lines]
 
 
 def check_command(command: list[str]) -> None:
