@@ -1,7 +1,7 @@
 """The least time a training step can take: its matrix products at full speed.
 
-The floor of an epoch is the operations of all matrix products over the rate of a large
-float32 product, measured in the same process. Operations are counted at real positions,
+The floor of an epoch is the operations of all matrix products over the rate of large
+float32 products that keep all processors busy, measured in the same process. Operations are counted at real positions,
 targets and pairs only, and a backward pass counts as two forward passes:
 
     3 * (2 T N d  +  sum over windows of F(n)  +  sum over modalities of H)
@@ -16,6 +16,7 @@ where they are a polynomial of the second degree in n.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -98,8 +99,7 @@ def matmul_rate() -> tuple[float, float]:
     Where an operation may use some of the processors only, several products run at once, so
     that the rate is always that of all processors.
     """
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    number = max(len(os.sched_getaffinity(0)) // threads, 1) if threads else 1
+    number = products_at_once()
     matrices = [tf.random.stateless_normal((RATE_SIZE,) * 2, (0, i)) for i in range(number)]
 
     @tf.function
@@ -116,6 +116,13 @@ def matmul_rate() -> tuple[float, float]:
     wall, processor = np.median(taken, axis=0)
     operations = 2.0 * RATE_SIZE**3 * number
     return operations / wall, operations / processor
+
+
+def products_at_once() -> int:
+    """How many products it takes to keep all processors busy."""
+    chosen = tf.config.threading.get_intra_op_parallelism_threads()
+    threads = chosen or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+    return math.ceil(len(os.sched_getaffinity(0)) / threads) if threads else 1
 
 
 def _per_window(student: Student) -> np.ndarray:

@@ -102,7 +102,9 @@ def bandwidth() -> float:
 def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """One training step."""
     from benchmarks import floor
+    from kdsr_tf.training.devices import limit_threads
 
+    limit_threads()
     model = make_model(case["items"], case["length"], True, PAIRS, case["negatives"])
     batch = make_batch(case["batch_size"], case["length"], case["items"])
     rate, cpu_rate = floor.matmul_rate()
@@ -128,7 +130,9 @@ def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 def measure_length(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Steps with and without distillation."""
     from benchmarks import floor
+    from kdsr_tf.training.devices import limit_threads
 
+    limit_threads()
     length, windows = case["length"], case["batch_size"]
     batch = make_batch(windows, length, case["items"])
     models = {name: make_model(case["items"], length, name == "on", case["pairs"])

@@ -7,7 +7,8 @@ One model without distillation and one per entry of `--pairs` take their steps i
 turns, so that whatever else runs on the machine slows all of them alike. Batches
 are made up, with windows that are full, or read from an .npz file with the fields of a
 KDSR batch. Prints one JSON line: per model the medians of `seconds` and
-`cpu_seconds` per step, and both over those of the model without distillation.
+`cpu_seconds` per step, and both over those of the model without distillation. TensorFlow has
+its own number of threads, unless `TF_NUM_INTRAOP_THREADS` says otherwise.
 """
 
 from __future__ import annotations

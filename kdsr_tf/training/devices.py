@@ -20,7 +20,8 @@ def set_up(config: Config) -> tf.distribute.Strategy:
 
     GPU memory grows with need, so that one process does not take a whole GPU. On two
     processors every operation gets one thread: a step has enough of them that do not wait
-    for one another, and shared out they disturb each other (docs/performance.md).
+    for one another, and shared out they disturb each other (docs/performance.md). A process in
+    which TensorFlow has begun keeps the threads that it has.
 
     Args:
         config: The configuration.
@@ -36,18 +37,22 @@ def set_up(config: Config) -> tf.distribute.Strategy:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             console.print(f"{gpu.name} is in use already: its memory does not grow with need.")
-    _limit_threads()
+    limit_threads()
     # Collectives must be configured before anything else runs.
     strategy = _STRATEGIES[config.train.strategy]()
     keras.utils.set_random_seed(config.training_seed)
     return strategy
 
 
-def _limit_threads() -> None:
+def limit_threads() -> None:
+    """Give every operation one thread, where there are few processors and no GPU.
+
+    `TF_NUM_INTRAOP_THREADS` decides instead where it is set.
+    """
     few = len(os.sched_getaffinity(0)) <= FEW_PROCESSORS
     chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
     if few and not chosen and not tf.config.list_physical_devices("GPU"):
-        # Where TensorFlow has begun already, it goes on as it is, only slower.
+        # TensorFlow has begun: it goes on as it is, only slower.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
 

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -32,6 +33,38 @@ def test_cross_entropy_of_given_logits_is_that_of_keras(shape, scale):
     )
     np.testing.assert_allclose(value, theirs, rtol=1e-5)
     np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_cross_entropy_of_half_precision_is_computed_in_float32(dtype):
+    logits = ops.cast(RNG.normal(size=(5, 9)), dtype)
+    columns = RNG.integers(0, 9, 5)
+    losses = cross_entropy(logits, columns)
+    expected = cross_entropy(ops.cast(logits, "float32"), columns)
+    assert keras.backend.standardize_dtype(losses.dtype) == "float32"
+    np.testing.assert_array_equal(losses, expected)
+
+
+@pytest.mark.parametrize("low", [-np.inf, -1e9])
+def test_cross_entropy_of_masked_logits(low):
+    logits = np.array([[1.0, low, 0.0], [low, low, 2.0]], "float32")
+    columns = np.array([0, 2])
+    value, (found,) = value_and_gradients(lambda x: ops.sum(cross_entropy(x, columns)), logits)
+    own = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(value, -np.log(own), rtol=1e-6)
+    np.testing.assert_allclose(found, [[own - 1, 0, 1 - own], [0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("column", [-1, 4])
+def test_cross_entropy_of_a_column_that_is_not_there_is_no_number(column):
+    losses = np.asarray(cross_entropy(np.zeros((2, 4), "float32"), np.array([1, column])))
+    assert np.isfinite(losses[0]) and np.isnan(losses[1])
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1,), (6,)])
+def test_cross_entropy_refuses_columns_of_another_shape(shape):
+    with pytest.raises(ValueError, match="one column per row of the logits. Received"):
+        cross_entropy(np.zeros((2, 3, 4), "float32"), np.zeros(shape, "int32"))
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, None])

@@ -6,8 +6,8 @@ from kdsr_tf.ops.window_groups import WindowGroups
 from tests.gradients import value_and_gradients
 
 ITEMS = np.array([[4, 2, 0, 0, 0], [7, 0, 0, 0, 0], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]], "int32")
-PAIRS = ((0, 0, 1), (2, 0, 4), (2, 1, 3), (2, 3, 4))
-"""Window and two of its positions."""
+PAIRS = ((0, 0, 1), (2, 0, 4), (2, 1, 3), (2, 3, 4), (2, 1, 3))
+"""Window and two of its positions; one pair twice."""
 
 
 @pytest.mark.parametrize("split", [True, False])
