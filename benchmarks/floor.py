@@ -1,8 +1,8 @@
 """The least time a training step can take: its matrix products at full speed.
 
-The floor of an epoch is the operations of all matrix products over the rate of large
-float32 products that keep all processors busy, measured in the same process. Operations are counted at real positions,
-targets and pairs only, and a backward pass counts as two forward passes:
+The floor of an epoch is the operations of all matrix products over the rate of large float32
+products that keep all processors busy, measured in the same process. Operations are counted
+at real positions, targets and pairs only, and a backward pass counts as two forward passes:
 
     3 * (2 T N d  +  sum over windows of F(n)  +  sum over modalities of H)
     H = 2 R d^2  +  K (2 d  +  2 d^2  +  2 d x)
