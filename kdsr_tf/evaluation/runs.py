@@ -41,24 +41,26 @@ def find_arms(runs: Sequence[str]) -> list[Arm]:
             one arm.
 
     Returns:
-        One `Arm` per run, with names that differ.
+        One `Arm` per run, with names that differ; of paths without a name, what is left
+        when the folders that all of them lie in are taken away.
 
     Raises:
         MissingArtifactError: where there is no evaluation.
         InputError: for a path that could be two things, and for equal names.
     """
-    arms = []
-    for run in runs:
-        name, path = split_name(run)
-        evaluations = tuple(map(read_evaluation, find_evaluations(path)))
-        arms.append(Arm(name=name, evaluations=evaluations))
-    names = [arm.name for arm in arms]
+    given = [split_name(run) for run in runs]
+    paths = [name for name, path in given if name == path.rstrip("/")]
+    short = dict(zip(paths, _without_common_folders(paths), strict=True))
+    names = [short.get(name, name) for name, _ in given]
     if len(set(names)) < len(names):
         raise InputError(
             f"Two runs have the same name. Received: {', '.join(names)}. Give them names: "
             "NAME=PATH."
         )
-    return arms
+    return [
+        Arm(name=name, evaluations=tuple(map(read_evaluation, find_evaluations(path))))
+        for name, (_, path) in zip(names, given, strict=True)
+    ]
 
 
 def find_evaluations(path: str) -> list[str]:
@@ -100,6 +102,21 @@ def split_name(run: str) -> tuple[str, str]:
     """
     name, separator, path = run.partition("=")
     return (name, path) if separator and name else (run.rstrip("/"), run)
+
+
+def _without_common_folders(paths: Sequence[str]) -> list[str]:
+    """What tells paths apart.
+
+    Example:
+        >>> _without_common_folders(["work/runs/a", "work/runs/b"])
+        ['a', 'b']
+        >>> _without_common_folders(["work/a/student", "work/b/student"])
+        ['a/student', 'b/student']
+    """
+    parts = [path.split("/") for path in paths]
+    while len(parts) > 1 and min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    return ["/".join(part) for part in parts]
 
 
 def _all_matches(pattern: str) -> list[str]:

@@ -50,6 +50,15 @@ def rows(comparison, metric):
     return [row for row in comparison.rows if row.metric == metric]
 
 
+def test_names_of_paths_leave_out_the_folders_that_all_share(folder):
+    names = [arm.name for arm in find_arms([f"{folder}/plain", f"b={folder}/b", f"{folder}/a"])]
+    assert names == ["plain", "b", "a"]
+    (alone,) = find_arms([f"{folder}/plain"])
+    assert alone.name == f"{folder}/plain"
+    with pytest.raises(InputError, match="same name"):
+        find_arms([f"{folder}/plain", f"{folder}/plain"])
+
+
 def test_differences_are_those_of_the_points(folder):
     found = compare(find_arms([f"{folder}/plain", f"better={folder}/better"]))
     before, after = ranks(0) <= 5, np.maximum(ranks(0) // 2, 1) <= 5
