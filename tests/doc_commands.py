@@ -19,6 +19,7 @@ from kdsr_tf.errors import MissingArtifactError
 from kdsr_tf.experiments.experiment import load_experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 PACKAGES = ("kdsr_tf", "beam_pipelines", "serving", "benchmarks", "tests")
 
 

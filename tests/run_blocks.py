@@ -21,9 +21,9 @@ import sys
 import time
 from collections.abc import Mapping
 
-from tests.doc_commands import ROOT, other_blocks
+from tests.doc_commands import PAGES, ROOT, other_blocks
 
-PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+FAILED = "FAILED"
 
 
 def replaced(script: str, words: Mapping[str, str]) -> str:
@@ -40,17 +40,17 @@ def replaced(script: str, words: Mapping[str, str]) -> str:
     return script
 
 
-def run(script: str, seconds: float) -> bool:
-    """Run a block; one that goes on for ever has passed if it still runs when time is up."""
+def run(script: str, seconds: float) -> str:
+    """Run a block, and say how it ended; what still runs when time is up, as a server, is ended."""
     environment = os.environ | {"PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
     command = ["bash", "-euc", script]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
     try:
-        return process.wait(seconds) == 0
+        return FAILED if process.wait(seconds) else "ok"
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-        return True
+        return "still ran"
 
 
 def main() -> None:
@@ -72,9 +72,9 @@ def main() -> None:
                 script = replaced(script, words)
             except ValueError as error:
                 sys.exit(f"{page}: {error}\n{script}")
-            passed = run(script, arguments.seconds)
-            print(f"{page}: {'ok' if passed else 'FAILED'}, {time.monotonic() - started:.0f} s")
-            if not passed:
+            ended = run(script, arguments.seconds)
+            print(f"{page}: {ended}, {time.monotonic() - started:.0f} s")
+            if ended == FAILED:
                 sys.exit(script)
 
 

@@ -27,6 +27,7 @@ from tests.doc_commands import (
     LITERAL,
     NOT_RUN,
     PACKAGES,
+    PAGES,
     PROGRAMS,
     ROOT,
     RUN_BY,
@@ -39,7 +40,6 @@ from tests.doc_commands import (
     words,
 )
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 PYTHON_RUN_BY = {
     "README.md": "tests/test_readme.py",
     "docs/backbones.md": "tests/backbones/test_own_backbone.py",
