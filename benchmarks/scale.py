@@ -9,7 +9,8 @@ drawn as 1/rank, windows are full, the model is SASRec with texts and distillati
   its floors: `floor_cpu_seconds`, the operations of `benchmarks.floor` over the rate of a
   large product, and `floor_bytes_seconds`, the bytes an update must move (Adam reads and
   writes a weight and its two moments) over the bandwidth of a large copy. Beyond
-  `--full-up-to` items a target is compared with `--negatives` drawn ones.
+  `--full-up-to` items a target is compared with `--negatives` drawn ones, once with every row
+  of the tables updated and once with those alone that a step reads (`train.lazy_tables`).
 - `length`: steps with and without distillation in turns, per length and number of pairs:
   the ratio as measured (median of the ratios of a turn) and as counted, and the operations of
   the scores of pairs and of their codes over those of attention.
@@ -56,7 +57,12 @@ def make_batch(windows: int, length: int, num_items: int, seed: int = 0) -> dict
 
 
 def make_model(
-    num_items: int, length: int, distils: bool, pairs: int | None, negatives: int | None = None
+    num_items: int,
+    length: int,
+    distils: bool,
+    pairs: int | None,
+    negatives: int | None = None,
+    lazy: bool = False,
 ):
     """A compiled `KDSR`; without distillation its student has the same tables."""
     from kdsr_tf.models.kdsr import KDSR
@@ -71,7 +77,9 @@ def make_model(
         pairs_per_window=pairs,
         negatives=negatives,
     )
-    model.compile(optimizer=grouped_adam(variable_groups(model), 1e-3, slow_start_steps=1000))
+    tables = student.tables.embeddings() if lazy else ()
+    optimizer = grouped_adam(variable_groups(model), 1e-3, slow_start_steps=1000, lazy=tables)
+    model.compile(optimizer=optimizer)
     return model
 
 
@@ -105,7 +113,9 @@ def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     from kdsr_tf.training.devices import limit_threads
 
     limit_threads()
-    model = make_model(case["items"], case["length"], True, PAIRS, case["negatives"])
+    model = make_model(
+        case["items"], case["length"], True, PAIRS, case["negatives"], case["lazy_tables"]
+    )
     batch = make_batch(case["batch_size"], case["length"], case["items"])
     rate, cpu_rate = floor.matmul_rate()
     (taken,) = in_turns({"step": lambda: model.train_on_batch(batch)}, repeats).values()
@@ -113,13 +123,17 @@ def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     # Before the copy that measures the bandwidth, which is not the model's.
     memory = peak_rss_bytes()
     work = sum(floor.operations(model, floor.count([batch], model)).values())
-    weights = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    weights = moved = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    if case["lazy_tables"]:
+        read = len(np.union1d(batch[schema.ITEMS], batch[schema.TARGET])) + case["negatives"]
+        for table in model.student.tables.embeddings():
+            moved -= (table.shape[0] - min(read, table.shape[0])) * DIM
     return {
         "step_seconds": round(float(seconds), 3),
         "step_cpu_seconds": round(float(cpu_seconds), 3),
         "floor_seconds": round(work / rate, 3),
         "floor_cpu_seconds": round(work / cpu_rate, 3),
-        "floor_bytes_seconds": round(ADAM_BYTES * weights / bandwidth(), 3),
+        "floor_bytes_seconds": round(ADAM_BYTES * moved / bandwidth(), 3),
         "targets_per_second": round(case["batch_size"] * case["length"] / seconds),
         "peak_rss_bytes": memory,
         "weights_bytes": 4 * weights,
@@ -202,10 +216,12 @@ def cases(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             "length": length,
             "batch_size": size,
             "negatives": arguments.negatives if items > arguments.full_up_to else None,
+            "lazy_tables": lazy,
         }
-        for items, length, size in itertools.product(
-            arguments.items, arguments.lengths, arguments.batch_sizes
+        for items, length, size, lazy in itertools.product(
+            arguments.items, arguments.lengths, arguments.batch_sizes, (False, True)
         )
+        if items > arguments.full_up_to or not lazy
     ]
     length = [
         {"items": ITEMS, "length": length, "batch_size": arguments.pair_windows, "pairs": pairs}
@@ -220,9 +236,15 @@ def cases(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 def row_of_table(row: Mapping[str, Any], first: bool) -> str:
     """A configuration as a row of a Markdown table, the first one below its header."""
     names = [name for name in row if name not in ("part", "versions")]
-    line = " | ".join("all" if row[name] is None else f"{row[name]:,}" for name in names)
+    line = " | ".join(_shown(row[name]) for name in names)
     header = f"\n| {' | '.join(names)} |\n{'| --- ' * len(names)}|\n" if first else ""
     return f"{header}| {line} |"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "all" if value is None else f"{value:,}"
 
 
 def main() -> None:

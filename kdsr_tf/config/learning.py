@@ -134,6 +134,9 @@ class TrainConfig(Section):
             shared by its batch; None compares it with all. For large catalogues.
         negative_distribution: `uniform`, or `popularity`: log-uniform over the rank by
             train interactions.
+        lazy_tables: Whether a step moves only those rows of the item tables that it has read
+            (lazy Adam). A step then costs what it compares, not what the catalogue holds.
+            Needs `negatives`.
         label_smoothing: Probability that the target shares among all items; not together
             with `negatives`.
         patience: Epochs without a better validation metric before stopping.
@@ -169,6 +172,7 @@ class TrainConfig(Section):
     clip_norm: PositiveFloat | dict[str, PositiveFloat] | None = None
     negatives: PositiveInt | None = None
     negative_distribution: Literal["uniform", "popularity"] = "uniform"
+    lazy_tables: bool = False
     label_smoothing: Fraction = 0.0
     patience: PositiveInt = 5
     monitor: Literal["hr_5", "hr_20", "mrr_5", "mrr_20"] = "hr_20"

@@ -158,6 +158,7 @@ class Config(Section):
                 f"train.negatives={train.negatives}. Set train.label_smoothing=0 or "
                 "train.negatives=null."
             )
+        self._check_lazy_tables()
         if train.deterministic and train.jit_compile:
             raise ValueError(
                 "`train.deterministic` switches XLA off. Received: train.deterministic=true "
@@ -170,4 +171,24 @@ class Config(Section):
                 f"train.jit_compile={str(train.jit_compile).lower()}, "
                 f"train.accumulation_steps={train.accumulation_steps}. Set train.strategy=single, "
                 "or train.jit_compile=false and train.accumulation_steps=1."
+            )
+
+    def _check_lazy_tables(self) -> None:
+        train = self.train
+        decays = train.weight_decay
+        moves_all = {
+            "train.negatives": not train.negatives,
+            "train.weight_decay": any(decays.values()) if isinstance(decays, dict) else decays,
+            "train.accumulation_steps": train.accumulation_steps > 1,
+            "train.strategy": train.strategy != "single",
+            "train.jit_compile": train.jit_compile,
+            "train.precision": train.precision == "mixed_float16",
+        }
+        wrong = [key for key, is_wrong in moves_all.items() if is_wrong]
+        if train.lazy_tables and wrong:
+            key, value = wrong[0], getattr(train, wrong[0].removeprefix("train."))
+            raise ValueError(
+                "`train.lazy_tables` moves the rows of a step alone: it needs train.negatives, "
+                "one device without XLA, float32 or bfloat16, and no weight decay or accumulation. "
+                f"Received: {key}={value}. Change it, or set train.lazy_tables=false."
             )

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.table_rows import take_rows
 from kdsr_tf.schema import ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
 
@@ -110,7 +111,7 @@ class ItemTables(keras.layers.Layer):
         self.built = True
 
     def call(self, items: Tensor) -> dict[str, Tensor]:
-        outputs = {ITEMS: items, IDS: ops.take(self.input_id_table, items, axis=0)}
+        outputs = {ITEMS: items, IDS: take_rows(self.input_id_table, items)}
         for modality in self.modalities:
             outputs[modality], outputs[present_key(modality)] = self.look_up(modality, items)
         return outputs
@@ -126,7 +127,7 @@ class ItemTables(keras.layers.Layer):
             Floats, the shape of `items` and `dim`, and bools, the shape of `items`:
             whether the item has the modality.
         """
-        rows = ops.take(self._tables[modality], items, axis=0)
+        rows = take_rows(self._tables[modality], items)
         has = ops.take(self._present[modality], items, axis=0)
         real = ops.not_equal(items, PAD)
         absent = ops.cast(1.0 - has, rows.dtype)[..., None]
@@ -153,6 +154,10 @@ class ItemTables(keras.layers.Layer):
         """
         present = {present_key(m): flags for m, flags in self._present.items()}
         return {**self.id_tables(), **self._tables, **present}
+
+    def embeddings(self) -> list[keras.Variable]:
+        """Tables that learn, `(num_items + 1, dim)` each."""
+        return [v for v in (*self.id_tables().values(), *self._tables.values()) if v.trainable]
 
     def id_tables(self) -> dict[str, keras.Variable]:
         """Those of `rows` that hold embeddings of ids."""

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.ops.replicas import dense_sum_over_replicas
+from kdsr_tf.ops.table_rows import is_rows, summed_rows, values_of, with_values
 from kdsr_tf.types import Tensor
 
 
@@ -18,6 +19,10 @@ class GroupAdam(keras.optimizers.Adam):
 
     Clipping thus sees the gradient of the global batch, where Keras would clip each
     replica's share.
+
+    A gradient of some rows of a table (`lazy_paths` of the `GroupedOptimizer`) moves those
+    rows and their moments and leaves all others as they are (lazy Adam), where Adam would
+    decay the moments of every row, and go on moving it, at every step.
 
     Attributes:
         gradient_norm: L2 norm of the group's last gradient, before clipping.
@@ -55,6 +60,17 @@ class GroupAdam(keras.optimizers.Adam):
                 learning_rate, self.beta_1, self.beta_2, self.epsilon, self.iterations + 1
             )
         )  # fmt: skip
+        if is_rows(gradient):
+            rows, values = gradient.indices, ops.cast(gradient.values, dtype)
+            momentum, velocity = (m[index].value for m in (self._momentums, self._velocities))
+            mean = first * momentum.sparse_read(rows) + (1 - first) * values
+            square = second * velocity.sparse_read(rows) + (1 - second) * ops.square(values)
+            rate = rate * ops.sqrt(1 - ops.power(second, step)) / (1 - ops.power(first, step))
+            change = rate * mean / (ops.sqrt(square) + epsilon)
+            momentum.scatter_update(tf.IndexedSlices(mean, rows))
+            velocity.scatter_update(tf.IndexedSlices(square, rows))
+            variable.scatter_sub(tf.IndexedSlices(change, rows))
+            return
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
@@ -75,6 +91,13 @@ class GroupAdam(keras.optimizers.Adam):
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         return grads_and_vars
 
+    def _clip_gradients(self, grads: list) -> list:
+        if self.global_clipnorm is None or not any(map(is_rows, grads)):
+            return super()._clip_gradients(grads)
+        # Keras cannot clip rows. Their norm is known: nothing accumulates where tables are lazy.
+        share = self.global_clipnorm / ops.maximum(self.gradient_norm, self.global_clipnorm)
+        return [with_values(g, values_of(g) * share) for g in grads]
+
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
 class GroupedOptimizer(keras.optimizers.MultiOptimizer):
@@ -87,6 +110,8 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
     Args:
         optimizers: Group to its optimizer.
         paths: Path of every trainable variable to its group.
+        lazy_paths: Variables of which a gradient of some rows moves those alone; see
+            `GroupAdam`. On TensorFlow, on one replica.
         name: Of the optimizer.
 
     Raises:
@@ -97,6 +122,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         self,
         optimizers: Mapping[str, GroupAdam],
         paths: Mapping[str, str],
+        lazy_paths: Sequence[str] = (),
         name: str = "grouped_optimizer",
     ):
         # Exact paths, not patterns: an entry can match neither nothing nor two variables.
@@ -104,6 +130,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         default = next(iter(optimizers.values()))
         super().__init__(keras.optimizers.OptimizerMap(default, chosen), name=name)
         self._groups, self._paths = dict(optimizers), dict(paths)
+        self._lazy_paths = tuple(lazy_paths)
 
     @property
     def gradient_norms(self) -> dict[str, keras.Variable]:
@@ -128,23 +155,27 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         variables = list(trainable_variables or self._trainable_variables)
         if not self.built:
             self.build(variables)
-        grads = dense_sum_over_replicas(grads)
+        grads = self._summed(grads, variables)
         squares = dict.fromkeys(self._groups, 0.0)
         for gradient, variable in zip(grads, variables, strict=True):
             if gradient is not None:
                 group = self._paths[variable.path]
-                squares[group] += ops.sum(ops.square(ops.cast(gradient, "float32")))
+                squares[group] += ops.sum(ops.square(ops.cast(values_of(gradient), "float32")))
         permit = ops.isfinite(sum(squares.values()))
         for name, inner in self._groups.items():
             if inner.built:
                 inner.see(ops.sqrt(squares[name]), permit)
-        super().apply([g if g is None else ops.where(permit, g, 0.0) for g in grads], variables)
+        grads = [
+            g if g is None else with_values(g, ops.where(permit, values_of(g), 0.0)) for g in grads
+        ]
+        super().apply(grads, variables)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
         return {
             "optimizers": {name: serialize(inner) for name, inner in self._groups.items()},
             "paths": dict(self._paths),
+            "lazy_paths": list(self._lazy_paths),
             "name": self.name,
         }
 
@@ -156,3 +187,12 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
             for name, inner in config["optimizers"].items()
         }
         return cls(**config)
+
+    def _summed(self, grads: list, variables: Sequence) -> list:
+        """Gradients of the global batch; those of lazy tables as rows, each once."""
+        lazy = [
+            v.path in self._lazy_paths and is_rows(g) for g, v in zip(grads, variables, strict=True)
+        ]
+        each = list(zip(grads, lazy, strict=True))
+        dense = iter(dense_sum_over_replicas([g for g, rows in each if not rows]))
+        return [summed_rows(g) if rows else next(dense) for g, rows in each]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -138,6 +138,7 @@ def grouped_adam(
     decay: str = "none",
     total_steps: int | None = None,
     accumulation_steps: int = 1,
+    lazy: Sequence[keras.Variable] = (),
 ) -> GroupedOptimizer:
     """Adam per group; the modality tables start slowly.
 
@@ -161,6 +162,9 @@ def grouped_adam(
         total_steps: Steps of the whole training; needed to decay.
         accumulation_steps: Batches whose gradients are averaged into an update, > 0.
             All other numbers of steps count batches.
+        lazy: Tables of which a step moves only the rows that it has read (lazy Adam), where
+            it reads but some: for large catalogues with sampled negatives. On TensorFlow, one
+            replica, without weight decay and accumulation.
 
     Returns:
         The optimizer; it refuses gradients that are not finite and keeps their norm
@@ -169,7 +173,8 @@ def grouped_adam(
     Raises:
         ConfigError: for a weight decay or clip of a group that there is not.
         ValueError: if two variables share a path, so that a rate could not be
-            assigned to one of them alone.
+            assigned to one of them alone; for lazy tables with weight decay, accumulation
+            or another backend than TensorFlow.
 
     Reference:
         - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.3.
@@ -180,6 +185,13 @@ def grouped_adam(
         raise ValueError(f"Variables must have distinct paths. Received twice: {', '.join(twice)}.")
     decays = _per_group("weight_decay", weight_decay, groups, 0.0)
     clips = _per_group("clip_norm", clip_norm, groups, None)
+    backend = keras.backend.backend()
+    if lazy and (backend != "tensorflow" or any(decays.values()) or accumulation_steps > 1):
+        raise ValueError(
+            "Lazy tables need TensorFlow, no weight decay and no accumulation, which move every "
+            f"row. Received: backend={backend}, weight_decay={decays}, "
+            f"accumulation_steps={accumulation_steps}. Make `lazy` empty."
+        )
     optimizers = {}
     for name in groups:
         slow = slow_start_steps if name == MODALITY_TABLES else 0
@@ -196,7 +208,9 @@ def grouped_adam(
             name=name,
         )
     return GroupedOptimizer(
-        optimizers, {v.path: name for name, group in groups.items() for v in group}
+        optimizers,
+        {v.path: name for name, group in groups.items() for v in group},
+        [variable.path for variable in lazy],
     )
 
 

@@ -135,6 +135,7 @@ class Run:
                 decay=config.decay,
                 total_steps=config.epochs * steps,
                 accumulation_steps=config.accumulation_steps,
+                lazy=model.student.tables.embeddings() if config.lazy_tables else (),
             )
             model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
             # Checkpoints hold the optimizer's variables: they must exist before the first
