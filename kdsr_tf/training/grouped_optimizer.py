@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.ops.replicas import dense_sum_over_replicas
-from kdsr_tf.ops.table_rows import is_rows, summed_rows, values_of, with_values
+from kdsr_tf.training.row_gradients import is_rows, summed_rows, values_of, with_values
 from kdsr_tf.types import Tensor
 
 
