@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.columns import Names
+from kdsr_tf.sources.marked_bytes import MarkedFile, is_marked, readable, unmarked
 
 BATCH_ROWS = 65_536
 """Most rows of a batch; large rows come in smaller batches."""
@@ -215,7 +216,7 @@ def shortened(text: str) -> str:
 def _parquet(path: str, file: Any) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}") from None
 
 
@@ -258,11 +259,12 @@ def _as_bytes_unless_utf8(column: pa.Array) -> pa.Array:
 
 def _csv_columns(path: str, file: Any) -> list[str]:
     try:
-        return _open_csv(path, file, lambda row: "skip").schema.names
+        names = _open_csv(path, MarkedFile(file), lambda row: "skip").schema.names
     except pa.ArrowInvalid as error:
         raise _unreadable_csv(path, error) from None
-    except UnicodeDecodeError:
-        raise InputError(f"The header of {path} is not UTF-8. Save the file as UTF-8.") from None
+    if any(map(is_marked, names)):
+        raise InputError(f"The header of {path} is not UTF-8. Save the file as UTF-8.")
+    return names
 
 
 def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
@@ -283,15 +285,16 @@ def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Ba
         skipped.append(invalid.number - 2)
         odd = lines > 1 and invalid.text.count('"') % 2
         unclosed[:] = [_spans(piece.path, invalid.number - 2, lines)] if odd else []
-        text = json.dumps(shortened(invalid.text), ensure_ascii=False)
+        text = json.dumps(shortened(readable(invalid.text)), ensure_ascii=False)
         where = piece.where(invalid.number - 2)
         rejected.append(Rejected("wrong number of CSV fields", where, text))
         return "skip"
 
     row = reported = 0
     end = b""
+    marked = MarkedFile(file)
     try:
-        for batch in _open_csv(piece.path, file, skip, read):
+        for batch in _open_csv(piece.path, marked, skip, read):
             _refuse_swallowed(swallowed)
             # The reader works ahead: `skipped` may name rows of later batches too.
             rows = np.arange(row, row + len(batch) + len(skipped))
@@ -303,6 +306,8 @@ def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Ba
             for start in range(0, len(batch), BATCH_ROWS):
                 part = batch.slice(start, BATCH_ROWS)
                 values = {name: part.column(name) for name in wanted}
+                if marked.has_marks:
+                    values = {name: unmarked(column) for name, column in values.items()}
                 yield Batch(rows[start : start + BATCH_ROWS], values, [] if start else found)
     except pa.ArrowInvalid as error:
         raise _unreadable_csv(piece.path, error) from None

@@ -121,6 +121,15 @@ def test_carriage_returns_end_lines(tmp_path):
     assert prepare(config).counts["interactions"] == 2
 
 
+def test_parquet_with_damaged_names_is_one_clear_error(tmp_path):
+    source = write_source(tmp_path / "source", items=("items.parquet", b"-"))
+    path = tmp_path / "source" / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["A"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"title", b"\xff\xfe\xffle"))
+    with pytest.raises(InputError, match=r"items.parquet cannot be read as Parquet"):
+        prepare(configure(tmp_path, source))
+
+
 def test_fixed_size_lists_that_arrow_cannot_read_are_called_so(tmp_path):
     source = write_source(tmp_path / "source", items=("items.parquet", b"-"))
     vectors = pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2))

@@ -81,6 +81,8 @@ CSV_LINES = [
     (b"u,a,\xff", "timestamp is not UTF-8"),
     (b"u,a", "wrong number of CSV fields"),
     (b"u,a,1,2", "wrong number of CSV fields"),
+    (b"u\xff,a", "wrong number of CSV fields"),
+    (b"\xe9,\xed\xa0\x80,1,caf\xe9", "wrong number of CSV fields"),
     (b"u,a,", MISSING_TIME),
     (b"u,a,soon", NO_TIME),
     (b"u,a,-5", NEGATIVE),
