@@ -91,7 +91,8 @@ def num_train_global_time(timestamps: np.ndarray, first_test_time: int) -> int:
         timestamps: Ascending int64 `[n]`.
         first_test_time: Result of `first_test_time`.
     """
-    return int(np.searchsorted(timestamps, first_test_time, side="left"))
+    # `searchsorted` would round a moment after the last 64-bit number.
+    return int(np.count_nonzero(timestamps < first_test_time))
 
 
 def first_test_time(timestamps: np.ndarray, test_fraction: float) -> int:

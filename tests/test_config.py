@@ -49,6 +49,7 @@ def test_shipped_configurations_name_no_folder():
         (["encode.text.encodr=embedded"], ["`encode.text.encodr`", "encode.text.encoder"]),
         (["train.epochs=many"], ["`train.epochs`", "integer", "'many'"]),
         (["train.epochs=0"], ["`train.epochs`", "greater than 0", "0"]),
+        (["encode.text.max_tokens=2"], ["`encode.text.max_tokens`", "equal to 3", "2"]),
         (["train=3"], ["`train`", "3"]),
         (["teach.correlation=sine"], ["`teach.correlation`", "cosine", "'sine'"]),
         (["model.dim=100"], ["teach.num_domains", "divide", "model.dim=100"]),

@@ -28,6 +28,8 @@ def test_global_time_divides_all_users_at_one_moment():
     assert splits.num_train_global_time(times, moment) == 3
     assert splits.num_train_global_time(np.array([41, 60]), moment) == 0
     assert splits.first_test_time(times, 0.0) == 51
+    last = np.array([1, 2**63 - 1])
+    assert splits.num_train_global_time(last, splits.first_test_time(last, 0.0)) == 2
 
 
 @pytest.mark.parametrize("first", [0, 1])

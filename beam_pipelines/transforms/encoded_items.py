@@ -20,6 +20,7 @@ REJECTED = "rejected"
 
 _PARTS = "parts"
 _NOT_FINITE = "the encoder's vector holds NaN or infinity"
+_TOO_LONG = "the vector is too long: its squared length does not fit float32"
 
 
 class JoinItems(beam.PTransform):
@@ -77,17 +78,25 @@ class _Share(beam.DoFn):
             raise ValueError(
                 f"An encoder must give vectors of shape ({self._size},). Received: {vector.shape}."
             )
-        finite = bool(np.all(np.isfinite(vector)))
+        reason = _problem(vector)
         for owner in key.owners:
-            if not finite:
-                yield beam.pvalue.TaggedOutput(UNUSABLE, (owner, _NOT_FINITE))
+            if reason is not None:
+                yield beam.pvalue.TaggedOutput(UNUSABLE, (owner, reason))
             elif owner.parts == 1:
                 yield _finished(owner.item, vector, key.digest)
             else:
                 part = (owner, key.digest, vector, None)
                 yield beam.pvalue.TaggedOutput(_PARTS, (owner.item, part))
-        if finite and any(owner.parts > 1 for owner in key.owners):
+        if reason is None and any(owner.parts > 1 for owner in key.owners):
             yield beam.pvalue.TaggedOutput(PICTURES, (key.digest, vector))
+
+
+def _problem(vector: np.ndarray) -> str | None:
+    """Why a vector cannot be used: the correlations of one too long would be infinite or NaN."""
+    if not np.all(np.isfinite(vector)):
+        return _NOT_FINITE
+    squared_length = np.square(vector, dtype=np.float64).sum()
+    return None if squared_length <= np.finfo(np.float32).max else _TOO_LONG
 
 
 class _SetAside(beam.DoFn):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -10,6 +10,7 @@ from kdsr_tf.config.base import Fraction, NonNegativeInt, PositiveFloat, Positiv
 
 Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+TokenLimit = Annotated[int, pydantic.Field(ge=3)]
 
 
 class TfdsConfig(Section):
@@ -88,7 +89,7 @@ class TextEncoderConfig(Section):
         preset: Keras Hub preset name or local folder (`keras_hub`).
         pooling: How token states become one vector (`keras_hub`): `auto` is the
             preset's own way, else `last` for causal backbones and `mean` for others.
-        max_tokens: Longest token sequence.
+        max_tokens: Longest token sequence, of which the start and end tokens take up to two.
         column: Catalogue column with the vector (`precomputed`).
         dim: Vector size of the `embedded` encoder.
         class_name: Dotted path of a `TextEncoder` of one's own (`custom`).
@@ -105,7 +106,7 @@ class TextEncoderConfig(Section):
     template: str = "{title}"
     preset: str | None = None
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
-    max_tokens: PositiveInt = 256
+    max_tokens: TokenLimit = 256
     column: str = "text_vector"
     dim: PositiveInt = 256
     class_name: str | None = None

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.columns import Names
+from kdsr_tf.sources.marked_bytes import MarkedFile, is_marked, readable, unmarked
 
 BATCH_ROWS = 65_536
 """Most rows of a batch; large rows come in smaller batches."""
@@ -38,6 +39,7 @@ _CSV_BLOCK_BYTES = 16 << 20
 _MOST_LINES_OF_ROW = 1_000
 _LONGEST_REJECTED_TEXT = 2_000
 _OPEN_QUOTE = "Look for a quotation mark that is never closed."
+_NULL_IN_FIXED_LISTS = "Expected all lists to be of size"
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """Beginnings of gzip, zip (and Excel), bzip2, xz and zstd files."""
 
@@ -137,9 +139,10 @@ def count_rows(path: str) -> int:
             return _parquet(path, file).metadata.num_rows
         lines, last = 0, b"\n"
         while block := file.read(1 << 20):
-            lines += block.count(b"\n")
+            # Old programs end lines with carriage returns alone.
+            lines += block.count(b"\n") or block.count(b"\r")
             last = block[-1:]
-        lines += last != b"\n"
+        lines += last not in b"\r\n"
     return max(lines - 1, 0) if _ending(path) in _DELIMITERS else lines
 
 
@@ -213,7 +216,7 @@ def shortened(text: str) -> str:
 def _parquet(path: str, file: Any) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}") from None
 
 
@@ -231,6 +234,11 @@ def _read_parquet(piece: Piece, file: Any, columns: list[str] | None) -> Iterato
             read = map(_as_bytes_unless_utf8, batch.columns)
             yield Batch(rows, dict(zip(batch.schema.names, read, strict=True)), [])
     except (pa.ArrowException, OSError) as error:
+        if _NULL_IN_FIXED_LISTS in str(error):
+            raise InputError(
+                f"{piece.path} has a column of fixed-size lists with missing values, which Arrow "
+                "writes but does not read. Write it as lists of any size: pa.list_(pa.float32())."
+            ) from None
         raise InputError(
             f"{piece.path} is damaged after row {row:,}: {error}. Write it again."
         ) from None
@@ -251,54 +259,81 @@ def _as_bytes_unless_utf8(column: pa.Array) -> pa.Array:
 
 def _csv_columns(path: str, file: Any) -> list[str]:
     try:
-        return _open_csv(path, file, lambda row: "skip").schema.names
+        names = _open_csv(path, MarkedFile(file), lambda row: "skip").schema.names
     except pa.ArrowInvalid as error:
         raise _unreadable_csv(path, error) from None
-    except UnicodeDecodeError:
-        raise InputError(f"The header of {path} is not UTF-8. Save the file as UTF-8.") from None
+    if any(map(is_marked, names)):
+        raise InputError(f"The header of {path} is not UTF-8. Save the file as UTF-8.")
+    return names
 
 
 def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
     names = column_names(piece.path)
     wanted = [name for name in names if columns is None or name in columns]
+    # A quotation mark left open in the last column goes unnoticed unless that one is read.
+    read = wanted if names[-1] in wanted else [*wanted, names[-1]]
     rejected: list[Rejected] = []
     skipped: list[int] = []
     swallowed: list[str] = []
+    unclosed: list[str] = []
 
     def skip(invalid: pa.csv.InvalidRow) -> str:
         lines = invalid.text.count("\n") + 1
         if lines > _MOST_LINES_OF_ROW:
-            swallowed.append(f"row {invalid.number - 1} of {piece.path} spans {lines:,} lines")
+            swallowed.append(_spans(piece.path, invalid.number - 2, lines))
         # `number` counts the header as row 1.
         skipped.append(invalid.number - 2)
-        text = json.dumps(shortened(invalid.text), ensure_ascii=False)
+        odd = lines > 1 and invalid.text.count('"') % 2
+        unclosed[:] = [_spans(piece.path, invalid.number - 2, lines)] if odd else []
+        text = json.dumps(shortened(readable(invalid.text)), ensure_ascii=False)
         where = piece.where(invalid.number - 2)
         rejected.append(Rejected("wrong number of CSV fields", where, text))
         return "skip"
 
     row = reported = 0
+    end = b""
+    marked = MarkedFile(file)
     try:
-        for batch in _open_csv(piece.path, file, skip, wanted):
+        for batch in _open_csv(piece.path, marked, skip, read):
             _refuse_swallowed(swallowed)
             # The reader works ahead: `skipped` may name rows of later batches too.
             rows = np.arange(row, row + len(batch) + len(skipped))
             rows = rows[~np.isin(rows, skipped)][: len(batch)]
-            row = int(rows[-1]) + 1 if len(rows) else row
+            if len(rows):
+                row, end = int(rows[-1]) + 1, batch.column(names[-1])[-1].as_py()
             found = rejected[reported:]
             reported += len(found)
             for start in range(0, len(batch), BATCH_ROWS):
                 part = batch.slice(start, BATCH_ROWS)
-                read = dict(zip(part.schema.names, part.columns, strict=True))
-                yield Batch(rows[start : start + BATCH_ROWS], read, [] if start else found)
+                values = {name: part.column(name) for name in wanted}
+                if marked.has_marks:
+                    values = {name: unmarked(column) for name, column in values.items()}
+                yield Batch(rows[start : start + BATCH_ROWS], values, [] if start else found)
     except pa.ArrowInvalid as error:
         raise _unreadable_csv(piece.path, error) from None
+    if max(skipped, default=-1) >= row:
+        swallowed += unclosed
+    elif b"\n" in end and not _ends_in_quote(piece.path):
+        swallowed.append(_spans(piece.path, row - 1, end.rstrip().count(b"\n") + 1))
     _refuse_swallowed(swallowed)
     if len(rejected) > reported:
         yield Batch(np.arange(0), {name: [] for name in wanted}, rejected[reported:])
 
 
+def _spans(path: str, row: int, lines: int) -> str:
+    return f"row {row + 1} of {path} spans {lines:,} lines"
+
+
+def _ends_in_quote(path: str) -> bool:
+    """Whether the last character that is no blank is a quotation mark."""
+    with fsspec.open(path, "rb") as file:
+        start = max(0, file.seek(0, 2) - _CSV_BLOCK_BYTES)
+        file.seek(start)
+        return file.read().rstrip().endswith(b'"')
+
+
 def _refuse_swallowed(rows: list[str]) -> None:
-    """An open quotation mark makes one bad row of many good ones: too many to lose."""
+    """A quotation mark left open makes one row of many: too many to lose."""
     if rows:
         raise InputError(f"In CSV, {rows[0]}. {_OPEN_QUOTE}")
 

@@ -37,7 +37,8 @@ def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
     if line is None:
         return None, f"longer than {LONGEST_LINE_BYTES:,} bytes"
     try:
-        values = json.loads(line)
+        # Of bytes `json` would guess the encoding, and let halves of surrogate pairs pass.
+        values = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None, "not UTF-8"
     except (ValueError, RecursionError):

@@ -62,6 +62,7 @@ class TfdsPiece(Piece):
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         """Batches with the dataset's own feature names."""
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(self.directory)
@@ -76,7 +77,17 @@ class TfdsPiece(Piece):
             ),
         )
         row, seen = self.first_row, set()
-        for batch in dataset.ragged_batch(BATCH_ROWS):
+        batches = iter(dataset.ragged_batch(BATCH_ROWS))
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except tf.errors.OpError as error:
+                raise InputError(
+                    f"{self.path} is damaged after row {row:,}: {error.message.splitlines()[0]}. "
+                    "Build the dataset again."
+                ) from None
             lists = {name: _values(builder.info.features[name], batch[name]) for name in needed}
             size = len(next(iter(lists.values())))
             rows = np.arange(row, row + size)
@@ -292,6 +303,8 @@ def _first_of_each(values: list[Any], seen: set[Any]) -> list[int]:
     """Positions of values not in `seen`, which then holds them."""
     new = []
     for position, value in enumerate(values):
+        # A list is no id, but its reader says so.
+        value = tuple(value) if isinstance(value, list) else value
         if value not in seen:
             seen.add(value)
             new.append(position)

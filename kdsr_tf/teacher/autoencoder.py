@@ -106,7 +106,8 @@ def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
         decoder_kernel=kernel.T.astype(np.float32),
         decoder_bias=np.zeros(size, np.float32),
         activation="linear",
-        scale=float(1 / np.sqrt(length)) if length > 0 else 1.0,
+        # The inverse of still shorter vectors does not fit float32.
+        scale=float(1 / np.sqrt(length)) if length > np.finfo(np.float32).tiny else 1.0,
     )
 
 

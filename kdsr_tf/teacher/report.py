@@ -87,6 +87,11 @@ def collapse_warnings(modality: str, num_codes: int, codebook: dict[str, Any]) -
         codebook: Result of `describe_codebook`.
     """
     size = len(codebook["codes"])
+    if not any(code["count"] for code in codebook["codes"]):
+        return [
+            f"{modality}: no pair of the sample has two items with this modality, so there is "
+            "nothing to distil. Bring longer sequences, or items that have it."
+        ]
     found = []
     if size < num_codes:
         found.append(

@@ -53,6 +53,21 @@ UNUSABLE = {
         b'user_id,item_id,timestamp\nu,a,1\n"u,a,1\n' + b"u,a,1\n" * 2_000,
         "row 2 of .* spans 2,001 lines. Look for a quotation mark",
     ),
+    "open quotation mark in the last column": (
+        "interactions.csv",
+        b'user_id,item_id,timestamp\nu,a,1\nu,a,"1\n' + b"u,a,1\n" * 20,
+        "row 2 of .* spans 21 lines. Look for a quotation mark",
+    ),
+    "open quotation mark in a column that is not read": (
+        "interactions.csv",
+        b'user_id,item_id,timestamp,review\nu,a,1,fine\nu,a,1,"fi\n' + b"u,a,1,ne\n" * 20,
+        "row 2 of .* spans 21 lines. Look for a quotation mark",
+    ),
+    "open quotation mark near the end": (
+        "interactions.csv",
+        b'user_id,item_id,timestamp\nu,a,1\n"u,a,1\n' + b"u,a,1\n" * 20,
+        "row 2 of .* spans 21 lines. Look for a quotation mark",
+    ),
     "header only": (
         "interactions.csv",
         b"user_id,item_id,timestamp\n",
@@ -90,6 +105,38 @@ def test_an_unusable_file_is_one_clear_error(tmp_path, case):
     with pytest.raises(InputError, match=message):
         prepare(config)
     assert artifacts.find_manifest(stages.location(config, "sequences")) is None
+
+
+def test_lines_within_closed_quotation_marks_are_texts(tmp_path):
+    lines = b'item_id,title\na,"A\nA"\nx"y,"not\none",2\n"b","B\nB" \n\n'
+    config = configure(tmp_path, write_source(tmp_path / "source", items=("items.csv", lines)))
+    assert prepare(config).counts["rejected"] == 1
+    path = pathlib.Path(stages.location(config, "sequences")) / "items.parquet"
+    assert pq.read_table(path)["title"].to_pylist() == ["A\nA", "B\nB "]
+
+
+def test_carriage_returns_end_lines(tmp_path):
+    lines = b"user_id,item_id,timestamp\ru,a,1\ru,b,2\r"
+    config = configure(tmp_path, write_source(tmp_path / "source", ("interactions.csv", lines)))
+    assert prepare(config).counts["interactions"] == 2
+
+
+def test_parquet_with_damaged_names_is_one_clear_error(tmp_path):
+    source = write_source(tmp_path / "source", items=("items.parquet", b"-"))
+    path = tmp_path / "source" / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["A"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"title", b"\xff\xfe\xffle"))
+    with pytest.raises(InputError, match=r"items.parquet cannot be read as Parquet"):
+        prepare(configure(tmp_path, source))
+
+
+def test_fixed_size_lists_that_arrow_cannot_read_are_called_so(tmp_path):
+    source = write_source(tmp_path / "source", items=("items.parquet", b"-"))
+    vectors = pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({"item_id": ["a", "b", "c"], "text_vector": vectors})
+    pq.write_table(table, tmp_path / "source" / "items.parquet")
+    with pytest.raises(InputError, match=r"fixed-size lists with missing .*pa\.list_"):
+        prepare(configure(tmp_path, source))
 
 
 def test_a_row_longer_than_a_block_is_one_clear_error(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from tests.beam_pipelines import catalogues
 
 NO_LIST = "vector is not a list of numbers"
 NOT_FINITE = "vector holds NaN or infinity"
+TOO_LONG = "the vector is too long: its squared length does not fit float32"
 WRONG_SIZE = "vector does not have 3 numbers"
 
 GOOD = {f"good{k}": [float(k), 0.5, -1e-30] for k in range(6)}
@@ -23,6 +24,7 @@ BAD = {
     "infinity": ([1.0, float("inf"), 2.0], NOT_FINITE),
     "minus infinity": ([1.0, float("-inf"), 2.0], NOT_FINITE),
     "beyond float32": ([1.0, 1e39, 2.0], NOT_FINITE),
+    "too long": ([1.0, -3e38, 2.0], TOO_LONG),
     "null inside": ([1.0, None, 2.0], NOT_FINITE),
     "short": ([1.0, 2.0], WRONG_SIZE),
     "long": ([1.0] * 4, WRONG_SIZE),
@@ -100,6 +102,6 @@ def test_too_many_bad_vectors_fail_the_job_and_name_the_reason(tmp_path):
     lines = [{"item_id": key, "v": value} for key, value in rows.items()]
     config = _config(tmp_path, "items.jsonl", catalogues.json_lines(lines), rows)
     config.encode.max_rejected_fraction = 0.5
-    expected = rf"16 of 22 items.*max_rejected_fraction=0.5.*{NO_LIST} \(8 dead letters, first: "
+    expected = rf"17 of 23 items.*max_rejected_fraction=0.5.*{NO_LIST} \(8 dead letters, first: "
     with pytest.raises(InputError, match=expected):
         catalogues.run(config)

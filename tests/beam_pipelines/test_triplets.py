@@ -1,5 +1,6 @@
 import itertools
 import os
+import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,18 @@ def test_every_pair_of_a_train_or_validation_window_is_one_row(config, monkeypat
     np.testing.assert_allclose(table.column("score"), scores, atol=1e-3)
     profiles = arrays.correlation_vectors(vectors[first], vectors[second], 8)
     np.testing.assert_array_equal(table.column("code"), arrays.nearest_codes(profiles, codebook))
+
+
+@pytest.mark.slow
+def test_same_bytes_with_two_processes(config):
+    factories.write_teacher(config, "text")
+    distill(config)
+    found = []
+    for beam_args in ((), ("--direct_running_mode=multi_processing", "--direct_num_workers=2")):
+        triplets.export_triplets(config, beam_args)
+        folder = pathlib.Path(stages.location(config, "triplets"), "text")
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1] and len(found[0]) == 1
 
 
 def test_without_windows_it_names_the_stage(config):

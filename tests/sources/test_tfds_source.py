@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -118,14 +119,15 @@ def own_dataset(tmp_path_factory):
             "buyer": tfds.features.Text(),
             "item_id": np.int64,
             "when": np.int64,
+            "tags": tfds.features.Sequence(np.int64),
             "picture": tfds.features.Tensor(shape=(2, 2), dtype=np.uint8),
         }
     )
 
     picture = np.zeros((2, 2), np.uint8)
     records = [
-        (key, {"buyer": buyer, "item_id": item, "when": when, "picture": picture})
-        for key, (buyer, item, when) in enumerate([(b"u", 7, 3), (b"\xff", 7, 4), (b"v", 8, -1)])
+        (k, {"buyer": buyer, "item_id": item, "when": when, "picture": picture, "tags": [k] * k})
+        for k, (buyer, item, when) in enumerate([(b"u", 7, 3), (b"\xff", 7, 4), (b"v", 8, -1)])
     ]
     folder = tmp_path_factory.mktemp("own")
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -159,6 +161,33 @@ def test_any_dataset_by_its_folder_and_columns(own_dataset):
         open_source(SourceConfig(path=f"tfds:{folder}"))
     with pytest.raises(InputError, match="every folder"):
         source.image_path("a.png")
+
+
+def test_lists_are_no_ids(own_dataset):
+    folder = str(next(own_dataset.rglob("dataset_info.json")).parent)
+    columns = {"user_id": "buyer", "timestamp": "when", "item_id": "tags"}
+    source = open_source(SourceConfig(path=f"tfds:{folder}", columns=columns))
+    assert [row.reason for row in source.read_items()] == [
+        "item_id is missing",
+        "item_id is neither text nor an integer",
+        "item_id is neither text nor an integer",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_a_damaged_dataset_is_one_clear_error(own_dataset, tmp_path, damage):
+    folder = tmp_path / "shop"
+    shutil.copytree(next(own_dataset.rglob("dataset_info.json")).parent, folder)
+    (path,) = folder.glob("*.tfrecord*")
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + b"\xff" + data[21:] if damage == "changed" else data[:-20])
+    if damage == "gone":
+        path.unlink()
+    columns = "{user_id: buyer, timestamp: when}"
+    overrides = (f"source.path=tfds:{folder}", f"source.columns={columns}")
+    config = load_config(overrides=overrides, workdir=str(tmp_path / "work"))
+    with pytest.raises(InputError, match=r"shop.* is damaged after row 0: .*Build the dataset ag"):
+        prepare(config)
 
 
 def test_what_is_not_there_is_one_clear_error(data_dir, tmp_path):

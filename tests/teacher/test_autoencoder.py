@@ -69,6 +69,13 @@ def test_no_features_give_a_finite_autoencoder():
     assert np.isfinite(autoencoder.encode(np.ones((2, 5), np.float32))).all()
 
 
+def test_features_next_to_zero_give_a_finite_autoencoder(features):
+    small = features * np.float32(1e-41)
+    autoencoder = fit_linear(lambda: slices(small), 24, 8, seed=0)
+    assert np.isfinite(autoencoder.encode(small)).all()
+    assert np.isfinite(autoencoder.decode(autoencoder.encode(small))).all()
+
+
 def _fit_sigmoid(features, epochs, **changes):
     settings = {"batch_size": 100, "learning_rate": 0.02, "seed": 3} | changes
     return fit_sigmoid(lambda: slices(features, 70), 600, 24, 8, epochs=epochs, **settings)

@@ -11,6 +11,7 @@ from kdsr_tf import stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
 from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher.autoencoder import Autoencoder
 from kdsr_tf.teacher.fit import teach
 from tests import factories
 
@@ -71,6 +72,28 @@ def test_the_report_describes_the_codes_of_pairs_with_the_modality(config):
     assert np.square(profile - codebook[3]).sum() == pytest.approx(
         errors[codes == 3].min(), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["linear", "sigmoid"])
+def test_the_report_says_what_the_condensed_vectors_keep(config, kind):
+    config.teach.autoencoder, config.teach.epochs = kind, 2
+    (manifest,) = teach(config)
+    folder = stages.location(config, "teacher/text")
+    with open(os.path.join(folder, "report.json")) as file:
+        report = json.load(file)
+    features = stages.location(config, "features/text")
+    table = pq.read_table(os.path.join(features, "vectors-00000-of-00001.parquet"))
+    vectors = np.array(table.column("vector").to_pylist(), np.float32)
+    autoencoder = Autoencoder.load(os.path.join(folder, "autoencoder.npz"))
+    codes = autoencoder.encode(vectors)
+    errors = np.square(vectors - autoencoder.decode(codes))
+    kept = report["reconstruction"]
+    assert kept["mean_squared_error"] == pytest.approx(errors.mean(), rel=1e-4)
+    share = errors.sum() / np.square(vectors - vectors.mean(0)).sum()
+    assert kept["unexplained_share"] == pytest.approx(share, rel=1e-4) and 0 < share < 1.5
+    assert manifest.details["unexplained_variance"] == kept["unexplained_share"]
+    variance = codes.var(0).reshape(8, 2).sum(1)
+    assert report["sub_vector_variance"] == pytest.approx(variance, rel=1e-4)
 
 
 def test_a_second_run_skips_and_another_directory_gives_equal_bytes(config, tmp_path):

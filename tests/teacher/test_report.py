@@ -33,3 +33,5 @@ def test_no_pairs_are_described_without_nan():
     report = _describe(np.zeros((0, 2)), np.zeros(0, int))
     assert report["perplexity"] == 1 and report["quantisation_error"] == 0
     assert describe_scores(np.zeros(0))["std"] == 0
+    (warning,) = collapse_warnings("text", 100, report)
+    assert "no pair of the sample has two items" in warning
