@@ -30,7 +30,7 @@ _MOST_THREADS = 8
 """Calls of a network side by side: each holds the activations of a batch."""
 
 
-_PICTURES_AT_ONCE = 8
+_PICTURES_AT_ONCE = 4
 """Most pictures of one call on a CPU: the maps of more, of tens of megabytes a layer, go through
 memory instead of the processor's cache."""
 
@@ -65,7 +65,7 @@ class KerasImageEncoder(ImageEncoder):
     Args:
         image_size: Side of the network's input, in pixels.
         max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Most pictures per call of the network, > 0; on a CPU never more than 8.
+        batch_size: Most pictures per call of the network, > 0; on a CPU never more than 4.
         precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
     """
 
@@ -117,11 +117,9 @@ class KerasImageEncoder(ImageEncoder):
         self, run: Callable[[slice], None], batch: Sequence[Any], model: KerasImageModel
     ) -> None:
         _ = model.run  # Built once, before the threads begin.
-        most = (
-            self.batch_size
-            if model.network.jit_compile
-            else min(self.batch_size, _PICTURES_AT_ONCE)
-        )
+        most = self.batch_size
+        if not model.network.jit_compile:
+            most = min(most, _PICTURES_AT_ONCE)
         for_each(run, [slice(start, start + most) for start in range(0, len(batch), most)])
 
     def _call(self, pictures: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_on_a_cpu_calls_have_as_many_pictures_as_its_cache_has_room_for(batch_si
     network.jit_compile = False
     model = keras_models.KerasImageModel(network, lambda pictures: pictures / 2)
     seen = []
-    run, most = model.run, min(batch_size, 8)
+    run, most = model.run, min(batch_size, 4)
     model.__dict__["run"] = lambda pictures: seen.append(len(pictures)) or run(pictures)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
     found = keras_models.KerasImageEncoder(4, batch_size=batch_size).encode(list(pictures), model)
