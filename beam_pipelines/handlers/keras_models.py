@@ -31,8 +31,9 @@ _MOST_THREADS = 8
 
 
 _PICTURES_AT_ONCE = 4
-"""Most pictures of one call on a CPU: the maps of more, of tens of megabytes a layer, go through
-memory instead of the processor's cache."""
+"""Most pictures of one call where an operation has one thread: the maps of more, of tens of
+megabytes a layer, go through memory instead of the processor's cache. Operations that are shared
+out between threads lose more by small calls than they gain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,8 @@ class KerasImageEncoder(ImageEncoder):
     Args:
         image_size: Side of the network's input, in pixels.
         max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Most pictures per call of the network, > 0; on a CPU never more than 4.
+        batch_size: Most pictures per call of the network, > 0; never more than 4 where there
+            are two processors or fewer and no GPU.
         precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
     """
 
@@ -118,7 +120,7 @@ class KerasImageEncoder(ImageEncoder):
     ) -> None:
         _ = model.run  # Built once, before the threads begin.
         most = self.batch_size
-        if not model.network.jit_compile:
+        if few_processors() and not model.network.jit_compile:
             most = min(most, _PICTURES_AT_ONCE)
         for_each(run, [slice(start, start + most) for start in range(0, len(batch), most)])
 
@@ -182,6 +184,11 @@ def unloadable(preset: str, key: str, error: Exception) -> ConfigError:
     return ConfigError(f"`{key}`: cannot load the preset {preset!r}. {reason}")
 
 
+def few_processors() -> bool:
+    """Whether calls of a network side by side are enough to keep every processor busy."""
+    return len(os.sched_getaffinity(0)) <= _FEW_PROCESSORS
+
+
 def limit_threads() -> None:
     """Give every operation one thread, where there are few processors and no GPU.
 
@@ -190,9 +197,8 @@ def limit_threads() -> None:
     """
     import tensorflow as tf
 
-    few = len(os.sched_getaffinity(0)) <= _FEW_PROCESSORS
     chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
-    if few and not chosen and not tf.config.list_physical_devices("GPU"):
+    if few_processors() and not chosen and not tf.config.list_physical_devices("GPU"):
         # TensorFlow has begun: it goes on as it is, only slower.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -81,16 +81,20 @@ def test_few_processors_give_every_operation_one_thread(processors, chosen, expe
     assert limits == expected
 
 
-@pytest.mark.parametrize("batch_size", [3, 32])
-def test_on_a_cpu_calls_have_as_many_pictures_as_its_cache_has_room_for(batch_size):
+@pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 4), (3, 16, 16)])
+def test_on_few_processors_a_call_has_four_pictures_at_most(
+    processors, batch_size, most, monkeypatch
+):
     import keras
+
+    monkeypatch.setattr(keras_models.os, "sched_getaffinity", lambda _: set(range(processors)))
 
     picture = keras.Input((4, 4, 3))
     network = keras.Model(picture, keras.layers.GlobalAveragePooling2D()(picture))
     network.jit_compile = False
     model = keras_models.KerasImageModel(network, lambda pictures: pictures / 2)
     seen = []
-    run, most = model.run, min(batch_size, 4)
+    run = model.run
     model.__dict__["run"] = lambda pictures: seen.append(len(pictures)) or run(pictures)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
     found = keras_models.KerasImageEncoder(4, batch_size=batch_size).encode(list(pictures), model)
