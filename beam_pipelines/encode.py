@@ -158,12 +158,13 @@ class EncodeItems(beam.PTransform):
         previous: Iterable[str] = (),
     ):
         super().__init__()
+        self._previous = list(previous)
         self._groups = GroupContents(
             vocabulary,
             declare,
             encoder,
             default_num_shards(num_items, encoder.group_size),
-            list(previous),
+            self._previous,
         )
         self._encoder = encoder
         self._size = size
@@ -177,9 +178,11 @@ class EncodeItems(beam.PTransform):
             | "Encode" >> RunInference(KeyedModelHandler(self._encoder).with_no_batching())
             | "Set aside" >> beam.ParDo(_SetAside()).with_outputs(UNUSABLE, main=VECTORS)
         )
-        encoded = (found[VECTORS], groups[REUSED]) | "All vectors" >> beam.Flatten()
-        unusable = (groups[UNUSABLE], found[UNUSABLE]) | "All unusable" >> beam.Flatten()
-        items = {"encoded": encoded, UNUSABLE: unusable} | JoinItems(self._encoder, self._size)
+        encoded = found[VECTORS]
+        if self._previous:
+            encoded = (encoded, groups[REUSED]) | "All vectors" >> beam.Flatten()
+        joined = {"encoded": encoded, "unread": groups[UNUSABLE], UNUSABLE: found[UNUSABLE]}
+        items = joined | JoinItems(self._encoder, self._size)
         _ = items[ROWS] | "Write vectors" >> WriteShards(
             self._directory,
             "vectors",

@@ -6,10 +6,11 @@
 Prints one JSON line. `items_per_second_beam` is the pipeline in this process, from the
 catalogue's file to files of vectors; `items_per_second_bare` the same encoder with the
 same model called in a plain loop. Both run `--repeats` times in turn, each round beside
-a measurement of the machine's float32 matrix products (2048 x 2048), because the speed
-of a shared machine drifts; every figure is a median and every ratio a median of the
-ratios of a round. `cpu_*` are the same in seconds of processor time, which other
-processes disturb less. Graphs are built before the clock starts.
+a measurement of the machine's float32 matrix products (2048 x 2048, as many at once as it
+takes to keep all processors busy), because the speed of a shared machine drifts; every
+figure is a median and every ratio a median of the ratios of a round. `cpu_*` are the
+same in seconds of processor time, which other processes disturb less. Graphs are built
+before the clock starts.
 
 `floor_items_per_second` is what the machine would reach if it did nothing but the
 network's arithmetic at that rate:
@@ -179,23 +180,33 @@ def seconds_of(function: Any, *arguments: Any) -> Seconds:
 
 
 @functools.cache
-def _square() -> Any:
+def _products() -> tuple[Any, int]:
+    """A function of matrix products that keep all processors busy, and how many there are."""
     import tensorflow as tf
 
-    return tf.random.stateless_normal((MATMUL_SIZE, MATMUL_SIZE), (0, 0))
+    from benchmarks.floor import products_at_once
+
+    number = products_at_once()
+    shape = (MATMUL_SIZE, MATMUL_SIZE)
+    squares = [tf.random.stateless_normal(shape, (0, seed)) for seed in range(number)]
+    products = tf.function(lambda: [tf.matmul(square, square) for square in squares])
+    products()
+    return products, number
 
 
-def _multiply() -> None:
-    import tensorflow as tf
-
-    for _ in range(MATMUL_CALLS):
-        tf.matmul(_square(), _square()).numpy()
+def _multiply(rounds: int) -> None:
+    products, _ = _products()
+    for _ in range(rounds):
+        for product in products():
+            product.numpy()
 
 
 def matmul(operations: float) -> Seconds:
     """Seconds of this many operations at the measured rate of float32 matrix products."""
-    share = operations / (2 * MATMUL_SIZE**3 * MATMUL_CALLS)
-    measured = seconds_of(_multiply)
+    _, number = _products()
+    rounds = -(-MATMUL_CALLS // number)
+    share = operations / (2 * MATMUL_SIZE**3 * rounds * number)
+    measured = seconds_of(_multiply, rounds)
     return Seconds(measured.wall * share, measured.cpu * share)
 
 

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from beam_pipelines.handlers.batch_norms import fold_batch_norms
 from beam_pipelines.handlers.encoder import local_file
+from beam_pipelines.handlers.folding import fold
 from beam_pipelines.handlers.keras_models import (
     KerasImageEncoder,
     KerasImageModel,
@@ -93,7 +93,7 @@ class KerasApplicationsEncoder(KerasImageEncoder):
                 f"{self.arguments} and image_size {self.image_size}. {reason}"
             ) from error
         pooled = keras.layers.GlobalAveragePooling2D()(network.output)
-        network = fold_batch_norms(keras.Model(network.input, pooled))
+        network = fold(keras.Model(network.input, pooled))
         # On a CPU, XLA makes depthwise convolutions slower.
         network.jit_compile = has_accelerator()
         preprocess = sys.modules[function.__module__].preprocess_input

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
-
 from beam_pipelines.handlers.encoder import files_below, local_folder
 from beam_pipelines.handlers.keras_models import (
     KerasImageEncoder,
@@ -95,7 +93,7 @@ class KerasHubImageEncoder(KerasImageEncoder):
             )
         network = keras.Model(images, vectors)
         network.jit_compile = has_accelerator()
-        return KerasImageModel(network, lambda pictures: np.asarray(converter(pictures)))
+        return KerasImageModel(network, converter)
 
     def _pooled(self, backbone: Any) -> tuple[Any, Any]:
         """The symbolic pictures a backbone takes, and their vectors."""

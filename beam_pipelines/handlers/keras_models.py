@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -22,28 +23,41 @@ PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
 _LARGEST_CONSTANTS = 250_000_000
 """Weights above which a network's graph would come near TensorFlow's limit of 2 GB."""
 
+_FEW_PROCESSORS = 2
+"""Up to so many, operations of a network are not shared out: as `kdsr train` has it."""
+
 _MOST_THREADS = 8
 """Calls of a network side by side: each holds the activations of a batch."""
 
 
+_PICTURES_AT_ONCE = 4
+"""Most pictures of one call where an operation has one thread: the maps of more, of tens of
+megabytes a layer, go through memory instead of the processor's cache. Operations that are shared
+out between threads lose more by small calls than they gain."""
+
+
 @dataclasses.dataclass(frozen=True)
 class KerasImageModel:
-    """A network and what turns uint8-valued pictures into its input."""
+    """A network and what turns float pictures with values from 0 to 255 into its input."""
 
     network: Any
-    preprocess: Callable[[np.ndarray], np.ndarray]
+    preprocess: Callable[[Any], Any]
 
     @functools.cached_property
     def run(self) -> Callable[[np.ndarray], Any]:
-        """From preprocessed pictures to vectors.
+        """From uint8 pictures to vectors.
 
         On a CPU the weights become constants of the graph, so that TensorFlow can fold
-        batch normalisations of presets into ordinary convolutions; `fold_batch_norms` has
-        done so for `keras.applications`, whose time constants do not change.
+        batch normalisations of presets into ordinary convolutions; `fold` has done so for
+        `keras.applications`, whose time constants do not change.
         """
         if self.network.jit_compile or self.network.count_params() > _LARGEST_CONSTANTS:
-            return self.network.predict_on_batch
-        return _with_constant_weights(self.network)
+            return self._predict
+        return _with_constant_weights(self.network, self.preprocess)
+
+    def _predict(self, pictures: np.ndarray) -> Any:
+        inputs = np.asarray(self.preprocess(pictures.astype(np.float32)))
+        return self.network.predict_on_batch(inputs)
 
 
 class KerasImageEncoder(ImageEncoder):
@@ -52,7 +66,8 @@ class KerasImageEncoder(ImageEncoder):
     Args:
         image_size: Side of the network's input, in pixels.
         max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Pictures per call of the network, > 0.
+        batch_size: Most pictures per call of the network, > 0; never more than 4 where there
+            are two processors or fewer and no GPU.
         precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
     """
 
@@ -75,8 +90,7 @@ class KerasImageEncoder(ImageEncoder):
     def encode(self, batch: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
         vectors = np.empty((len(batch), self.size(model)), np.float32)
 
-        def run(start: int) -> None:
-            rows = slice(start, start + self.batch_size)
+        def run(rows: slice) -> None:
             vectors[rows] = self._call(batch[rows], model)
 
         self._for_each_call(run, batch, model)
@@ -95,32 +109,38 @@ class KerasImageEncoder(ImageEncoder):
         found: list[Any] = [None] * len(batch)
         with self.preparing(batch) as prepared:
 
-            def run(start: int) -> None:
-                rows = slice(start, start + self.batch_size)
+            def run(rows: slice) -> None:
                 found[rows] = self._encoded([e.result() for e in prepared[rows]], model)
 
             self._for_each_call(run, batch, model)
         return found
 
     def _for_each_call(
-        self, run: Callable[[int], None], batch: Sequence[Any], model: KerasImageModel
+        self, run: Callable[[slice], None], batch: Sequence[Any], model: KerasImageModel
     ) -> None:
         _ = model.run  # Built once, before the threads begin.
-        for_each(run, range(0, len(batch), self.batch_size))
+        most = self.batch_size
+        if few_processors() and not model.network.jit_compile:
+            most = min(most, _PICTURES_AT_ONCE)
+        for_each(run, [slice(start, start + most) for start in range(0, len(batch), most)])
 
     def _call(self, pictures: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
-        """Vectors of `batch_size` pictures or fewer."""
-        inputs = model.preprocess(np.stack(pictures).astype(np.float32))
-        return predict(model.run, inputs, self.batch_size if model.network.jit_compile else None)
+        """Vectors of the pictures of one call."""
+        fixed = self.batch_size if model.network.jit_compile else None
+        return predict(model.run, np.stack(pictures), fixed)
 
 
 def in_precision(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Decorator of an encoder's `build`: its layers compute with the policy `self.precision`."""
+    """Decorator of an encoder's `build`: its layers compute with the policy `self.precision`.
+
+    With it begins what a process has to do with TensorFlow, and so it sets its threads too.
+    """
 
     @functools.wraps(build)
     def wrapped(self: Any) -> Any:
         import keras
 
+        limit_threads()
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.precision)
         try:
@@ -164,6 +184,26 @@ def unloadable(preset: str, key: str, error: Exception) -> ConfigError:
     return ConfigError(f"`{key}`: cannot load the preset {preset!r}. {reason}")
 
 
+def few_processors() -> bool:
+    """Whether calls of a network side by side are enough to keep every processor busy."""
+    return len(os.sched_getaffinity(0)) <= _FEW_PROCESSORS
+
+
+def limit_threads() -> None:
+    """Give every operation one thread, where there are few processors and no GPU.
+
+    `for_each` keeps so few busy with calls side by side; what is shared out between threads
+    as well only waits. `TF_NUM_INTRAOP_THREADS` decides instead where it is set.
+    """
+    import tensorflow as tf
+
+    chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
+    if few_processors() and not chosen and not tf.config.list_physical_devices("GPU"):
+        # TensorFlow has begun: it goes on as it is, only slower.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
 def has_accelerator() -> bool:
     """Whether Keras sees a GPU or a TPU."""
     import keras
@@ -197,15 +237,18 @@ def predict(
     return np.asarray(outputs).astype(np.float32)[:count]
 
 
-def _with_constant_weights(network: Any) -> Callable[[np.ndarray], Any]:
+def _with_constant_weights(
+    network: Any, preprocess: Callable[[Any], Any]
+) -> Callable[[np.ndarray], Any]:
     import tensorflow as tf
 
     trainable = [weights.numpy() for weights in network.trainable_variables]
     others = [weights.numpy() for weights in network.non_trainable_variables]
 
-    @tf.function(reduce_retracing=True)
-    def run(inputs: Any) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec(network.input_shape, tf.uint8)])
+    def run(pictures: Any) -> Any:
         weights = [[tf.constant(w) for w in group] for group in (trainable, others)]
+        inputs = preprocess(tf.cast(pictures, tf.float32))
         return network.stateless_call(*weights, inputs, training=False)[0]
 
     return run

@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.handlers.encoder import Encoder
+from beam_pipelines.handlers.encoder import Encoder, ImageEncoder
 from beam_pipelines.running import NAMESPACE, advance
 from beam_pipelines.transforms.contents import DIGEST_BYTES, UNUSABLE, Key, Owner
 
@@ -34,9 +34,10 @@ class JoinItems(beam.PTransform):
         size: Length every vector must have.
 
     Returns:
-        From `encoded` (`(Key, vector)`) and `unusable` (`(Owner, reason)`): `rows`
-        (`(item, vector, digest)`), `pictures` (`(digest, vector)` of each picture of
-        an item with several) and `rejected` (`Rejected`).
+        From `encoded` (`(Key, vector)`) and any others (`(Owner, reason)` of unusable
+        contents): `rows` (`(item, vector, digest)`), `rejected` (`Rejected`) and, of
+        encoders of pictures, `pictures` (`(digest, vector)` of each picture of an item
+        with several).
     """
 
     def __init__(self, encoder: Encoder, size: int):
@@ -45,16 +46,21 @@ class JoinItems(beam.PTransform):
         self._size = size
 
     def expand(self, collections: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
-        shared = collections["encoded"] | "Share" >> beam.ParDo(_Share(self._size)).with_outputs(
+        unusable = dict(collections)
+        shared = unusable.pop("encoded") | "Share" >> beam.ParDo(_Share(self._size)).with_outputs(
             UNUSABLE, _PARTS, PICTURES, main=ROWS
         )
-        unusable = (
-            (collections[UNUSABLE], shared[UNUSABLE])
+        aside = (
+            (*unusable.values(), shared[UNUSABLE])
             | "All unusable" >> beam.Flatten()
             | "Set aside" >> beam.ParDo(_SetAside()).with_outputs(REJECTED, main=_PARTS)
         )
+        if not isinstance(self._encoder, ImageEncoder):
+            # Only of pictures an item has several: what is left out would be empty, and
+            # every group and every `Flatten` copies all vectors once more.
+            return {ROWS: shared[ROWS], REJECTED: aside[REJECTED]}
         merged = (
-            (shared[_PARTS], unusable[_PARTS])
+            (shared[_PARTS], aside[_PARTS])
             | "All parts" >> beam.Flatten()
             | "By item" >> beam.GroupByKey()
             | "Merge" >> beam.ParDo(_Merge(self._encoder)).with_outputs(REJECTED, main=ROWS)
@@ -62,7 +68,7 @@ class JoinItems(beam.PTransform):
         return {
             ROWS: (shared[ROWS], merged[ROWS]) | "All rows" >> beam.Flatten(),
             PICTURES: shared[PICTURES],
-            REJECTED: (unusable[REJECTED], merged[REJECTED]) | "All rejected" >> beam.Flatten(),
+            REJECTED: (aside[REJECTED], merged[REJECTED]) | "All rejected" >> beam.Flatten(),
         }
 
 

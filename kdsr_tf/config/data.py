@@ -132,7 +132,8 @@ class ImageEncoderConfig(Section):
         image_size: Side of the square picture the encoder sees, in pixels.
         max_pixels: Pictures with more pixels are rejected before decoding.
         column: Catalogue column with the vector (`precomputed`).
-        batch_size: Pictures per encoder call.
+        batch_size: Most pictures per encoder call; on two processors or fewer without a GPU the
+            Keras encoders take four at most.
         precision: Of the arithmetic (`keras_applications`, `keras_hub`), as for texts.
     """
 

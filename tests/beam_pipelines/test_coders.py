@@ -10,6 +10,7 @@ import json
 
 import apache_beam as beam
 import pytest
+from PIL import Image
 
 from beam_pipelines.distill import distill
 from beam_pipelines.encode import encode
@@ -21,7 +22,11 @@ from tests.beam_pipelines import clicks
 
 GROUP = "beam:transform:group_by_key:v1"
 USERS = [("u", "a", 1), ("u", "b", 2), ("v", "a", 3), ("v", "b", 4), ("v", "c", 5)]
-ITEMS = [{"item_id": "a", "title": "A"}, {"item_id": "b", "title": "B"}, {"item_id": "c"}]
+ITEMS = [
+    {"item_id": "a", "title": "A", "image": "red.png"},
+    {"item_id": "b", "title": "B", "image": ["red.png", "blue.png"]},
+    {"item_id": "c"},
+]
 
 
 @pytest.fixture
@@ -70,8 +75,10 @@ def test_of_prepare_and_encode(tmp_path, pipelines):
     items = b"\n".join(json.dumps(row).encode() for row in ITEMS)
     users = b"\n".join(clicks.json_row(*row) for row in USERS)
     source = clicks.write_source(folder, ("interactions.jsonl", users), ("items.jsonl", items))
+    for colour in ("red", "blue"):
+        Image.new("RGB", (24, 24), colour).save(folder / f"{colour}.png")
     text = "encode.text={encoder: embedded, template: '{title}'}"
-    config = clicks.configure(tmp_path, source, text)
+    config = clicks.configure(tmp_path, source, text, "encode.image={encoder: embedded}")
     prepare(config)
     encode(config)
     (folder / "items.jsonl").write_bytes(items.replace(b'"B"', b'"C"'))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from beam_pipelines.handlers import keras_models
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder, plan_calls
 from beam_pipelines.handlers.keras_models import for_each, predict
 from tests.beam_pipelines import presets
@@ -59,6 +60,46 @@ def test_mixed_precision_is_asked_for_and_part_of_the_digest(preset):
         assert found.dtype == np.float32, precision
         error = np.abs(found - exact).max()
         assert 0 < error < tolerance, (precision, error)
+
+
+@pytest.mark.parametrize(
+    ("processors", "chosen", "expected"),
+    [(1, None, [1]), (2, None, [1]), (3, None, []), (2, "4", [])],
+)
+def test_few_processors_give_every_operation_one_thread(processors, chosen, expected, monkeypatch):
+    import tensorflow as tf
+
+    limits = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    threading = tf.config.threading
+    monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", limits.append)
+    monkeypatch.setattr(keras_models.os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", chosen)
+    keras_models.limit_threads()
+    assert limits == expected
+
+
+@pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 4), (3, 16, 16)])
+def test_on_few_processors_a_call_has_four_pictures_at_most(
+    processors, batch_size, most, monkeypatch
+):
+    import keras
+
+    monkeypatch.setattr(keras_models.os, "sched_getaffinity", lambda _: set(range(processors)))
+
+    picture = keras.Input((4, 4, 3))
+    network = keras.Model(picture, keras.layers.GlobalAveragePooling2D()(picture))
+    network.jit_compile = False
+    model = keras_models.KerasImageModel(network, lambda pictures: pictures / 2)
+    seen = []
+    run = model.run
+    model.__dict__["run"] = lambda pictures: seen.append(len(pictures)) or run(pictures)
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    found = keras_models.KerasImageEncoder(4, batch_size=batch_size).encode(list(pictures), model)
+    assert sum(seen) == 20 and max(seen) == most and len(seen) == -(-20 // most)
+    np.testing.assert_allclose(found, pictures.mean(axis=(1, 2)) / 2, rtol=1e-5)
 
 
 def test_the_benchmark_counts_the_operations_of_matrix_products():

@@ -1,4 +1,4 @@
-"""Batch normalisation at inference, folded into the convolutions before it."""
+"""Batch normalisation and padding, folded into the convolutions beside them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 
-def fold_batch_norms(network: Any) -> Any:
+def fold(network: Any) -> Any:
     """A network with the outputs of `network` at inference, and fewer operations.
 
     At inference a batch normalisation is a scale and a shift of each channel, and so can be
     part of the kernel and the bias of a convolution without activation that nothing else
     reads. TensorFlow folds those of ordinary convolutions by itself where weights are
-    constants, and those of depthwise ones not.
+    constants, and those of depthwise ones not. Zeros that a layer puts around a picture, where
+    they are those of `padding="same"`, are left to the convolution: a copy less.
 
     Args:
         network: A Functional `keras.Model`, channels last. It is left as it is.
@@ -26,12 +27,17 @@ def fold_batch_norms(network: Any) -> Any:
     norms = {
         layer.name: norm for layer in network.layers if (norm := _norm_after(layer)) is not None
     }
-    if not norms:
+    paddings = {
+        layer.name: padding
+        for layer in network.layers
+        if (padding := _padding_before(layer)) is not None
+    }
+    folded = {layer.name for layer in (*norms.values(), *paddings.values())}
+    if not folded:
         return network
-    folded = {norm.name for norm in norms.values()}
 
     class Nothing(keras.layers.Layer):
-        """In place of a normalisation, with its arguments."""
+        """In place of a folded layer, with its arguments."""
 
         def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
             return inputs
@@ -40,6 +46,7 @@ def fold_batch_norms(network: Any) -> Any:
         if layer.name in folded:
             return Nothing(name=layer.name)
         changed = {"use_bias": True} if layer.name in norms else {}
+        changed |= {"padding": "same"} if layer.name in paddings else {}
         return type(layer).from_config(layer.get_config() | changed)
 
     copy = keras.models.clone_model(network, clone_function=clone)
@@ -55,16 +62,52 @@ def _norm_after(layer: Any) -> Any | None:
     """The batch normalisation that alone reads a convolution."""
     import keras
 
-    convolutions = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-    if type(layer) not in convolutions or layer.activation is not keras.activations.linear:
+    if not _is_convolution(layer) or layer.activation is not keras.activations.linear:
         return None
-    if len(layer._inbound_nodes) != 1 or layer.data_format != "channels_last":
-        return None
-    readers = {node.operation for node in layer._outbound_nodes}
-    reader = readers.pop() if len(readers) == 1 else None
+    reader = _only_reader(layer)
     if type(reader) is not keras.layers.BatchNormalization or reader.axis not in (-1, 3):
         return None
     return reader
+
+
+def _padding_before(layer: Any) -> Any | None:
+    """The layer of zeros that a convolution alone reads, and would add by itself."""
+    import keras
+
+    if not _is_convolution(layer) or layer.padding != "valid" or set(layer.dilation_rate) != {1}:
+        return None
+    padding = layer._inbound_nodes[0].input_tensors[0]._keras_history.operation
+    if type(padding) is not keras.layers.ZeroPadding2D or len(padding._inbound_nodes) != 1:
+        return None
+    if padding.data_format != "channels_last" or _only_reader(padding) is not layer:
+        return None
+    sizes = padding.input.shape[1:3]
+    if None in sizes:
+        return None
+    same = tuple(map(_same_padding, sizes, layer.kernel_size, layer.strides))
+    return padding if tuple(map(tuple, padding.padding)) == same else None
+
+
+def _is_convolution(layer: Any) -> bool:
+    import keras
+
+    return (
+        type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+        and len(layer._inbound_nodes) == 1
+        and layer.data_format == "channels_last"
+    )
+
+
+def _only_reader(layer: Any) -> Any | None:
+    readers = {node.operation for node in layer._outbound_nodes}
+    return readers.pop() if len(readers) == 1 else None
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after `size` pixels with `padding="same"`."""
+    outputs = -(-size // stride)
+    zeros = max((outputs - 1) * stride + kernel - size, 0)
+    return zeros // 2, zeros - zeros // 2
 
 
 def _folded(layer: Any, norm: Any) -> list[np.ndarray]:
