@@ -11,6 +11,7 @@ from kdsr_tf.layers.relation_attention import SLOPE, RelationAttention
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
+from kdsr_tf.ops.inner_products import inner_products
 from kdsr_tf.ops.masking import masked_softmax
 from kdsr_tf.ops.session_graph import Steps
 from kdsr_tf.types import Tensor
@@ -100,12 +101,11 @@ class DualAttention(keras.layers.Layer):
         training: bool | None = None,
     ) -> list[Tensor]:
         values = [dense(state) for dense, state in zip(self._value, states, strict=True)]
-        of_item = ops.stack(values, axis=2)
         like_first = self._unlike(
-            self._like(states, states, edges, steps, training), of_item, present, training
+            self._like(states, states, edges, steps, training), values, present, training
         )
         unlike_first = self._like(
-            self._unlike(states, of_item, present, training), values, edges, steps, training
+            self._unlike(states, values, present, training), values, edges, steps, training
         )
         return [self._gate(list(pair)) for pair in zip(like_first, unlike_first, strict=True)]
 
@@ -131,12 +131,26 @@ class DualAttention(keras.layers.Layer):
         ]
 
     def _unlike(self, compared, values, present, training) -> list[Tensor]:
-        """Attention among the nodes of one item; `values` `(batch, length, types, dim)`."""
-        if self.num_types > 1:
-            projected = [dense(state) for dense, state in zip(self._compare, compared, strict=True)]
-            queries, keys = ops.split(ops.stack(projected, axis=2), 2, axis=-1)
-            scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
-            scores = ops.leaky_relu(scores * self.dim**-0.5, negative_slope=SLOPE)
-            weights = masked_softmax(scores, ops.stack(present, axis=-1)[:, :, None, :])
-            values = ops.matmul(self._drop(weights, training=training), values)
-        return ops.unstack(values, self.num_types, axis=2)
+        """Attention among the nodes of one item."""
+        if self.num_types == 1:
+            return values
+        scores = inner_products(
+            self._projected(compared, 0), self._projected(compared, 1), training
+        )
+        scores = ops.leaky_relu(scores * self.dim**-0.5, negative_slope=SLOPE)
+        weights = masked_softmax(scores, ops.stack(present, axis=-1)[:, :, None, :])
+        weights = self._drop(weights, training=training)
+        return [
+            sum(weights[:, :, s, t : t + 1] * value for t, value in enumerate(values))
+            for s in range(self.num_types)
+        ]
+
+    def _projected(self, states, part: int) -> list[Tensor]:
+        """Queries (part 0) or keys (1): columns of kernels are cut faster than those of results."""
+        columns = slice(part * self.dim, (part + 1) * self.dim)
+        return [
+            ops.matmul(
+                state, ops.cast(ops.convert_to_tensor(dense.kernel), state.dtype)[:, columns]
+            )
+            for dense, state in zip(self._compare, states, strict=True)
+        ]
