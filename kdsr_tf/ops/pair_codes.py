@@ -88,7 +88,7 @@ def _of_chunks(
         low = ops.take(lows, start // block)
         stop = ops.minimum(start + block, count)
 
-        def of_chunk(start, total, by_near, by_inner, by_outer):
+        def of_chunk(start, total, by_first, by_second, by_inner, by_outer):
             first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
             difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
             distance = ops.abs(difference)
@@ -100,17 +100,18 @@ def _of_chunks(
             errors = ops.matmul(errors, ops.transpose(outer)) * ops.sign(hidden)
             by_inner = by_inner + ops.matmul(ops.transpose(distance), errors)
             errors = ops.matmul(errors, ops.transpose(inner)) * ops.sign(difference)
-            for row, part in ((first, errors), (second, -errors)):
-                near = ops.clip(row - low, 0, span - 1)[:, None]
-                by_near = ops.scatter_update(by_near, near, part, reduction="add")
+            first, second = (ops.clip(row - low, 0, span - 1)[:, None] for row in (first, second))
+            by_first = ops.scatter_update(by_first, first, errors, reduction="add")
+            by_second = ops.scatter_update(by_second, second, errors, reduction="add")
             total = total + ops.sum(losses[:, 0] * weight)
-            return start + size, total, by_near, by_inner, by_outer
+            return start + size, total, by_first, by_second, by_inner, by_outer
 
-        state = (start, total, ops.zeros((span, rows.shape[1])), by_inner, by_outer)
+        near = ops.zeros((span, rows.shape[1]))
+        state = (start, total, near, near, by_inner, by_outer)
         found = ops.while_loop(lambda start, *_: start < stop, of_chunk, state)
-        _, total, by_near, by_inner, by_outer = found
+        _, total, by_first, by_second, by_inner, by_outer = found
         touched = (low + ops.arange(span, dtype="int32"))[:, None]
-        by_row = ops.scatter_update(by_row, touched, by_near, reduction="add")
+        by_row = ops.scatter_update(by_row, touched, by_first - by_second, reduction="add")
         return start + block, total, by_row, by_inner, by_outer
 
     state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, inner, outer)))
