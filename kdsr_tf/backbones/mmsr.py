@@ -14,7 +14,7 @@ from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
 from kdsr_tf.ops.masking import real_positions
-from kdsr_tf.ops.session_graph import edge_types, edges_among, node_of_position
+from kdsr_tf.ops.session_graph import edge_types, edges_among, node_of_position, session_steps
 from kdsr_tf.schema import ITEMS, present_key
 from kdsr_tf.types import Tensor
 
@@ -120,15 +120,16 @@ class MMSR(Backbone):
     def call(self, embeddings: dict[str, Tensor], training: bool | None = None) -> Tensor:
         items = embeddings[ITEMS]
         edges = edge_types(items)
+        steps = session_steps(items, edges)
         nodes = ops.cast(node_of_position(items), self.compute_dtype)
         present = [real_positions(items)]
         present += [embeddings[present_key(modality)] for modality in self.modalities]
         sources = [embeddings[name] for name in (IDS, *self.modalities)]
         if self.graph == "ids_only":
-            heard = self._hear_ids(sources[0], edges, training)
+            heard = self._hear_ids(sources[0], edges, steps, training)
             states = self._fusion([heard, *sources], [present[0], *present])
         else:
-            states = self._hear_all(sources, nodes, edges, present, training)
+            states = self._hear_all(sources, nodes, edges, present, steps, training)
             states = self._fusion(states, present) if self._fusion else states[0]
         # A node is one thing: dropout must not tell its positions apart.
         return ops.matmul(nodes, states)
@@ -136,19 +137,19 @@ class MMSR(Backbone):
     def get_config(self) -> dict:
         return {**super().get_config(), "graph": self.graph}
 
-    def _hear_ids(self, states, edges, training) -> Tensor:
+    def _hear_ids(self, states, edges, steps, training) -> Tensor:
         for project, attend, drop in zip(self._entries, self._rounds, self._drops, strict=True):
             states = project(states)
-            states = attend(states, states, edges, training=training)
+            states = attend(states, states, edges, steps=steps, training=training)
             states = drop(states, training=training)
         return states
 
-    def _hear_all(self, states, nodes, edges, present, training) -> list[Tensor]:
+    def _hear_all(self, states, nodes, edges, present, steps, training) -> list[Tensor]:
         position = self._mean_positions(nodes)
         states = [norm(state + position) for norm, state in zip(self._entries, states, strict=True)]
         edges = [edges_among(edges, exists) for exists in present]
         for attend, drop in zip(self._rounds, self._drops, strict=True):
-            states = attend(states, edges, present, training=training)
+            states = attend(states, edges, present, steps=steps, training=training)
             states = [drop(state, training=training) for state in states]
         return states
 

@@ -11,7 +11,9 @@ from kdsr_tf.layers.relation_attention import SLOPE, RelationAttention
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
+from kdsr_tf.ops.inner_products import inner_products
 from kdsr_tf.ops.masking import masked_softmax
+from kdsr_tf.ops.session_graph import Steps
 from kdsr_tf.types import Tensor
 
 
@@ -42,6 +44,7 @@ class DualAttention(keras.layers.Layer):
         edges: List by type of ints `(batch, length, length)`: the type of the edge
             between two nodes of this type, 0 where there is none.
         present: List by type of bools `(batch, length)`: whether the node exists.
+        steps: Of the sequences, or None; see `RelationAttention`.
         training: Whether to drop.
 
     Returns:
@@ -82,7 +85,9 @@ class DualAttention(keras.layers.Layer):
         self._drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=policy)
         self._gate = SoftmaxGate(dim, derive_seed(seed, "gate"), dtype=policy, name="gate")
 
-    def build(self, states_shape=None, edges_shape=None, present_shape=None) -> None:
+    def build(
+        self, states_shape=None, edges_shape=None, present_shape=None, steps_shape=None
+    ) -> None:
         for layer in (*self._compare, *self._value, self._relations, self._gate):
             layer.build((None, None, self.dim))
         self.built = True
@@ -92,19 +97,21 @@ class DualAttention(keras.layers.Layer):
         states: Sequence[Tensor],
         edges: Sequence[Tensor],
         present: Sequence[Tensor],
+        steps: Steps | None = None,
         training: bool | None = None,
     ) -> list[Tensor]:
         values = [dense(state) for dense, state in zip(self._value, states, strict=True)]
-        of_item = ops.stack(values, axis=2)
         like_first = self._unlike(
-            self._like(states, states, edges, training), of_item, present, training
+            self._like(states, states, edges, steps, training), values, present, training
         )
         unlike_first = self._like(
-            self._unlike(states, of_item, present, training), values, edges, training
+            self._unlike(states, values, present, training), values, edges, steps, training
         )
         return [self._gate(list(pair)) for pair in zip(like_first, unlike_first, strict=True)]
 
-    def compute_output_shape(self, states_shape, edges_shape, present_shape) -> list:
+    def compute_output_shape(
+        self, states_shape, edges_shape, present_shape, steps_shape=None
+    ) -> list:
         return list(states_shape)
 
     def get_config(self) -> dict:
@@ -116,20 +123,34 @@ class DualAttention(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _like(self, compared, values, edges, training) -> list[Tensor]:
+    def _like(self, compared, values, edges, steps, training) -> list[Tensor]:
         """Attention among nodes of one type."""
         return [
-            self._relations(*node, training=training)
+            self._relations(*node, steps=steps, training=training)
             for node in zip(compared, values, edges, strict=True)
         ]
 
     def _unlike(self, compared, values, present, training) -> list[Tensor]:
-        """Attention among the nodes of one item; `values` `(batch, length, types, dim)`."""
-        if self.num_types > 1:
-            projected = [dense(state) for dense, state in zip(self._compare, compared, strict=True)]
-            queries, keys = ops.split(ops.stack(projected, axis=2), 2, axis=-1)
-            scores = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2)))
-            scores = ops.leaky_relu(scores * self.dim**-0.5, negative_slope=SLOPE)
-            weights = masked_softmax(scores, ops.stack(present, axis=-1)[:, :, None, :])
-            values = ops.matmul(self._drop(weights, training=training), values)
-        return ops.unstack(values, self.num_types, axis=2)
+        """Attention among the nodes of one item."""
+        if self.num_types == 1:
+            return values
+        scores = inner_products(
+            self._projected(compared, 0), self._projected(compared, 1), training
+        )
+        scores = ops.leaky_relu(scores * self.dim**-0.5, negative_slope=SLOPE)
+        weights = masked_softmax(scores, ops.stack(present, axis=-1)[:, :, None, :])
+        weights = self._drop(weights, training=training)
+        return [
+            sum(weights[:, :, s, t : t + 1] * value for t, value in enumerate(values))
+            for s in range(self.num_types)
+        ]
+
+    def _projected(self, states, part: int) -> list[Tensor]:
+        """Queries (part 0) or keys (1): columns of kernels are cut faster than those of results."""
+        columns = slice(part * self.dim, (part + 1) * self.dim)
+        return [
+            ops.matmul(
+                state, ops.cast(ops.convert_to_tensor(dense.kernel), state.dtype)[:, columns]
+            )
+            for dense, state in zip(self._compare, states, strict=True)
+        ]

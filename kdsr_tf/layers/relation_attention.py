@@ -9,7 +9,8 @@ from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import masked_softmax
-from kdsr_tf.ops.session_graph import BACKWARD, BOTH, FORWARD, NUM_EDGE_TYPES, SELF
+from kdsr_tf.ops.session_graph import BACKWARD, BOTH, FORWARD, NUM_EDGE_TYPES, SELF, Steps
+from kdsr_tf.ops.step_scores import step_scores
 from kdsr_tf.types import Tensor
 
 SLOPE = 0.1
@@ -21,11 +22,12 @@ class RelationAttention(keras.layers.Layer):
     """Each node attends to its neighbours, compared by the type of the edge.
 
     The score of an edge of type r from i to j is LeakyReLU(a_rᵀ (h_i ⊙ h_j)), a
-    softmax over the neighbours of i gives its weights. It is computed as
-    (a_r ⊙ h_i)ᵀ h_j, a matrix product per type, so that nothing of size
-    length x length x dim exists. A node without edges gets a meaningless, finite
-    result. KDSR's published code also multiplies scores by a learnt factor per type;
-    where positive, a_r contains it.
+    softmax over the neighbours of i gives its weights. With `steps` it is computed for
+    edges alone; without, for any graph, as (a_r ⊙ h_i)ᵀ h_j, a matrix product per type,
+    so that nothing of size length x length x dim exists. A node without edges gets a
+    meaningless, finite result, and so does, with `steps`, a position that repeats an item.
+    KDSR's published code also multiplies scores by a learnt factor per type; where
+    positive, a_r contains it.
 
     Args:
         dropout: Share of attention weights dropped in training, in [0, 1).
@@ -35,7 +37,8 @@ class RelationAttention(keras.layers.Layer):
         states: What is compared, floats `(batch, length, dim)`.
         values: What is collected, floats `(batch, length, dim)`.
         edges: Result of `kdsr_tf.ops.session_graph.edge_types`, ints
-            `(batch, length, length)`.
+            `(batch, length, length)`; entries may be 0 for want of a node.
+        steps: Result of `kdsr_tf.ops.session_graph.session_steps`, or None.
         training: Whether to drop.
 
     Returns:
@@ -59,7 +62,7 @@ class RelationAttention(keras.layers.Layer):
             dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
         )
 
-    def build(self, states_shape, values_shape=None, edges_shape=None) -> None:
+    def build(self, states_shape, values_shape=None, edges_shape=None, steps_shape=None) -> None:
         dim = states_shape[-1]
         bound = 1 / math.sqrt(dim)
         self.relations = self.add_weight(
@@ -72,22 +75,37 @@ class RelationAttention(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, states: Tensor, values: Tensor, edges: Tensor, training: bool | None = None
+        self,
+        states: Tensor,
+        values: Tensor,
+        edges: Tensor,
+        steps: Steps | None = None,
+        training: bool | None = None,
     ) -> Tensor:
-        dtype = states.dtype
-        relations = ops.cast(self.relations, dtype)
-        # A self edge needs no product of all pairs.
-        own = ops.matmul(states * states, relations[SELF - 1][:, None])
-        scores = own * ops.cast(ops.equal(edges, SELF), dtype)
-        for relation in (FORWARD, BACKWARD, BOTH):
-            among = ops.matmul(states * relations[relation - 1], ops.transpose(states, (0, 2, 1)))
-            scores = scores + among * ops.cast(ops.equal(edges, relation), dtype)
+        relations = ops.cast(self.relations, states.dtype)
+        if steps is None:
+            scores = _scores_of_all(states, relations, edges)
+        else:
+            scores = step_scores(states, relations, steps, training)
         scores = ops.leaky_relu(scores, negative_slope=SLOPE)
         weights = self._drop(masked_softmax(scores, edges > 0), training=training)
         return ops.matmul(weights, values)
 
-    def compute_output_shape(self, states_shape, values_shape, edges_shape) -> tuple:
+    def compute_output_shape(
+        self, states_shape, values_shape, edges_shape, steps_shape=None
+    ) -> tuple:
         return values_shape
 
     def get_config(self) -> dict:
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
+
+
+def _scores_of_all(states: Tensor, relations: Tensor, edges: Tensor) -> Tensor:
+    """Scores `(batch, length, length)` of the edges, from products of all nodes."""
+    # A self edge needs no product of all pairs.
+    own = ops.matmul(states * states, relations[SELF - 1][:, None])
+    scores = own * ops.cast(ops.equal(edges, SELF), states.dtype)
+    for relation in (FORWARD, BACKWARD, BOTH):
+        among = ops.matmul(states * relations[relation - 1], ops.transpose(states, (0, 2, 1)))
+        scores = scores + among * ops.cast(ops.equal(edges, relation), states.dtype)
+    return scores

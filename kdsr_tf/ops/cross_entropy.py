@@ -140,7 +140,7 @@ def _of_chunks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, P · items of every row, and Pᵀ · representations of those that count."""
     count, dim = ops.shape(representations)[0], items.shape[1]
-    number = count // chunk_rows + 1
+    number = count // (chunk_rows + 1) + 1
     size = count // number + 1
     missing = number * size - count
     rows = ops.pad(representations, [[0, missing], [0, 0]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras import ops
 
 from kdsr_tf.ops.cross_entropy import cross_entropy_of
@@ -9,6 +11,9 @@ from kdsr_tf.types import Tensor
 
 CHUNK_PAIRS = 4_096
 """Most pairs of a chunk: what is made of them stays in the caches of a CPU."""
+
+BLOCK_CHUNKS = 16
+"""Chunks whose gradients of rows are added up apart: an addition to rows copies all of them."""
 
 
 def summed_code_loss(
@@ -74,27 +79,62 @@ def _of_chunks(
     count = ops.shape(pairs[0])[0]
     number = count // chunk_pairs + 1
     size = count // number + 1
-    # Padding compares row 0 with itself and weighs nothing.
-    pairs = [ops.pad(part, [[0, number * size - count]]) for part in pairs]
+    block, blocks = size * BLOCK_CHUNKS, number // BLOCK_CHUNKS + 1
+    lows, span = _touched(pairs[:2], count, blocks, block, ops.shape(rows)[0])
+    # What is padded has row 0 twice and weighs nothing.
+    pairs = [ops.pad(part, [[0, blocks * block - count]]) for part in pairs]
 
-    def body(start, total, by_first, by_second, by_inner, by_outer):
-        first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
-        difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
-        distance = ops.abs(difference)
-        hidden = ops.relu(ops.matmul(distance, inner))
-        logits = ops.matmul(hidden, outer)
-        probabilities, losses = cross_entropy_of(logits, code[:, None])
-        errors = (probabilities - ops.one_hot(code, outer.shape[1])) * weight[:, None]
-        by_outer = by_outer + ops.matmul(ops.transpose(hidden), errors)
-        errors = ops.matmul(errors, ops.transpose(outer)) * ops.sign(hidden)
-        by_inner = by_inner + ops.matmul(ops.transpose(distance), errors)
-        errors = ops.matmul(errors, ops.transpose(inner)) * ops.sign(difference)
-        by_first = ops.scatter_update(by_first, first[:, None], errors, reduction="add")
-        by_second = ops.scatter_update(by_second, second[:, None], errors, reduction="add")
-        total = total + ops.sum(losses[:, 0] * weight)
-        return start + size, total, by_first, by_second, by_inner, by_outer
+    def of_block(start, total, by_row, by_inner, by_outer):
+        low = ops.take(lows, start // block)
+        stop = ops.minimum(start + block, count)
 
-    state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, rows, inner, outer)))
-    found = ops.while_loop(lambda start, *_: start < count, body, state)
-    _, total, by_first, by_second, by_inner, by_outer = found
-    return total, by_first - by_second, by_inner, by_outer
+        def of_chunk(start, total, by_first, by_second, by_inner, by_outer):
+            first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
+            difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
+            distance = ops.abs(difference)
+            hidden = ops.relu(ops.matmul(distance, inner))
+            logits = ops.matmul(hidden, outer)
+            probabilities, losses = cross_entropy_of(logits, code[:, None])
+            errors = (probabilities - ops.one_hot(code, outer.shape[1])) * weight[:, None]
+            by_outer = by_outer + ops.matmul(ops.transpose(hidden), errors)
+            errors = ops.matmul(errors, ops.transpose(outer)) * ops.sign(hidden)
+            by_inner = by_inner + ops.matmul(ops.transpose(distance), errors)
+            errors = ops.matmul(errors, ops.transpose(inner)) * ops.sign(difference)
+            first, second = (ops.clip(row - low, 0, span - 1)[:, None] for row in (first, second))
+            by_first = ops.scatter_update(by_first, first, errors, reduction="add")
+            by_second = ops.scatter_update(by_second, second, errors, reduction="add")
+            total = total + ops.sum(losses[:, 0] * weight)
+            return start + size, total, by_first, by_second, by_inner, by_outer
+
+        near = ops.zeros((span, rows.shape[1]))
+        state = (start, total, near, near, by_inner, by_outer)
+        found = ops.while_loop(lambda start, *_: start < stop, of_chunk, state)
+        _, total, by_first, by_second, by_inner, by_outer = found
+        touched = (low + ops.arange(span, dtype="int32"))[:, None]
+        by_row = ops.scatter_update(by_row, touched, by_first - by_second, reduction="add")
+        return start + block, total, by_row, by_inner, by_outer
+
+    state = (0, ops.zeros(()), *(ops.zeros_like(part) for part in (rows, inner, outer)))
+    found = ops.while_loop(lambda start, *_: start < count, of_block, state)
+    return found[1:]
+
+
+def _touched(
+    rows: Sequence[Tensor],
+    count: int | Tensor,
+    blocks: int | Tensor,
+    block: int | Tensor,
+    num_rows: int | Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The rows that each block of pairs touches.
+
+    Returns:
+        The first ones, ints `(blocks,)`, and how many rows from there on hold all of a block.
+    """
+    padding = [[0, blocks * block - count]]
+    low, high = ops.minimum(*rows), ops.maximum(*rows)
+    low = ops.reshape(ops.pad(low, padding, constant_values=num_rows), (blocks, block))
+    high = ops.reshape(ops.pad(high, padding, constant_values=-1), (blocks, block))
+    low, high = ops.min(low, axis=1), ops.max(high, axis=1)
+    span = ops.maximum(ops.max(high - low) + 1, 1)
+    return ops.minimum(low, num_rows - span), span

@@ -7,6 +7,8 @@ belongs to (so rows of one item are equal), column q is zero unless a node lives
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from keras import ops
 
 from kdsr_tf.ops.masking import real_positions
@@ -16,6 +18,29 @@ SELF, FORWARD, BACKWARD, BOTH = 1, 2, 3, 4
 """Edge types: an item itself; the column's item followed; preceded; both happened."""
 
 NUM_EDGE_TYPES = 4
+
+
+class Steps(NamedTuple):
+    """The edges of some sequences as a list; rows are positions of all sequences, end to end.
+
+    Attributes:
+        nodes: Row of each row's node, ints `(rows,)`; of padding, itself.
+        repeats: Whether any sequence has an item twice, a bool.
+        is_node: Whether a node lives at a row, bools `(rows,)`.
+        ahead: Type of the edge from a row's node to that of the next row, FORWARD and above
+            one-hot, floats `(rows - 1, 3)`; 0 where there is none, or an earlier step
+            joined these nodes.
+        back: The same of the edge in the other direction.
+        entries: Where the edges ahead, those back and those of each row to itself are in
+            flat `(batch, length, length)` matrices, ints `(3 * rows - 2,)`.
+    """
+
+    nodes: Tensor
+    repeats: Tensor
+    is_node: Tensor
+    ahead: Tensor
+    back: Tensor
+    entries: Tensor
 
 
 def node_of_position(items: Tensor) -> Tensor:
@@ -108,6 +133,55 @@ def edges_among(edges: Tensor, present: Tensor) -> Tensor:
     """
     both = ops.logical_and(present[:, :, None], present[:, None, :])
     return ops.where(both, edges, 0)
+
+
+def session_steps(items: Tensor, edges: Tensor) -> Steps:
+    """The edges between nodes as a list, in the order in which the steps were taken.
+
+    Args:
+        items: Ints `(batch, length)`, right-padded with `PAD`.
+        edges: Result of `edge_types`.
+
+    Returns:
+        The list; its shapes do not depend on the data.
+
+    Example:
+        >>> import numpy as np
+        >>> items = np.array([[7, 5, 7, 0]])
+        >>> steps = session_steps(items, edge_types(items))
+        >>> np.asarray(steps.nodes).tolist(), np.asarray(steps.ahead).astype(int).tolist()
+        ([0, 1, 0, 3], [[0, 0, 1], [0, 0, 0], [0, 0, 0]])
+    """
+    batch, length = ops.shape(items)
+    place = ops.arange(length, dtype="int32")
+    real = real_positions(items)
+    node = ops.cast(ops.argmax(node_of_position(items), axis=-1), "int32")
+    node = ops.where(real, node, place)
+    # A step of padding stays where it is, as one does to the same item or taken before.
+    after = ops.where(_next(real), _next(node), node)
+    pair = ops.minimum(node, after) * length + ops.maximum(node, after)
+    earlier = place[None, :] < place[:, None]
+    known = ops.any(
+        ops.logical_and(ops.equal(pair[:, :, None], pair[:, None, :]), earlier), axis=-1
+    )
+    after = ops.where(known, node, after)
+    start = ops.arange(batch, dtype="int32")[:, None] * length
+    of_step = [(start + node) * length + after, (start + after) * length + node]
+    of_step = [ops.reshape(entry, (-1,))[:-1] for entry in of_step]
+    own = ops.reshape((start + place) * length + place, (-1,))
+    types = [ops.take(ops.reshape(edges, (-1,)), entry) for entry in of_step]
+    return Steps(
+        ops.reshape(start + node, (-1,)),
+        ops.any(ops.not_equal(node, place)),
+        ops.reshape(ops.logical_and(real, ops.equal(node, place)), (-1,)),
+        *(ops.one_hot(kind - FORWARD, NUM_EDGE_TYPES - 1) for kind in types),
+        ops.concatenate([*of_step, own]),
+    )
+
+
+def _next(values: Tensor) -> Tensor:
+    """Values `(batch, length)` of the next position; 0 after the last one."""
+    return ops.pad(values[:, 1:], [[0, 0], [0, 1]])
 
 
 def _same_item(items: Tensor) -> Tensor:

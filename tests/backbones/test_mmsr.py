@@ -7,7 +7,7 @@ import pytest
 
 from kdsr_tf.backbones.mmsr import MMSR
 from kdsr_tf.layers.dual_attention import DualAttention
-from kdsr_tf.ops.session_graph import edge_types, edges_among
+from kdsr_tf.ops.session_graph import edge_types, edges_among, session_steps
 
 DIM = 4
 A, B, C = 3, 1, 7
@@ -125,6 +125,21 @@ def test_a_round_of_dual_attention_equals_its_loops():
             if (name, item) in states:
                 expected = gate([like_first[name, item], unlike_first[name, item]], choice)
                 np.testing.assert_allclose(found[k][0, position], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_round_along_steps_equals_the_one_of_all_pairs():
+    layer = DualAttention(DIM, 3)
+    edges, present = edge_types(ITEMS), [ITEMS > 0, IMAGE, TEXT]
+    states = [TABLES[name][ITEMS].astype("float32") for name in DRAWN]
+    inputs = (states, [edges_among(edges, exists) for exists in present], present)
+    layer(*inputs)
+    randomise(layer)
+    steps = session_steps(ITEMS, edges)
+    for found, expected in zip(layer(*inputs, steps=steps), layer(*inputs), strict=True):
+        for row, positions in ((0, [0, 1, 3]), (1, [0])):
+            found_there = np.asarray(found)[row, positions]
+            expected_there = np.asarray(expected)[row, positions]
+            np.testing.assert_allclose(found_there, expected_there, rtol=1e-5, atol=1e-5)
 
 
 def test_the_published_graph_equals_its_loops():

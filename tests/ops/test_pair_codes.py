@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kdsr_tf.ops import pair_codes
 from kdsr_tf.ops.pair_codes import summed_code_loss
 from tests.gradients import value_and_gradients
 
@@ -18,10 +19,11 @@ def plain(rows, inner, outer):
     return ops.sum(losses * WEIGHTS)
 
 
-@pytest.mark.parametrize("chunk_pairs", [2, 5, 4_096])
+@pytest.mark.parametrize(("chunk_pairs", "block_chunks"), [(2, 1), (1, 2), (2, 16), (4_096, 16)])
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_equals_the_plain_loss_and_its_gradients(chunk_pairs, scale):
-    """Chunks that do not divide the pairs, logits beyond exp's range."""
+def test_equals_the_plain_loss_and_its_gradients(chunk_pairs, block_chunks, scale, monkeypatch):
+    """Chunks and blocks that do not divide the pairs, logits beyond exp's range."""
+    monkeypatch.setattr(pair_codes, "BLOCK_CHUNKS", block_chunks)
     rows = (scale * RNG.normal(size=(5, 4))).astype("float32")
     kernels = [RNG.normal(size=shape).astype("float32") for shape in ((4, 4), (4, 6))]
     value, found = value_and_gradients(
