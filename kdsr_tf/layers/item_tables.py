@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.look_up import look_up
 from kdsr_tf.schema import ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
 
@@ -110,7 +111,7 @@ class ItemTables(keras.layers.Layer):
         self.built = True
 
     def call(self, items: Tensor) -> dict[str, Tensor]:
-        outputs = {ITEMS: items, IDS: ops.take(self.input_id_table, items, axis=0)}
+        outputs = {ITEMS: items, IDS: look_up(self.input_id_table, items)}
         for modality in self.modalities:
             outputs[modality], outputs[present_key(modality)] = self.look_up(modality, items)
         return outputs
@@ -126,7 +127,7 @@ class ItemTables(keras.layers.Layer):
             Floats, the shape of `items` and `dim`, and bools, the shape of `items`:
             whether the item has the modality.
         """
-        rows = ops.take(self._tables[modality], items, axis=0)
+        rows = look_up(self._tables[modality], items)
         has = ops.take(self._present[modality], items, axis=0)
         real = ops.not_equal(items, PAD)
         absent = ops.cast(1.0 - has, rows.dtype)[..., None]
