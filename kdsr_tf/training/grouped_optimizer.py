@@ -81,8 +81,8 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
     """Updates groups of variables, each with its own `GroupAdam`, or none of them.
 
     Where any gradient is not finite, the step moves no variable (its learning rates
-    are 0 and its gradients count as 0). Nothing is branched on, so the same step runs
-    on every backend, under XLA and under every distribution strategy.
+    are 0 and its gradients count as 0). The same step runs on every backend, under XLA and
+    under every distribution strategy.
 
     Args:
         optimizers: Group to its optimizer.
@@ -138,7 +138,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         for name, inner in self._groups.items():
             if inner.built:
                 inner.see(ops.sqrt(squares[name]), permit)
-        super().apply([g if g is None else ops.where(permit, g, 0.0) for g in grads], variables)
+        super().apply(_unless_refused(grads, permit), variables)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
@@ -156,3 +156,11 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
             for name, inner in config["optimizers"].items()
         }
         return cls(**config)
+
+
+def _unless_refused(gradients: list, permit: Tensor) -> list:
+    """The gradients, or zeros; None stays None."""
+    given = [g for g in gradients if g is not None]
+    # A branch hands arrays on where choosing number by number would copy them.
+    kept = iter(ops.cond(permit, lambda: given, lambda: [ops.zeros_like(g) for g in given]))
+    return [None if g is None else next(kept) for g in gradients]
