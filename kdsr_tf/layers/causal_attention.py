@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.window_attention import num_weights, window_attention
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
@@ -78,9 +80,7 @@ class CausalAttention(keras.layers.Layer):
         self.num_sources = num_sources
         self._make_projections()
         self._join = self._dense("join", 1)
-        self._drop = keras.layers.Dropout(
-            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
-        )
+        self._drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy)
 
     def build(self, states_shape=None, sources_shape=None) -> None:
         for layer in (self._project, self._join, *self._compare):
@@ -97,6 +97,9 @@ class CausalAttention(keras.layers.Layer):
         projected = self._projected(states, sources)
         if windows is None:
             return self._join(self._attend(*projected, training=training))
+        if training:
+            return self._join(self._with_gradient(projected, windows))
+        # The plain form has fewer operations, which a served model gains by.
         attend = functools.partial(self._attend, training=training)
         return self._join(windows.map(attend, *projected))
 
@@ -127,6 +130,14 @@ class CausalAttention(keras.layers.Layer):
         """What attention compares and collects, side by side; position by position."""
         compared = zip(self._compare, sources, strict=True)
         return [self._project(states), *(projection(source) for projection, source in compared)]
+
+    def _with_gradient(self, projected: list[Tensor], windows: WindowGroups) -> Tensor:
+        """What each row collects from its window in training."""
+        factors = None
+        if self.dropout:
+            drawn = self._drop.factors(num_weights(windows, self.num_heads))
+            factors = ops.cast(drawn, projected[0].dtype)
+        return window_attention(projected, windows, self.num_heads, factors)
 
     def _attend(self, projected: Tensor, *sources: Tensor, training: bool | None) -> Tensor:
         """What each position collects from its window."""

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
-from kdsr_tf.ops.table_rows import take_rows
+from kdsr_tf.ops.look_up import look_up, look_up_rows
 from kdsr_tf.schema import ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
 
@@ -39,6 +39,10 @@ class ItemTables(keras.layers.Layer):
         tied: Whether items enter by the same id table that scores them; False gives the
             way in a table of its own.
         seed: Of the random tables.
+
+    Attributes:
+        gradients_of_rows: Whether gradients reach the tables through looked-up rows alone, as
+            with sampled negatives (`KDSR` sets it); otherwise they are dense from the start.
 
     Call arguments:
         items: Ints `(batch, length)`, right-padded with 0.
@@ -80,6 +84,7 @@ class ItemTables(keras.layers.Layer):
         self.initial_std = initial_std
         self.tied = tied
         self.seed = seed
+        self.gradients_of_rows = False
 
     def build(self, input_shape=None) -> None:
         shape = (self.num_items + 1, self.dim)
@@ -111,7 +116,7 @@ class ItemTables(keras.layers.Layer):
         self.built = True
 
     def call(self, items: Tensor) -> dict[str, Tensor]:
-        outputs = {ITEMS: items, IDS: take_rows(self.input_id_table, items)}
+        outputs = {ITEMS: items, IDS: self._rows_of(self.input_id_table, items)}
         for modality in self.modalities:
             outputs[modality], outputs[present_key(modality)] = self.look_up(modality, items)
         return outputs
@@ -127,12 +132,23 @@ class ItemTables(keras.layers.Layer):
             Floats, the shape of `items` and `dim`, and bools, the shape of `items`:
             whether the item has the modality.
         """
-        rows = take_rows(self._tables[modality], items)
+        rows = self._rows_of(self._tables[modality], items)
         has = ops.take(self._present[modality], items, axis=0)
         real = ops.not_equal(items, PAD)
         absent = ops.cast(1.0 - has, rows.dtype)[..., None]
         rows = rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
         return rows, ops.logical_and(has > 0.5, real)
+
+    def scored_ids(self, items: Tensor) -> Tensor:
+        """Ids as they are scored, not as they enter.
+
+        Args:
+            items: Ints of any shape.
+
+        Returns:
+            Floats, the shape of `items` and `dim`.
+        """
+        return self._rows_of(self.id_table, items)
 
     def whole(self, modality: str) -> Tensor:
         """Vectors `(num_items + 1, dim)` of all items in one modality.
@@ -227,6 +243,9 @@ class ItemTables(keras.layers.Layer):
             "tied": self.tied,
             "seed": self.seed,
         }
+
+    def _rows_of(self, table: keras.Variable, items: Tensor) -> Tensor:
+        return (look_up_rows if self.gradients_of_rows else look_up)(table, items)
 
     def _initializer(self, name: str) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(

@@ -145,6 +145,8 @@ class KDSR(WeightedTerms):
     ):
         super().__init__(**kwargs)
         self.student = student
+        # With negatives no loss reads a whole table.
+        student.tables.gradients_of_rows = bool(negatives)
         self.modalities = student.modalities if modalities is None else tuple(modalities)
         for modality in self.modalities:
             if modality not in student.modalities:

@@ -15,7 +15,6 @@ from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import real_positions
-from kdsr_tf.ops.table_rows import take_rows
 from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import PAD
@@ -302,7 +301,7 @@ class Student(keras.Model):
         Returns:
             Floats, the shape of `items` and `dim`.
         """
-        ids = take_rows(self.tables.id_table, items)
+        ids = self.tables.scored_ids(items)
         return self._scored_by(ids, {m: self.tables.look_up(m, items)[0] for m in self._output})
 
     def logits(self, representations: Tensor) -> Tensor:
@@ -377,7 +376,7 @@ class Student(keras.Model):
             return representations
         # Looked up once, where the ids that enter are those that score.
         tied, items = self.tables.tied, last[ITEMS]
-        ids = last[IDS] if tied else take_rows(self.tables.id_table, items)
+        ids = last[IDS] if tied else self.tables.scored_ids(items)
         features = self._projected({m: last[m] for m in self._output})
         ended = self.last_item_term(representations, ids, features, training=training)
         real = ops.cast(ops.not_equal(items, PAD), ended.dtype)[..., None]

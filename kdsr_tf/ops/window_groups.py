@@ -28,6 +28,7 @@ class WindowGroups:
         squares: Where its matrix of products begins among those of all groups, ints
             `(batch,)`; see `products`.
         lengths: Length of its group, ints `(batch,)`.
+        shapes: Windows and length of each group.
         places: Place of each row in its window, ints `(rows,)`; only where split.
 
     Args:
@@ -44,6 +45,7 @@ class WindowGroups:
         if not split:
             self.starts, self.squares = window * width, window * width * width
             self.lengths = ops.zeros_like(window) + width
+            self.shapes = [(batch, width)]
             return
         real = real_positions(items)
         self._real = ops.cast(ops.nonzero(ops.reshape(real, (-1,)))[0], "int32")
@@ -51,6 +53,7 @@ class WindowGroups:
         self.starts = 1 + ops.cumsum(sizes) - sizes
         highs = sorted({-(-max_length // 2**k) for k in range(NUM_GROUPS)})
         self._groups, firsts = self._make_groups(sizes, width, highs)
+        self.shapes = [ops.shape(rows) for rows in self._groups]
         self.places = ops.pad(self._real % width, [[1, 0]])
         # The last place of all belongs to an empty window.
         firsts = ops.take(firsts, self._real // width)
@@ -114,6 +117,45 @@ class WindowGroups:
             return self._collected(parts), lambda upstream: self._spread(upstream)
 
         return collect(*parts)
+
+    def split_parts(self, values: Tensor, parts: int) -> list[Tensor]:
+        """The windows of each group, with parts of every row apart, such as heads.
+
+        One reading of rows, where `split` and moving the parts apart are three. It has no
+        gradient of its own: `join_parts` is the other way round.
+
+        Args:
+            values: Floats `(rows, parts * size)`.
+            parts: Parts of a row, > 0.
+
+        Returns:
+            `(parts, windows, length of the group, size)` of each group.
+        """
+        size = values.shape[-1] // parts
+        if self._real is None:
+            apart = ops.reshape(values, (*ops.shape(self._items), parts, size))
+            return [ops.transpose(apart, (2, 0, 1, 3))]
+        values = ops.reshape(values, (-1, size))
+        part = ops.arange(parts, dtype="int32")[:, None, None]
+        return [ops.take(values, rows * parts + part, axis=0) for rows in self._groups]
+
+    def join_parts(self, groups: Sequence[Tensor]) -> Tensor:
+        """The rows of all groups with their parts side by side: the opposite of `split_parts`.
+
+        Args:
+            groups: Floats `(parts, windows, length of the group, size)` of each group.
+
+        Returns:
+            Floats `(rows, parts * size)`.
+        """
+        parts, size = groups[0].shape[0], groups[0].shape[-1]
+        if self._real is None:
+            (group,) = groups
+            return ops.reshape(ops.transpose(group, (1, 2, 0, 3)), (-1, parts * size))
+        flat = ops.concatenate([ops.reshape(g, (parts, -1, size)) for g in groups], axis=1)
+        part = ops.arange(parts, dtype="int32") * ops.shape(flat)[1]
+        rows = ops.take(ops.reshape(flat, (-1, size)), self._back[:, None] + part, axis=0)
+        return ops.reshape(rows, (-1, parts * size))
 
     def map(self, function: Callable[..., Tensor], *values: Tensor) -> Tensor:
         """A function of whole windows, applied to each group.

@@ -104,8 +104,8 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
     """Updates groups of variables, each with its own `GroupAdam`, or none of them.
 
     Where any gradient is not finite, the step moves no variable (its learning rates
-    are 0 and its gradients count as 0). Nothing is branched on, so the same step runs
-    on every backend, under XLA and under every distribution strategy.
+    are 0 and its gradients count as 0). The same step runs on every backend, under XLA and
+    under every distribution strategy.
 
     Args:
         optimizers: Group to its optimizer.
@@ -165,10 +165,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         for name, inner in self._groups.items():
             if inner.built:
                 inner.see(ops.sqrt(squares[name]), permit)
-        grads = [
-            g if g is None else with_values(g, ops.where(permit, values_of(g), 0.0)) for g in grads
-        ]
-        super().apply(grads, variables)
+        super().apply(_unless_refused(grads, permit), variables)
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
@@ -196,3 +193,11 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         each = list(zip(grads, lazy, strict=True))
         dense = iter(dense_sum_over_replicas([g for g, rows in each if not rows]))
         return [summed_rows(g) if rows else next(dense) for g, rows in each]
+
+
+def _unless_refused(gradients: list, permit: Tensor) -> list:
+    """The gradients, or zeros; None stays None."""
+    given = [values_of(g) for g in gradients if g is not None]
+    # A branch hands arrays on where choosing number by number would copy them.
+    kept = iter(ops.cond(permit, lambda: given, lambda: [ops.zeros_like(g) for g in given]))
+    return [None if g is None else with_values(g, next(kept)) for g in gradients]

@@ -11,6 +11,7 @@ from kdsr_tf.backbones.sasrec import SASRec
 from kdsr_tf.layers.attribute_predictor import AttributePredictor
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.correlation_head import CorrelationHead
+from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.feature_fusion import FeatureFusion
 from kdsr_tf.layers.item_tables import ItemTables
 from kdsr_tf.layers.item_tower import ItemTower
@@ -50,6 +51,7 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="add"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="concat"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1), (STATES, [SOURCE]), True),
+        (Dropout(0.3), (STATES,), False),
         (LastItemTerm(0.3, unit=True), (STATES, STATES, [SOURCE]), True),
         (AttributePredictor(6, ("text",)), (EMBEDDINGS, STATES), True),
         (ItemTower(6, ("text",)), (EMBEDDINGS | {"text_present": ITEMS > 0}, STATES), True),

@@ -1,0 +1,61 @@
+"""Rows of tables."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kdsr_tf.types import Tensor
+
+
+def look_up(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table that takes gradients from elsewhere too, or from all of its rows.
+
+    TensorFlow keeps the gradient of a look-up as a list of rows. Added to a dense one, both
+    become one long list, whose rows are summed one by one; here each is summed into zeros.
+
+    Args:
+        table: Floats `(size, dim)`.
+        rows: Ints of any shape, in `0..size - 1`.
+
+    Returns:
+        Floats, the shape of `rows` and `dim`.
+
+    Example:
+        >>> import numpy as np
+        >>> np.asarray(look_up(np.array([[1.0], [2.0]]), np.array([1, 0, 1]))).ravel().tolist()
+        [2.0, 1.0, 2.0]
+    """
+
+    @ops.custom_gradient
+    def taken(table: Tensor):
+        def gradient(*arguments, upstream=None):
+            (upstream,) = arguments or (upstream,)
+            given = ops.reshape(upstream, (-1, table.shape[1]))
+            return ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
+
+        return ops.take(table, rows, axis=0), gradient
+
+    # A copy of a variable is a tensor, and costs nothing in a compiled step.
+    return taken(ops.copy(table))
+
+
+def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
+    """Rows of a table that takes gradients from such look-ups alone.
+
+    On TensorFlow the gradient is a `tf.IndexedSlices`, as that of `ops.take`, which reads the
+    variable as a whole first. That costs nothing, unless rows of it are written one by one
+    (`train.lazy_tables`): then every such read is a copy. Under mixed precision the whole is
+    cast anyway.
+
+    Args:
+        table: Floats `(rows, dim)`.
+        items: Ints of any shape, in `0..rows - 1`.
+
+    Returns:
+        Floats, the shape of `items` and `dim`.
+    """
+    value = table.value
+    if hasattr(value, "sparse_read"):
+        return value.sparse_read(ops.cast(items, "int32"))
+    return ops.take(value, items, axis=0)
