@@ -133,7 +133,7 @@ class ImageEncoderConfig(Section):
         max_pixels: Pictures with more pixels are rejected before decoding.
         column: Catalogue column with the vector (`precomputed`).
         batch_size: Most pictures per encoder call; on two processors or fewer without a GPU the
-            Keras encoders take four at most.
+            Keras encoders take eight at most.
         precision: Of the arithmetic (`keras_applications`, `keras_hub`), as for texts.
     """
 

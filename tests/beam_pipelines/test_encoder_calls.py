@@ -81,8 +81,8 @@ def test_few_processors_give_every_operation_one_thread(processors, chosen, expe
     assert limits == expected
 
 
-@pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 4), (3, 16, 16)])
-def test_on_few_processors_a_call_has_four_pictures_at_most(
+@pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 8), (3, 16, 16)])
+def test_on_few_processors_a_call_has_eight_pictures_at_most(
     processors, batch_size, most, monkeypatch
 ):
     import keras
