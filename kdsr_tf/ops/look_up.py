@@ -31,8 +31,10 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
     def taken(table: Tensor):
         def gradient(*arguments, upstream=None):
             (upstream,) = arguments or (upstream,)
-            given = ops.reshape(upstream, (-1, table.shape[1]))
-            return ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
+            # In half precision, sums of many rows would stop growing.
+            given = ops.cast(ops.reshape(upstream, (-1, table.shape[1])), "float32")
+            total = ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
+            return ops.cast(total, upstream.dtype)
 
         return ops.take(table, rows, axis=0), gradient
 
