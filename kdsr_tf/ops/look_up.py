@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -58,6 +60,7 @@ def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
         Floats, the shape of `items` and `dim`.
     """
     value = table.value
-    if hasattr(value, "sparse_read"):
+    # Arrays lack it, and so do variables of several replicas, though they have the name.
+    with contextlib.suppress(AttributeError):
         return value.sparse_read(ops.cast(items, "int32"))
     return ops.take(value, items, axis=0)
