@@ -40,8 +40,8 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
 
         return ops.take(table, rows, axis=0), gradient
 
-    # A copy of a variable is a tensor, and costs nothing in a compiled step.
-    return taken(ops.copy(table))
+    # A variable becomes a tensor; `ops.copy` would be a real copy on JAX outside compiled steps.
+    return taken(ops.reshape(table, table.shape))
 
 
 def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
