@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -31,13 +33,15 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
     def taken(table: Tensor):
         def gradient(*arguments, upstream=None):
             (upstream,) = arguments or (upstream,)
-            given = ops.reshape(upstream, (-1, table.shape[1]))
-            return ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
+            # In half precision, sums of many rows would stop growing.
+            given = ops.cast(ops.reshape(upstream, (-1, table.shape[1])), "float32")
+            total = ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
+            return ops.cast(total, upstream.dtype)
 
         return ops.take(table, rows, axis=0), gradient
 
-    # A copy of a variable is a tensor, and costs nothing in a compiled step.
-    return taken(ops.copy(table))
+    # A variable becomes a tensor; `ops.copy` would be a real copy on JAX outside compiled steps.
+    return taken(ops.reshape(table, table.shape))
 
 
 def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
@@ -56,6 +60,7 @@ def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
         Floats, the shape of `items` and `dim`.
     """
     value = table.value
-    if hasattr(value, "sparse_read"):
+    # Arrays lack it, and so do variables of several replicas, though they have the name.
+    with contextlib.suppress(AttributeError):
         return value.sparse_read(ops.cast(items, "int32"))
     return ops.take(value, items, axis=0)

@@ -95,7 +95,9 @@ class GroupAdam(keras.optimizers.Adam):
         if self.global_clipnorm is None or not any(map(is_rows, grads)):
             return super()._clip_gradients(grads)
         # Keras cannot clip rows. Their norm is known: nothing accumulates where tables are lazy.
-        share = self.global_clipnorm / ops.maximum(self.gradient_norm, self.global_clipnorm)
+        # That of a refused step may be NaN, which would undo that its gradients are zeros.
+        norm = ops.where(self._permit > 0, self.gradient_norm, 0.0)
+        share = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
         return [with_values(g, values_of(g) * share) for g in grads]
 
 

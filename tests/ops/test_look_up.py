@@ -16,3 +16,13 @@ def test_rows_and_their_gradient_are_those_of_a_plain_look_up():
     )
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(found[0], theirs[0], rtol=1e-6)
+
+
+def test_the_gradient_of_an_item_that_occurs_often_is_whole_in_half_precision():
+    rows = np.ones((1000,), "int32")
+
+    def summed(table):
+        return ops.sum(ops.cast(look_up(ops.cast(table, "bfloat16"), rows), "float32"))
+
+    _, (found,) = value_and_gradients(summed, np.zeros((3, 2), "float32"))
+    np.testing.assert_allclose(found, [[0, 0], [1000, 1000], [0, 0]])

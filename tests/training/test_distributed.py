@@ -31,7 +31,9 @@ batch["target"][4:, 1:] = 0
 batches = tf.data.Dataset.from_tensor_slices(batch).batch(6)
 
 def made(**arguments):
-    model = KDSR(make_student(modalities=("text",), dropout=0.0), NUM_CODES)
+    student = make_student(modalities=("text",), dropout=0.0)
+    # All items are drawn once, and so by every replica the same.
+    model = KDSR(student, NUM_CODES, negatives=student.num_items if sys.argv[1:] else None)
     optimizer = rates.grouped_adam(rates.variable_groups(model), 0.05, 3, clip_norm=0.1)
     model.compile(optimizer=optimizer, **arguments)
     optimizer.build(model.trainable_variables)
@@ -82,8 +84,9 @@ def finish(*processes):
             process.kill()
 
 
-def test_two_replicas_take_the_steps_of_one():
-    finish(start(STEPS))
+@pytest.mark.parametrize("arguments", [[], ["negatives"]])
+def test_two_replicas_take_the_steps_of_one(arguments):
+    finish(start(STEPS, *arguments))
 
 
 def make_config(workdir, strategy):

@@ -90,8 +90,9 @@ def test_rows_that_no_step_reads_stay_where_adam_would_move_them():
         assert len(moved[False][name]) > 5, name
 
 
-def test_a_gradient_that_is_no_number_moves_nothing():
-    model = make_model()
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+def test_a_gradient_that_is_no_number_moves_nothing(clip_norm):
+    model = make_model(clip_norm=clip_norm)
     batch = short_batch()
     model.train_on_batch(batch)
     batch["text_scores"][:] = np.nan
@@ -99,6 +100,10 @@ def test_a_gradient_that_is_no_number_moves_nothing():
     model.train_on_batch(batch)
     for variable, old in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable, old, err_msg=variable.path)
+    batch["text_scores"][:] = 0.5
+    model.train_on_batch(batch)
+    for variable in model.trainable_variables:
+        assert np.isfinite(variable).all(), variable.path
 
 
 def test_gradients_of_whole_tables_are_those_of_adam():
