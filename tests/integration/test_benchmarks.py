@@ -94,7 +94,8 @@ def test_items_are_zipf_and_large_catalogues_are_sampled():
         pair_lengths=[5, 9], pair_windows=2, request_sizes=[1],
     )  # fmt: skip
     found = scale.cases(arguments)
-    assert [case["negatives"] for case in found["catalogue"]] == [None, 7]
+    cases = [(case["negatives"], case["lazy_tables"]) for case in found["catalogue"]]
+    assert cases == [(None, False), (7, False), (7, True)]
     assert [case["pairs"] for case in found["length"]] == [scale.PAIRS, None] * 2
 
 
