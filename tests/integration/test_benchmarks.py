@@ -70,7 +70,7 @@ def test_transitions_are_counted_over_train_interactions_and_score_by_recency(wo
 def test_a_step_stands_beside_both_floors():
     from benchmarks import scale
 
-    case = {"items": 50, "length": 6, "batch_size": 4, "negatives": None}
+    case = {"items": 50, "length": 6, "batch_size": 4, "negatives": None, "lazy_tables": False}
     found = scale.measure_catalogue(case, repeats=1)
     # Weights of two tables of 51 rows, of two layers, and of the heads.
     assert found["weights_bytes"] > 4 * 2 * 51 * scale.DIM
@@ -79,8 +79,10 @@ def test_a_step_stands_beside_both_floors():
     header, line, row = scale.row_of_table({"part": "catalogue", **case}, first=True).split("\n")[
         1:
     ]
-    assert header == "| items | length | batch_size | negatives |"
-    assert row == "| 50 | 6 | 4 | all |" and line.count("---") == 4
+    assert header == "| items | length | batch_size | negatives | lazy_tables |"
+    assert row == "| 50 | 6 | 4 | all | no |" and line.count("---") == 5
+    lazy = case | {"negatives": 7, "lazy_tables": True}
+    assert scale.measure_catalogue(lazy, repeats=1)["step_cpu_seconds"] > 0
 
 
 def test_items_are_zipf_and_large_catalogues_are_sampled():
