@@ -80,15 +80,16 @@ class _Group:
     """
 
     def __init__(self, given: Sequence[Tensor], heads: int, factors: Tensor | None) -> None:
-        self._compared = [
-            (part[:heads], part[heads : 2 * heads]) if part.shape[0] > heads else ()
-            for part in given
-        ]
         self._value = given[0][-heads:]
         self._scale = 1.0 / math.sqrt(self._value.shape[-1])
+        # Scaled before the product, which could be too large for float16.
+        self._compared = [
+            (part[:heads] * self._scale, part[heads : 2 * heads]) if part.shape[0] > heads else ()
+            for part in given
+        ]
         pairs = [pair for pair in self._compared if pair]
         scores = sum(ops.matmul(query, _turned(key)) for query, key in pairs)
-        self._weights = ops.softmax(scores * self._scale + _mask(scores))
+        self._weights = ops.softmax(scores + _mask(scores))
         self._used = self._weights if factors is None else self._weights * factors
 
     def outputs(self) -> Tensor:
@@ -100,9 +101,10 @@ class _Group:
         # P the weights, F the factors: P dP is (P F) d(P F), both of which are at hand.
         shares = self._used * ops.matmul(upstream, _turned(self._value))
         slope = shares - self._weights * ops.sum(shares, axis=-1, keepdims=True)
-        slope = slope * self._scale
         back = [
-            [ops.matmul(slope, pair[1]), ops.matmul(_turned(slope), pair[0])] if pair else []
+            [ops.matmul(slope, pair[1]) * self._scale, ops.matmul(_turned(slope), pair[0])]
+            if pair
+            else []
             for pair in self._compared
         ]
         back[0].append(ops.matmul(_turned(self._used), upstream))

@@ -83,6 +83,20 @@ def test_attention_and_its_gradient_are_those_of_one_window_after_the_other(spli
 
 def test_half_precision_stays():
     windows = WindowGroups(ITEMS, ITEMS.shape[1], split=True)
-    rows = np.ones((9, 3 * HEADS * SIZE), "float16")
+    # The product of these queries and keys is beyond float16, and within it when scaled.
+    rows = np.full((9, 3 * HEADS * SIZE), 170, "float16")
     found = window_attention([ops.convert_to_tensor(rows)], windows, HEADS)
     assert keras.backend.standardize_dtype(found.dtype) == "float16"
+    np.testing.assert_array_equal(found, np.full((9, HEADS * SIZE), 170, "float16"))
+
+
+def test_a_batch_without_windows_has_no_rows_but_that_of_padding():
+    windows = WindowGroups(np.zeros((0, 5), "int32"), 5, split=True)
+    given = np.ones((1, 3 * HEADS * SIZE), "float32")
+    factors = np.ones(int(num_weights(windows, HEADS)), "float32")
+
+    def summed(rows):
+        return ops.sum(window_attention([rows], windows, HEADS, factors))
+
+    _, (found,) = value_and_gradients(summed, given)
+    assert found.shape == given.shape
