@@ -33,13 +33,11 @@ def summed_rows(gradient: Any) -> Any:
     """The same gradient with every row once.
 
     Args:
-        gradient: A `tf.IndexedSlices` whose rows may repeat; a dense one stays.
+        gradient: A `tf.IndexedSlices` whose rows may repeat.
 
     Returns:
         A `tf.IndexedSlices` of distinct rows; its norm is that of the dense gradient.
     """
-    if not is_rows(gradient):
-        return gradient
     import tensorflow as tf
 
     rows, places = tf.unique(gradient.indices)
