@@ -22,6 +22,9 @@ BLOCK_BYTES = 128 * 2**20
 
 MIN_BLOCK_WINDOWS = 4096
 
+CACHED_BYTES = 2 * BLOCK_BYTES
+"""Splits up to this size are read from their files once and stay in memory."""
+
 
 class Examples:
     """Reader of one `examples/` directory.
@@ -94,7 +97,7 @@ class Examples:
 
     def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
         """One ordered pass over a split."""
-        return self._decoded(self._raw(self._fields, (split,)).batch(batch_size))
+        return self._decoded(self._batched(self._fields, (split,), batch_size))
 
     def train_batches(
         self,
@@ -122,7 +125,7 @@ class Examples:
             splits: `train`, and `validation` with it: then whoever has one window in both
                 adds one to the epoch, with the targets of both (see `kdsr_tf.data.joined`).
         """
-        blocks = self._raw(self._fields, splits).batch(self._block_windows(splits)).enumerate()
+        blocks = self._batched(self._fields, splits, self._block_windows(splits)).enumerate()
         key = tf.constant([seed & (2**31 - 1), seed >> 31], tf.int64)
         fold_in = tf.random.experimental.stateless_fold_in
 
@@ -169,17 +172,19 @@ class Examples:
     def _prefix_counts(self, splits: tuple[str, ...]) -> list[int]:
         """Prefixes per block of windows: one pass over the targets, made once."""
         if splits not in self._counts:
-            blocks = self._raw([schema.TARGET, schema.WINDOW_START], splits)
-            blocks = blocks.batch(self._block_windows(splits)).prefetch(1)
+            fields = [schema.TARGET, schema.WINDOW_START]
+            blocks = self._raw(fields, splits).batch(self._block_windows(splits)).prefetch(1)
             self._counts[splits] = [
                 prefixes.count_prefixes(block, self._max_length) for block in blocks
             ]
         return self._counts[splits]
 
+    def _num_bytes(self, splits: Sequence[str]) -> int:
+        return sum(self._builder.info.splits[split].num_bytes for split in splits)
+
     def _block_windows(self, splits: Sequence[str]) -> int:
-        total = sum(self._builder.info.splits[split].num_bytes for split in splits)
         windows = sum(map(self.num_windows, splits))
-        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * windows // max(total, 1))
+        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * windows // max(self._num_bytes(splits), 1))
 
     def _num_read(self, splits: Sequence[str]) -> int:
         """Windows of one epoch: those of two splits may be one."""
@@ -189,6 +194,12 @@ class Examples:
             windows = self._raw([schema.ITEMS], splits)
             self._num_joined = int(windows.reduce(np.int64(0), lambda count, _: count + 1))
         return self._num_joined
+
+    def _batched(self, fields: Sequence[str], splits: Sequence[str], size: int) -> tf.data.Dataset:
+        """Batches of `_raw`. Small splits are kept as batches: a second pass over those costs
+        nothing, over single windows several microseconds each."""
+        batches = self._raw(fields, splits).batch(size)
+        return batches.cache() if self._num_bytes(splits) <= CACHED_BYTES else batches
 
     def _raw(self, fields: Sequence[str], splits: Sequence[str]) -> tf.data.Dataset:
         """Windows as scalar strings, in file order; those of two splits mixed and joined."""
@@ -213,6 +224,7 @@ class Examples:
         windows = self._builder.as_dataset(
             split=split,
             shuffle_files=False,
+            read_config=tfds.ReadConfig(try_autocache=False),
             decoders=tfds.decode.PartialDecoding(
                 dict.fromkeys(fields, True),
                 decoders=dict.fromkeys(fields, tfds.decode.SkipDecoding()),
