@@ -5,10 +5,11 @@
 
 One model without distillation and one per entry of `--pairs` take their steps in
 turns, so that whatever else runs on the machine slows all of them alike. Batches
-are made up, with windows that are full, or read from an .npz file with the fields of a
-KDSR batch. Prints one JSON line: per model the medians of `seconds` and
-`cpu_seconds` per step, and both over those of the model without distillation. TensorFlow has
-its own number of threads, unless `TF_NUM_INTRAOP_THREADS` says otherwise.
+are made up, with windows that are full and both modalities, or read from an .npz file with
+the fields of a KDSR batch, such as one of real data. Prints one JSON line: per model the
+medians of `seconds` and `cpu_seconds` per step, and both over those of the model without
+distillation. TensorFlow has its own number of threads, unless `TF_NUM_INTRAOP_THREADS` says
+otherwise.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from kdsr_tf.models.kdsr import KDSR
 from kdsr_tf.models.student import Student
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 
-MODALITIES = schema.MODALITIES
 OFF = "off"
 
 
@@ -36,7 +36,7 @@ def make_batch(batch_size: int, length: int, num_items: int, num_codes: int) -> 
     items = rng.integers(1, num_items + 1, (batch_size, length + 1)).astype(np.int32)
     batch = {schema.ITEMS: items[:, :-1], schema.TARGET: items[:, 1:]}
     pairs = (batch_size, schema.num_pairs(length))
-    for modality in MODALITIES:
+    for modality in schema.MODALITIES:
         batch[schema.present_key(modality)] = np.ones((batch_size, length), np.uint8)
         batch[schema.scores_key(modality)] = rng.uniform(-1, 1, pairs).astype(schema.SCORE_DTYPE)
         codes = rng.integers(0, num_codes, pairs)
@@ -44,15 +44,17 @@ def make_batch(batch_size: int, length: int, num_items: int, num_codes: int) -> 
     return batch
 
 
-def make_model(arguments: argparse.Namespace, length: int, pairs: str) -> KDSR:
-    """A compiled model; `pairs` is a number, `all` or `off`."""
+def make_model(arguments: argparse.Namespace, batch: dict, pairs: str) -> KDSR:
+    """A compiled model for such batches; `pairs` is a number, `all` or `off`."""
+    modalities = [m for m in schema.MODALITIES if schema.present_key(m) in batch]
+    length = batch[schema.ITEMS].shape[1]
     student = Student(
-        arguments.items, arguments.dim, length, arguments.backbone, modalities=MODALITIES
+        arguments.items, arguments.dim, length, arguments.backbone, modalities=modalities
     )
     model = KDSR(
         student,
         arguments.codes,
-        modalities=() if pairs == OFF else MODALITIES,
+        modalities=() if pairs == OFF else modalities,
         pairs_per_window=int(pairs) if pairs.isdigit() else None,
         negatives=arguments.negatives,
     )
@@ -101,8 +103,7 @@ def main() -> None:
         batch = dict(np.load(arguments.batch))
     else:
         batch = make_batch(arguments.batch_size, arguments.length, arguments.items, arguments.codes)
-    length = batch[schema.ITEMS].shape[1]
-    models = {pairs: make_model(arguments, length, pairs) for pairs in (OFF, *arguments.pairs)}
+    models = {pairs: make_model(arguments, batch, pairs) for pairs in (OFF, *arguments.pairs)}
     result = {
         "backend": keras.backend.backend(),
         **vars(arguments),

@@ -225,7 +225,7 @@ class ImageEncoder(Encoder):
     @contextlib.contextmanager
     def preparing(self, batch: Sequence[str]) -> Iterator[list[Future]]:
         """Every content being prepared on several threads: futures of elements or `Unusable`."""
-        far = any("://" in path for path in batch)
+        far = any(map(is_far, batch))
         with ThreadPoolExecutor(_READERS if far else min(os.cpu_count() or 1, _READERS)) as pool:
             try:
                 yield [pool.submit(self._prepare_one, content) for content in batch]
@@ -242,6 +242,11 @@ class ImageEncoder(Encoder):
             return read_picture(_read_bytes(content), self.image_size, self.max_pixels)
         except ValueError as error:
             raise Unusable(str(error)) from None
+
+
+def is_far(path: str) -> bool:
+    """Whether a path is a URI, whose file is waited for rather than computed with."""
+    return "://" in path
 
 
 def local_file(path: str, key: str) -> str:
@@ -284,11 +289,12 @@ def files_below(folder: str) -> list[str]:
 
 def _read_bytes(path: str) -> bytes:
     # Opening a pipe would wait for ever, reading a device would never end.
-    if "://" not in path and os.path.exists(path) and not os.path.isfile(path):
+    far = is_far(path)
+    if not far and os.path.exists(path) and not os.path.isfile(path):
         raise Unusable("image path is not a file")
     try:
-        with fsspec.open(path, "rb") as file:
-            size = getattr(file, "size", None) or 0
+        with (fsspec.open if far else open)(path, "rb") as file:
+            size = getattr(file, "size", None) or 0 if far else os.fstat(file.fileno()).st_size
             data = bytearray()
             # Not every server tells the size, or sends as much at once as it is asked for.
             while max(size, len(data)) <= LARGEST_IMAGE_BYTES and (block := file.read(1 << 20)):

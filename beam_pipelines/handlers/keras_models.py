@@ -8,12 +8,12 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from beam_pipelines.handlers.encoder import ImageEncoder, Unusable
+from beam_pipelines.handlers.encoder import ImageEncoder, Unusable, is_far
 from kdsr_tf.errors import ConfigError
 
 PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
@@ -33,8 +33,7 @@ _MOST_THREADS = 8
 _PICTURES_AT_ONCE = 8
 """Most pictures of one call where an operation has one thread: the maps of more, of tens of
 megabytes a layer, go through memory instead of the processor's cache. Operations that are shared
-out between threads lose more by small calls than they gain. Still fewer suit the
-network alone, but not the threads that decode beside it."""
+out between threads lose more by small calls than they gain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +104,17 @@ class KerasImageEncoder(ImageEncoder):
     ) -> list[np.ndarray | Unusable]:
         """Each picture's vector, or why it has none.
 
-        The next pictures are read and decoded while the network has the ones before.
+        The thread that calls the network has decoded its pictures before: more threads than
+        calls would only take processors from one another. Files that lie far away are read
+        ahead, many at a time.
         """
         found: list[Any] = [None] * len(batch)
-        with self.preparing(batch) as prepared:
+        far = any(map(is_far, batch))
+        with self.preparing(batch) if far else contextlib.nullcontext(batch) as contents:
+            prepare = Future.result if far else self._prepare_one
 
             def run(rows: slice) -> None:
-                found[rows] = self._encoded([e.result() for e in prepared[rows]], model)
+                found[rows] = self._encoded([prepare(content) for content in contents[rows]], model)
 
             self._for_each_call(run, batch, model)
         return found
