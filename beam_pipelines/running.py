@@ -13,12 +13,10 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import struct
 import sys
 import tempfile
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,13 +28,11 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
-from apache_beam.portability.api import beam_fn_api_pb2
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.portability.fn_api_runner.worker_handlers import BeamFnControlServicer
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms import userstate
 
+from beam_pipelines.local_runner import LocalRunner, known_error
 from kdsr_tf import errors
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import console, progress
@@ -52,15 +48,7 @@ _LOCAL_RUNNERS = ("direct", "fnapi")
 _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
 _REMOTE_POLL_SECONDS = 5.0
-_CONNECT_SECONDS = 60.0
-_LOST_WORKER = (
-    "A worker process was killed. Nothing of this job was committed. "
-    "Most often the system has killed it for want of memory: use fewer processes "
-    "(--direct_num_workers) or a larger machine, and run the job again."
-)
-_CLOSED_CHANNEL = "Channel closed prematurely."
 _THREADS_OF_WORKERS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
-_UNCONNECTED = BeamFnControlServicer.UNSTARTED_STATE
 
 
 def advance(amount: int = 1) -> None:
@@ -126,7 +114,7 @@ def _run(
             shown = done
 
         try:
-            if isinstance(pipeline.runner, _LocalRunner):
+            if isinstance(pipeline.runner, LocalRunner):
                 with _local_progress(update), _quiet_beam():
                     result = pipeline.run()
                     result.wait_until_finish()
@@ -134,7 +122,7 @@ def _run(
                 result = pipeline.run()
                 _follow(result, update)
         except Exception as error:
-            known = _known_error(error)
+            known = known_error(error)
             if known is None:
                 raise
             raise known from error
@@ -219,7 +207,7 @@ def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     name = options.view_as(StandardOptions).runner or "DirectRunner"
     local = name.lower().removesuffix("runner") in _LOCAL_RUNNERS
     try:
-        pipeline = beam.Pipeline(runner=_LocalRunner() if local else name, options=options)
+        pipeline = beam.Pipeline(runner=LocalRunner() if local else name, options=options)
     except (AttributeError, ImportError, ValueError) as error:
         raise errors.ConfigError(
             f"Beam cannot use the options {' '.join(beam_args)}: {str(error).strip()}"
@@ -346,72 +334,3 @@ def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], 
     finally:
         finished.set()
         thread.join()
-
-
-class _LocalRunner(FnApiRunner):
-    """Beam's in-process runner, without its deadlocks after a failure.
-
-    Beam 2.77 waits for ever for the answer of a worker process that was killed: so
-    its unanswered requests are answered with an error. And it never tells a worker
-    process to stop that connects only after a bundle failed, and then waits for its
-    end: so a failure first waits until every started process is connected.
-    """
-
-    def _execute_bundle(self, context: Any, bundle: Any, bundle_input: Any) -> Any:
-        try:
-            with _noticing_lost_workers(bundle.worker_handlers):
-                return super()._execute_bundle(context, bundle, bundle_input)
-        except Exception as error:
-            deadline = time.monotonic() + _CONNECT_SECONDS
-            while time.monotonic() < deadline and any(
-                getattr(handler.control_conn, "_state", None) == _UNCONNECTED
-                and not _is_lost(handler)
-                for handler in bundle.worker_handlers
-            ):
-                time.sleep(_POLL_SECONDS)
-            lost = str(error) == _CLOSED_CHANNEL or any(map(_is_lost, bundle.worker_handlers))
-            if lost and _known_error(error) is None:
-                raise errors.KDSRError(_LOST_WORKER) from error
-            raise
-
-
-@contextlib.contextmanager
-def _noticing_lost_workers(handlers: Sequence[Any]) -> Iterator[None]:
-    """Fail the requests to worker processes that have ended."""
-    if not any(hasattr(handler, "worker_thread") for handler in handlers):
-        yield
-        return
-    stopped = threading.Event()
-
-    def watch() -> None:
-        while not stopped.wait(_POLL_SECONDS):
-            for handler in filter(_is_lost, handlers):
-                for future in list(handler.control_conn._futures_by_id.values()):
-                    future.set(beam_fn_api_pb2.InstructionResponse(error=_LOST_WORKER))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def _is_lost(handler: Any) -> bool:
-    """Whether a handler's worker has ended although nobody has told it to."""
-    thread = getattr(handler, "worker_thread", None)
-    return thread is not None and not thread.is_alive()
-
-
-def _known_error(error: Exception) -> errors.KDSRError | None:
-    """The package's own error, raised here or inside a worker's traceback text."""
-    kind, message = type(error), str(error)
-    if not isinstance(error, errors.KDSRError):
-        matches = list(re.finditer(r"kdsr_tf\.errors\.(\w+): ", message))
-        if not matches:
-            full = any(f"[Errno {number}]" in message for number in errors.FULL)
-            return errors.KDSRError(errors.NO_SPACE) if full else None
-        kind = getattr(errors, matches[-1].group(1), errors.KDSRError)
-        message = message[matches[-1].end() :]
-    return kind(re.split(r" \[while running |\n\nDuring handling", message)[0].strip())

@@ -45,7 +45,8 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
     except Image.DecompressionBombError:
-        too_large = True
+        # PIL has a limit of its own, twice what it warns of.
+        too_large, max_pixels = True, min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)
     except Exception:
         # Over a broken file a decoder raises whatever comes to its mind.
         raise ValueError("image is broken or truncated") from None

@@ -138,6 +138,11 @@ def test_30000_pixels_a_side_are_refused_from_the_header(kind):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
+def test_a_limit_above_that_of_pil_names_the_limit_that_holds():
+    with pytest.raises(ValueError, match=f"more than {2 * Image.MAX_IMAGE_PIXELS} pixels"):
+        read_picture(HUGE_HEADERS["png"], 224, 10**9)
+
+
 def test_a_long_and_thin_picture_is_small_enough():
     strip = Image.new("RGB", (30_000, 10), (200, 30, 40))
     assert np.all(read_picture(_save(strip), 16, MAX_PIXELS) == (200, 30, 40))
