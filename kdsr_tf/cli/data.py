@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ from kdsr_tf import artifacts
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import PrepareConfig
 from kdsr_tf.console import console, output, progress, table
-from kdsr_tf.errors import ConfigError
+from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources.interactions import TIMESTAMP
 from kdsr_tf.sources.time_units import POSITION, UNITS, settle_unit, to_microseconds
@@ -110,7 +111,10 @@ def import_data(
 
     if not check:
         folder = _free(folder, force, [path for path in (interactions, items, *images) if path])
-    with tempfile.TemporaryDirectory(prefix="kdsr-import-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="kdsr-import-") as scratch,
+        _without_scratch(scratch),
+    ):
         source = open_for_import(
             interactions,
             items,
@@ -146,6 +150,15 @@ def import_data(
     )
 
 
+@contextlib.contextmanager
+def _without_scratch(scratch: str) -> Iterator[None]:
+    """Errors about a copy in UTF-8 or an unpacked file name the file, not where it was put."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(os.path.join(scratch, ""), "")) from None
+
+
 def _own_names(columns: Sequence[str]) -> dict[str, str]:
     names = {}
     for column in columns:
@@ -168,6 +181,7 @@ def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
             raise ConfigError(f"--output {folder} holds the input {path}. Choose another folder.")
     filesystem, local = fsspec.core.url_to_fs(folder)
     if not filesystem.exists(local) or (filesystem.isdir(local) and not filesystem.ls(local)):
+        _refuse_unwritable(folder)
         return folder
     manifest = artifacts.find_manifest(folder)
     if manifest is None or manifest.artifact != _ARTIFACT:
@@ -177,6 +191,22 @@ def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
     if not force:
         raise ConfigError(f"{folder} holds an earlier import. Replace it with --force.")
     return folder
+
+
+def _refuse_unwritable(folder: str) -> None:
+    """Tell before the files are read, which may take minutes."""
+    if "://" in folder:
+        return
+    parent = folder
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        problem = f"{parent} is not a folder"
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        problem = f"{parent} may not be written"
+    else:
+        return
+    raise ConfigError(f"--output {folder} cannot be made: {problem}. Choose another folder.")
 
 
 def _absolute(path: str) -> str:

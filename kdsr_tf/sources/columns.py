@@ -48,8 +48,8 @@ def check_own_names(columns: Mapping[str, str], found: Iterable[str], path: str)
     for name, own in columns.items():
         if own not in found:
             raise InputError(
-                f"`source.columns` takes {name} from the column {own!r}, which {path} does not "
-                f"have. Columns found: {', '.join(found) or 'none'}."
+                f"`source.columns` (--column) takes {name} from the column {own!r}, which {path} "
+                f"does not have. Columns found: {', '.join(found) or 'none'}."
             )
 
 
@@ -69,6 +69,7 @@ def check_columns(
         raise InputError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
             f"Columns found: {', '.join(found)}. If a column has another name, give it: "
-            f"--set source.columns.{missing[0]}=NAME."
+            f"--set source.columns.{missing[0]}=NAME, or --column {missing[0]}=NAME to "
+            "`kdsr data import`."
         )
     return columns

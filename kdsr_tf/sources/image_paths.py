@@ -68,7 +68,7 @@ def check_folders(folders: Sequence[str]) -> tuple[str, ...]:
     found = tuple(map(absolute_folder, folders))
     for folder in found:
         if "://" not in folder and not os.path.isdir(folder):
-            raise InputError(f"`source.image_folders`: there is no folder {folder}.")
+            raise InputError(f"`source.image_folders` (--images): there is no folder {folder}.")
     return found
 
 

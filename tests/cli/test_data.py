@@ -200,6 +200,8 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
         (["clicks.csv", "none.tsv"], "There is no file"),
         (["clicks.csv", "pics/a.png"], "its ending does not say how to read it"),
         (["clicks.csv", "goods.tsv.gz"], "lacks the columns user_id, item_id, timestamp"),
+        (["clicks.csv", "goods.tsv.gz"], "or --column user_id=NAME to `kdsr data import`"),
+        (["clicks.csv", "goods.tsv.gz", *COLUMNS], "rows of goods.tsv would be rejected"),
         (["clicks.csv", "goods.tsv.gz", "--column", "user_id"], "--column takes NAME=OWN"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "klingon"], "--encoding=klingon"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "utf-8"], "is not in utf-8 throughout"),
@@ -216,6 +218,11 @@ def test_every_mistake_is_one_message(arguments, message, shop, monkeypatch, cap
     assert message in " ".join(capsys.readouterr().err.split())
     assert run(*arguments) == 2
     assert "--output is not given" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_files_are_read(shop, capsys):
+    assert run(shop / "none.csv", shop / "gone.csv", "--output", shop / "clicks.csv" / "new") == 2
+    assert "clicks.csv is not a folder. Choose another folder." in capsys.readouterr().err
 
 
 def test_commands_in_the_documentation(tmp_path, monkeypatch, capsys):

@@ -122,5 +122,7 @@ def test_further_folders_are_declared(folder, tmp_path):
     assert before != opened().fingerprint()
     os.utime(secret, (1, 1))
     assert before != source.fingerprint()
-    with pytest.raises(InputError, match=r"`source.image_folders`: there is no folder .*gone"):
+    with pytest.raises(
+        InputError, match=r"`source.image_folders` \(--images\): there is no folder .*gone"
+    ):
         opened(str(tmp_path / "gone"))
