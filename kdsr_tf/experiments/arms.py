@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kdsr_tf import stages
-from kdsr_tf.config import Config, override
+from kdsr_tf.config import Config, override, select
 from kdsr_tf.errors import ConfigError, KDSRError
 from kdsr_tf.experiments.experiment import Experiment
 
 VARIANTS = "variants"
 """Folder of the artifacts that are not those of the user's own configuration."""
+
+_PROTOCOL = ("prepare.k_core", "prepare.split", "prepare.test_fraction", "evaluate.filter_seen")
+"""Keys by which runs have the same test points and candidates."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +51,17 @@ def plan_arms(
         variables: Values of the experiment's variables.
 
     Raises:
-        ConfigError: if an arm's configuration is wrong, or if no arm has an encoder.
+        ConfigError: if an arm's configuration is wrong, if no arm has an encoder, or if
+            two arms would not be judged on the same test points.
         KDSRError: if the source, an encoder or a variable of an arm is missing.
     """
     usual = stages.fingerprints(config, find_external(config))
     planned = []
-    for name, own in experiment.chosen_arms(only, variables).items():
+    chosen = experiment.chosen_arms(only, variables)
+    base = experiment.filled_base(variables)
+    for name, own in chosen.items():
         try:
-            arm = override(config, [*experiment.base, *overrides, *own])
+            arm = override(config, [*base, *overrides, *own])
             external = find_external(arm)
         except KDSRError as error:
             raise type(error)(
@@ -73,7 +79,29 @@ def plan_arms(
             "No arm has an encoder, so there is nothing to distil. Set one, such as "
             "--set encode.text.encoder=embedded."
         )
+    _refuse_incomparable(experiment, planned)
     return planned
+
+
+def _refuse_incomparable(experiment: Experiment, arms: Sequence[PlannedArm]) -> None:
+    """Tell before hours of training what no table could show beside each other."""
+    for arm in arms:
+        first, other = (select(one.config, _PROTOCOL) for one in (arms[0], arm))
+        for key in _PROTOCOL:
+            if first[key] != other[key]:
+                raise ConfigError(
+                    f"The arms {arms[0].name} and {arm.name} of the experiment {experiment.name} "
+                    f"cannot be compared: their test points or candidates differ. Received: {key}="
+                    f"{first[key]} and {key}={other[key]}. Give all arms the same, in `base` or "
+                    "with --set."
+                )
+        for metric in experiment.metrics:
+            modality, _, rest = metric.partition("_")
+            if rest.startswith("diversity") and modality not in arm.config.modalities:
+                raise ConfigError(
+                    f"The experiment {experiment.name} shows `{metric}`, but its arm {arm.name} "
+                    f"has no {modality}. Leave out the metric or the arm."
+                )
 
 
 def title(experiment: Experiment, config: Config) -> str:

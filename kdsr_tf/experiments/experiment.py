@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import math
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,13 @@ FOLDER = Path(__file__).parent.parent / "configs" / "experiments"
 
 SEARCH = "search"
 """Stem of the one file among them that is a search space."""
+
+_OWN_KEYS = ("workdir", "run", "places")
+"""The experiment decides where its runs lie."""
+
+_METRIC = re.compile(
+    r"((oracle_)?(hr|mrr|ndcg)|coverage|(image|text)_diversity)_[1-9][0-9]*", re.ASCII
+)
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Overrides = list[str]
@@ -67,6 +75,12 @@ class Experiment(Section):
         if bool(self.arms) == bool(self.axes) or not all(self.axes.values()):
             raise ValueError("An experiment has either `arms` or `axes`, and no empty axis.")
         every = self.every_arm()
+        if self.axes and len(every) < math.prod(map(len, self.axes.values())):
+            raise ValueError(
+                "Two combinations of `axes` have the same name, `<value>-<value>`. "
+                f"Received: {', '.join('/'.join(axis) for axis in self.axes.values())}. "
+                "Rename a value."
+            )
         for key in ("reference", "ids_of"):
             name = getattr(self, key)
             if name is not None and name not in every:
@@ -74,14 +88,20 @@ class Experiment(Section):
                     f"`{key}` must be one of the arms {', '.join(every)}. Received: {name}."
                 )
         for text in (*self.base, *itertools.chain(*every.values())):
+            key = text.partition("=")[0].strip()
+            if key.partition(".")[0] in _OWN_KEYS:
+                raise ValueError(f"`{key}` is not an arm's to set. Received: `{text}`.")
             unknown = [n for n in _variables(text) if n not in self.variables]
             if unknown:
                 raise ValueError(
                     f"`variables` does not explain ${{{unknown[0]}}}, which `{text}` needs."
                 )
         for metric in self.metrics:
-            if not re.fullmatch(r"\w+_[1-9][0-9]*", metric):
-                raise ValueError(f"`metrics` are such as hr_20. Received: {metric}.")
+            if not _METRIC.fullmatch(metric):
+                raise ValueError(
+                    "`metrics` are such as hr_20, mrr_20, ndcg_20, coverage_20 or "
+                    f"text_diversity_20. Received: {metric}."
+                )
         return self
 
     @property
@@ -124,7 +144,8 @@ class Experiment(Section):
         }
         missing: dict[str, list[str]] = {}
         for name, overrides in chosen.items():
-            for variable in sorted({v for text in overrides for v in _variables(text)}):
+            texts = (*self.base, *overrides)
+            for variable in sorted({v for text in texts for v in _variables(text)}):
                 if variable not in given:
                     missing.setdefault(variable, []).append(name)
         if missing:
@@ -136,10 +157,11 @@ class Experiment(Section):
                 f"The experiment {self.name} needs:\n" + "\n".join(lines) + "\nGive them, or "
                 "leave these arms out: --only ARM takes names and patterns."
             )
-        return {
-            name: tuple(string.Template(text).safe_substitute(given) for text in overrides)
-            for name, overrides in chosen.items()
-        }
+        return {name: _filled(overrides, given) for name, overrides in chosen.items()}
+
+    def filled_base(self, variables: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Overrides of every arm, with their variables filled in; see `chosen_arms`."""
+        return _filled(self.base, variables or {})
 
 
 def load_experiment(name: str) -> Experiment:
@@ -189,6 +211,10 @@ def load_section(kind: type[_Kind], name: str, packaged: Mapping[str, Path]) -> 
             for problem in error.errors()
         ]
         raise ConfigError("\n".join([f"{path} is wrong:", *lines])) from None
+
+
+def _filled(overrides: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(string.Template(text).safe_substitute(values) for text in overrides)
 
 
 def _variables(text: str) -> list[str]:

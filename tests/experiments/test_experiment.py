@@ -59,6 +59,9 @@ def test_missing_variable_names_itself_its_meaning_and_its_arms():
         ({"arms": {"x": []}}, "either `arms` or `axes`"),
         ({"variables": {}}, "`variables` does not explain"),
         ({"metrics": ["hr"]}, "such as hr_20"),
+        ({"metrics": ["hitrate_20"]}, "such as hr_20.*Received: hitrate_20"),
+        ({"axes": {"a": {"x": [], "x-y": []}, "b": {"y-z": [], "z": []}}}, "the same name"),
+        ({"base": ["workdir=elsewhere"]}, "`workdir` is not an arm's to set"),
         ({"colour": "red"}, "colour"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -123,6 +126,28 @@ def test_keys_of_the_command_line_stand_between_the_experiment_and_its_arms(tmp_
     found = [(a.config.train.epochs, a.config.train.patience, a.config.model.dropout) for a in arms]
     assert found == [(2, 3, 0.5), (2, 3, 0.1)]
     assert arms[0].config.evaluate.cutoffs == [5, 10, 20], "what is shown is measured"
+
+
+def test_variables_of_the_base_are_filled_in(tmp_path):
+    grid = Experiment.model_validate(GRID | {"base": ["model.dropout=${folder}"]})
+    with pytest.raises(ConfigError, match=r"--var folder=.*arms vq-a\)"):
+        grid.chosen_arms(["vq-a"])
+    arms = plan_arms(grid, config_in(tmp_path), external, (), ["vq-a"], {"folder": "0.25"})
+    assert arms[0].config.model.dropout == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"arms": {"a": [], "b": ["prepare.split=leave_last_out"]}}, "prepare.split=ratio and"),
+        ({"arms": {"a": [], "b": ["evaluate.filter_seen=true"]}}, "evaluate.filter_seen=False and"),
+        ({"metrics": ["image_diversity_20"]}, "arm a has no image"),
+    ],
+)
+def test_arms_that_no_table_could_hold_are_refused_before_anything_runs(tmp_path, change, words):
+    asked = {"name": "x", "description": "?", "arms": {"a": []}, "reference": "a"}
+    with pytest.raises(ConfigError, match=words):
+        plan_arms(Experiment.model_validate(asked | change), config_in(tmp_path), external)
 
 
 def test_arms_share_what_is_equal_before_training(tmp_path):
