@@ -103,7 +103,12 @@ def test_every_wrong_type_is_listed_at_once():
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("a: [", "not valid YAML"), ("- 1", "Received: list"), (b"\xff\xfe\xfa", "not valid YAML")],
+    [
+        ("a: [", "not valid YAML"),
+        ("seed: 1\nseed: 2", "seed stands there twice"),
+        ("- 1", "Received: list"),
+        (b"\xff\xfe\xfa", "not valid YAML"),
+    ],
 )
 def test_broken_file_is_a_config_error(tmp_path, text, word):
     path = tmp_path / "broken.yaml"

@@ -13,6 +13,7 @@ import yaml
 
 from kdsr_tf.config.base import Section
 from kdsr_tf.config.root import Config
+from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
 
@@ -95,7 +96,7 @@ def _validated(values: dict[str, Any]) -> Config:
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
         with fsspec.open(path, "r") as file:
-            values = yaml.safe_load(file)
+            values = yaml.load(file, UniqueKeyLoader)
     except FileNotFoundError:
         raise ConfigError(f"The configuration file {path} does not exist.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

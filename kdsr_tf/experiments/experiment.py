@@ -16,6 +16,7 @@ import pydantic
 import yaml
 
 from kdsr_tf.config.base import Section
+from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "configs" / "experiments"
@@ -195,7 +196,7 @@ def load_section(kind: type[_Kind], name: str, packaged: Mapping[str, Path]) -> 
     path = str(packaged.get(name, name))
     try:
         with fsspec.open(path, "r") as file:
-            values = yaml.safe_load(file)
+            values = yaml.load(file, UniqueKeyLoader)
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(
             f"There is no {name}: neither a file, nor one of {', '.join(packaged)}."

@@ -73,6 +73,13 @@ def test_wrong_file_is_one_clear_error(tmp_path, change, words):
         load_experiment(str(path))
 
 
+def test_an_arm_that_stands_there_twice_is_found(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: x\ndescription: d\narms:\n  a: []\n  a: []\nreference: a\n")
+    with pytest.raises(ConfigError, match=r"key a stands there twice\n.*line 5"):
+        load_experiment(str(path))
+
+
 def test_files_in_the_documentation_are_valid(tmp_path):
     said = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
     paths = []
