@@ -63,6 +63,27 @@ def test_nothing_is_wider_than_a_phone(visit, any_page):
     assert tab.evaluate(_OVERFLOWING) == []
 
 
+def test_an_item_without_a_picture_shows_a_long_word_whole_and_has_a_name(visit, page):
+    tab = visit(page, **PHONE).tab
+    fits, named = tab.evaluate(
+        """() => {
+          const number = Object.keys(items)[0];
+          items[number] = { title: "Donaudampfschifffahrtsgesellschaft", picture: null };
+          const made = tile(number);
+          document.querySelector(".pair").append(made);
+          const cover = made.querySelector(".cover").getBoundingClientRect();
+          const word = document.createRange();
+          word.selectNodeContents(made.querySelector(".cover span"));
+          const boxes = [...word.getClientRects()];
+          return [
+            boxes.length > 1 && boxes.every((b) => b.left >= cover.left && b.right <= cover.right),
+            getComputedStyle(made.querySelector(".title")).display !== "none",
+          ];
+        }"""
+    )
+    assert fits and named
+
+
 def test_every_code_is_reached_by_keyboard(visit, page):
     tab = visit(page).tab
     tab.locator(".explorer input:checked").focus()
