@@ -119,6 +119,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return made
 
 
+def cut(text: str, longest: int) -> str:
+    """A text of the user's on one line, shortened if need be.
+
+    Args:
+        text: Anything, such as a title that is a whole description.
+        longest: Most characters of the result, at least 1.
+
+    Example:
+        >>> cut("Sun\\n and moon", 8), cut("Sun", 8)
+        ('Sun and…', 'Sun')
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as CSV with a heading; a row may lack columns that others have.
 

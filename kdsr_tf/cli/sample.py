@@ -11,11 +11,12 @@ from rich.table import Table
 from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.cli.children import background_child
 from kdsr_tf.config import Config
-from kdsr_tf.console import console, table
+from kdsr_tf.console import console, cut, table
 from kdsr_tf.errors import KDSRError
 
 _SAMPLE_K = 10
 _LONGEST_SHOWN = 8
+_LONGEST_TITLE = 100
 _START_SECONDS = 90.0
 _POLL_SECONDS = 1.0
 
@@ -95,7 +96,7 @@ def _ask(
 
 def items_table(title: str, item_ids: Sequence[str], titles: dict[str, str]) -> Table:
     """Items with their titles."""
-    return table(title, ("item", "title"), [(i, titles.get(i, "")) for i in item_ids])
+    return table(title, ("item", "title"), [(i, _title(i, titles)) for i in item_ids])
 
 
 def recommendations_table(
@@ -109,7 +110,11 @@ def recommendations_table(
         titles: Item id to title.
     """
     rows = [
-        (rank, item, titles.get(item, ""), f"{score:.3f}")
+        (rank, item, _title(item, titles), f"{score:.3f}")
         for rank, (item, score) in enumerate(recommendations, start=1)
     ]
     return table(title, ("rank", "item", "title", "score"), rows)
+
+
+def _title(item_id: str, titles: dict[str, str]) -> str:
+    return cut(titles.get(item_id, ""), _LONGEST_TITLE)

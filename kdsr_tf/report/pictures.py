@@ -9,12 +9,16 @@ import fsspec
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kdsr_tf.console import cut
 from kdsr_tf.evaluation.catalogue import Catalogue
 
 MAX_SIDE = 120
 """Of an embedded picture, in pixels."""
 
 _QUALITY = 48
+_LONGEST_TITLE = 160
+"""Characters; a tile has room for fewer, and the page repeats titles for every mention."""
+
 _NARROWEST, _WIDEST = 0.66, 1.5
 
 
@@ -51,7 +55,7 @@ class Pictures:
         if item not in self.items:
             self.items[item] = {
                 "id": self._catalogue.item_ids[item],
-                "title": self._catalogue.titles[item],
+                "title": cut(self._catalogue.titles[item], _LONGEST_TITLE),
                 "picture": self._read(self._catalogue.images[item]),
             }
         return item

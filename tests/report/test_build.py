@@ -16,6 +16,8 @@ from PIL import Image
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.errors import InputError, MissingArtifactError
+from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.report.pictures import Pictures
 from tests.report.conftest import CODES, REASON, TITLE
 
 
@@ -75,6 +77,16 @@ def test_an_item_is_there_once_with_a_small_picture(read):
         assert picture.format == "WEBP" and max(picture.size) <= 120
         red, green, blue = picture.convert("RGB").getpixel((picture.width // 2, 50))
     assert red > 180 and green < 70 and blue < 80
+
+
+def test_a_title_that_is_a_whole_text_is_cut():
+    counts = np.zeros(2, int)
+    catalogue = Catalogue(
+        item_ids=["", "a"], titles=["", "x " * 60_000], images=[None, None], train_counts=counts
+    )
+    pictures = Pictures(catalogue)
+    pictures.show(1)
+    assert 100 < len(pictures.items[1]["title"]) <= 160
 
 
 def test_page_shows_metrics_slices_curves_codes_rejects_and_users(read, finished):

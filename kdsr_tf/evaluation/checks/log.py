@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdsr_tf import schema, sequences, splits
+from kdsr_tf.console import cut
 
 _LONGEST_TITLE = 40
 
@@ -96,8 +97,7 @@ class Log:
         item_id, title = self.item_ids[index], self.titles[index]
         if title in ("", item_id):
             return item_id
-        short = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
-        return f"{item_id} ({short})"
+        return f"{item_id} ({cut(title, _LONGEST_TITLE)})"
 
     def point(self, interaction: int) -> str:
         """An interaction, for people."""
