@@ -11,7 +11,14 @@ from rich.table import Table
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import experiment_table, plan
 from kdsr_tf.cli.options import Invocation, configured
-from kdsr_tf.cli.repeat import REPEATED, run_inputs, run_seed, with_seeds, write_seeds
+from kdsr_tf.cli.repeat import (
+    REPEATED,
+    forget_seeds,
+    run_inputs,
+    run_seed,
+    with_seeds,
+    write_seeds,
+)
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, select
 from kdsr_tf.console import console, output, table
@@ -114,6 +121,8 @@ def run_arms(
         The runs of the arms that are complete, and the reason of every failure.
     """
     failures: dict[str, str] = {}
+    for arm in arms:
+        forget_seeds(arm.config)
     _run_all_inputs(arms, beam_args, failures)
     runs = {arm.name: with_seeds(arm.config, seeds) for arm in arms}
     for number in range(seeds):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import click
+import fsspec
 from rich.table import Table
 
 from kdsr_tf import artifacts, stages
@@ -41,6 +42,7 @@ def repeat(invocation: Invocation, seeds: int) -> None:
         _show_plan(config, runs, external)
         return
     with locked(config.workdir):
+        forget_seeds(config)
         run_inputs(config, external, invocation.beam_args)
         for run in runs:
             run_seed(run, external)
@@ -81,6 +83,13 @@ def run_seed(run: Config, external: Mapping[str, str]) -> None:
     console.rule(f"[bold]{run.run}[/bold]", align="left")
     for stage in REPEATED:
         run_stage(run, stage, external, write_config(run))
+
+
+def forget_seeds(config: Config) -> None:
+    """Remove `seeds.json`: while runs are made again it would take new and old ones for one arm."""
+    filesystem, path = fsspec.core.url_to_fs(artifacts.join(config.run_directory, SEEDS_FILE))
+    if filesystem.exists(path):
+        filesystem.rm(path)
 
 
 def write_seeds(config: Config, runs: Sequence[Config]) -> tuple[dict[str, Spread], str]:

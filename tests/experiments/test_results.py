@@ -174,8 +174,10 @@ def test_failed_arm_does_not_stop_the_others(monkeypatch, tmp_path):
         "grid-kmeans-slow-seed-1",
     ]
     # The arm is what `kdsr compare work/runs/grid-kmeans-slow` reads.
-    seeds = json.loads((tmp_path / "runs" / "grid-kmeans-slow" / "seeds.json").read_text())
-    assert seeds["seeds"] == [0, 1]
+    path = tmp_path / "runs" / "grid-kmeans-slow" / "seeds.json"
+    assert json.loads(path.read_text())["seeds"] == [0, 1]
+    command.run_arms(arms, seeds=1)
+    assert not path.exists(), "it would name a run that this command did not make"
 
 
 def test_plan_says_who_makes_what_is_shared_and_what_is_left(tmp_path):
