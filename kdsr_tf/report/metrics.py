@@ -57,10 +57,18 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
         ],
         "slices": _slices(summaries, max(cutoffs)),
         "selections": [summary["selection"].replace("_", " ") for summary in summaries],
-        "oracle": ORACLE_WARNING if any(s["selection"] == ORACLE for s in summaries) else "",
+        "oracle": _oracle(runs),
         "protocol": first["protocol"],
         "counts": first["counts"],
     }
+
+
+def _oracle(runs: Sequence[Run]) -> str:
+    """The warning, with the names of those whom it is about where there are two."""
+    names = [run.name for run in runs if run.evaluation.summary["selection"] == ORACLE]
+    if not names:
+        return ""
+    return ORACLE_WARNING if len(runs) == 1 else f"{' and '.join(names)}: {ORACLE_WARNING}"
 
 
 def shown_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -17,7 +18,9 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.errors import InputError, MissingArtifactError
 from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.report import metrics
 from kdsr_tf.report.pictures import Pictures
+from kdsr_tf.report.run import read_run
 from tests.report.conftest import CODES, REASON, TITLE
 
 
@@ -119,6 +122,16 @@ def test_two_runs_stand_beside_each_other(page_of_two):
     assert manifest.inputs["plain: student"] != manifest.inputs["distilled: student"]
 
 
+def test_the_warning_says_whose_epoch_was_chosen_on_the_test_points(finished, plain):
+    first, second = read_run(finished, "first"), read_run(plain, "second")
+    assert metrics.describe([first, second])["oracle"] == ""
+    summary = second.evaluation.summary | {"selection": "test_oracle"}
+    evaluation = dataclasses.replace(second.evaluation, summary=summary)
+    second = dataclasses.replace(second, evaluation=evaluation)
+    assert metrics.describe([first, second])["oracle"].startswith("second: The epoch was selected")
+    assert metrics.describe([second])["oracle"].startswith("The epoch was selected")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -136,7 +149,6 @@ def test_mistakes_in_runs_are_told(finished, capfd, arguments, words):
 
 def test_runs_on_different_data_are_refused(finished, plain):
     from kdsr_tf.report.build import report_beside
-    from kdsr_tf.report.run import read_run
 
     one, other = read_run(finished), read_run(plain)
     other.inputs["sequences"].fingerprint = "0" * 16
