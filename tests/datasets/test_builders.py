@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -132,6 +133,11 @@ def test_what_is_not_built_names_the_command(tmp_path):
         _open(tmp_path, "movielens_1m")
 
 
+def _review(**changes):
+    usual = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1390953600}
+    return json.dumps(usual | changes).encode()
+
+
 @pytest.mark.parametrize(
     ("parse", "line", "reason"),
     [
@@ -148,6 +154,10 @@ def test_what_is_not_built_names_the_command(tmp_path):
         (amazon.parse_item, b"[" * 100_000, "neither a Python dictionary nor JSON"),
         (amazon.parse_item, b"{'asin': 'B1', 'a': " + b"[" * 40 + b"]" * 40 + b"}", "nested"),
         (amazon.parse_item, b"{'asin': '\xff'}", "not UTF-8"),
+        (amazon.parse_review, _review(reviewerID=7), "reviewerID is not text"),
+        (amazon.parse_review, _review(asin=""), "asin is not text"),
+        (amazon.parse_review, _review(unixReviewTime="soon"), "unixReviewTime is not an integer"),
+        (amazon.parse_review, _review(overall="*****"), "overall is not a number"),
     ],
 )
 def test_malformed_lines_have_a_reason(parse, line, reason):

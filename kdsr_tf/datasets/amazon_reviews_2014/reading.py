@@ -93,6 +93,13 @@ def parse_review(line: bytes | None) -> Parsed:
     for own in _REVIEW.values():
         if own not in review:
             return None, f"{own} is missing"
+    for own in ("reviewerID", "asin"):
+        if not isinstance(review[own], str) or not review[own]:
+            return None, f"{own} is not text"
+    if not isinstance(review["unixReviewTime"], int):
+        return None, "unixReviewTime is not an integer"
+    if not isinstance(review.get("overall"), int | float | None):
+        return None, "overall is not a number"
     values = {name: review[own] for name, own in _REVIEW.items()}
     return values | {"rating": review.get("overall")}, ""
 
