@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ COLUMNS = [USER_ID, ITEM_ID, TIMESTAMP]
 UNKNOWN_ITEM = "item_id is not in the catalogue"
 """Why a valid row is rejected once the catalogue is known."""
 
+_WHOLE = re.compile(r"(?<=\d)\.0*\s*$")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _INT64_MAX = 2**63 - 1
@@ -65,8 +67,9 @@ def read_interactions(piece: Piece) -> Iterator[Interactions]:
     """Valid and rejected rows of a piece of the interactions.
 
     Ids are text or integers. A timestamp is an integer of any unit, kept as it
-    is, or an ISO time between 1970 and 2262 (where 64-bit nanoseconds end), which
-    becomes microseconds since 1970 (UTC unless it says otherwise).
+    is (5.0 is one, too: what a column with gaps becomes), or an ISO time between
+    1970 and 2262 (where 64-bit nanoseconds end), which becomes microseconds since
+    1970 (UTC unless it says otherwise).
     """
     for batch in read_batches(piece, COLUMNS):
         yield _checked(piece, batch)
@@ -181,7 +184,7 @@ def _parse_time(value: Any) -> int:
         value = int(value)
     if isinstance(value, str):
         try:
-            value = int(value)
+            value = int(_WHOLE.sub("", value))
         except ValueError:
             try:
                 value = datetime.datetime.fromisoformat(value.strip())

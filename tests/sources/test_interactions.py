@@ -107,13 +107,15 @@ def test_bad_json_rows_are_rejected_with_their_reason(tmp_path):
 
 
 def test_bad_csv_rows_are_rejected_with_their_reason(tmp_path):
-    content = b"user_id,item_id,timestamp\nu,a,1\n\xff,a,1\nu,a\nv,a,2024-05-01T00:00:00Z\nv,b,\n"
+    lines = ["u,a,1.0", "\xff,a,1", "u,a", "v,a,2024-05-01T00:00:00Z", "v,b,", "v,b,1.5"]
+    content = "\n".join(["user_id,item_id,timestamp", *lines, ""]).encode("latin-1")
     rows, rejected = _read(_source(tmp_path, "interactions.csv", content))
     assert [row[:3] for row in rows] == [("u", "a", 1), ("v", "a", 1_714_521_600_000_000)]
     assert sorted((row.where, row.reason) for row in rejected) == [
         ("interactions.csv row 2", "user_id is not UTF-8"),
         ("interactions.csv row 3", "wrong number of CSV fields"),
         ("interactions.csv row 5", "timestamp is missing"),
+        ("interactions.csv row 6", "timestamp is neither an integer nor an ISO time"),
     ]
 
 
