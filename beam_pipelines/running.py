@@ -30,6 +30,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.worker import statesampler
 from apache_beam.transforms import userstate
 
 from beam_pipelines.local_runner import LocalRunner, known_error
@@ -47,6 +48,7 @@ _PROGRESS_FILE = "KDSR_PROGRESS_FILE"
 _LOCAL_RUNNERS = ("direct", "fnapi")
 _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
+_SAMPLING_MS = 10
 _REMOTE_POLL_SECONDS = 5.0
 _THREADS_OF_WORKERS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 
@@ -94,7 +96,7 @@ def run_pipeline(
         >>> counters = run_pipeline(lambda p: p | beam.Create([1, 2]), title="two elements")
     """
     pipeline = _pipeline(beam_args)
-    with _inspecting_once():
+    with _inspecting_once(), _sampling_often():
         build(pipeline)
         result = _run(pipeline, title, total)
     if result.state not in (PipelineState.DONE, PipelineState.UNKNOWN):
@@ -315,6 +317,22 @@ def _inspecting_once() -> Iterator[None]:
         yield
     finally:
         userstate.get_dofn_specs = inspect
+
+
+@contextlib.contextmanager
+def _sampling_often() -> Iterator[None]:
+    """Let Beam's sampler of states sleep for 10 ms at most, in this process.
+
+    Beam 2.77 lets it sleep for a sixth of a bundle's time, up to 200 ms, and every bundle ends by
+    waiting until it wakes.
+    """
+    sampler = statesampler.StateSampler.__init__
+    before = sampler.__defaults__
+    sampler.__defaults__ = (_SAMPLING_MS,)
+    try:
+        yield
+    finally:
+        sampler.__defaults__ = before
 
 
 def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], None]) -> None:

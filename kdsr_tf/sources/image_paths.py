@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import posixpath
@@ -133,4 +134,10 @@ def _climbs(path: str) -> bool:
 def _is_below(path: str, folder: str) -> bool:
     if "://" in path or "://" in folder:
         return path.startswith(folder.rstrip("/") + "/")
-    return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
+    return os.path.realpath(path).startswith(_real_folder(folder).rstrip(os.sep) + os.sep)
+
+
+@functools.lru_cache
+def _real_folder(folder: str) -> str:
+    """A declared folder without links: the same for every picture of a catalogue."""
+    return os.path.realpath(folder)

@@ -10,7 +10,9 @@ import sys
 import apache_beam as beam
 import pytest
 from apache_beam.coders import VarIntCoder
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.runners.worker import statesampler
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms import userstate
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
@@ -173,3 +175,18 @@ def test_copied_options_see_what_is_set_through_their_views(flags):
     other.view_as(StandardOptions).runner = "Other"
     assert other.get_all_options()["runner"] == "Other"
     assert options.view_as(StandardOptions).runner is None
+
+
+def test_the_sampler_of_states_sleeps_briefly_and_only_in_this_job():
+    """Beam's signature may change: then a bundle waits again, and this says so."""
+    usual = statesampler.StateSampler("step", None).sampling_period_ms
+
+    def look(_):
+        period = statesampler.get_current_tracker().sampling_period_ms
+        Metrics.counter(running.NAMESPACE, "period").inc(period)
+
+    counters = running.run_pipeline(
+        lambda p: p | beam.Create([1]) | beam.Map(look), title="sampled"
+    )
+    assert counters["period"] == running._SAMPLING_MS < usual
+    assert statesampler.StateSampler("step", None).sampling_period_ms == usual

@@ -12,7 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_pipelines.running import run_pipeline
-from beam_pipelines.transforms.shards import ParquetWriter, WriteShards, default_num_shards
+from beam_pipelines.transforms.shards import (
+    ParquetWriter,
+    WriteShards,
+    default_num_shards,
+    write_table,
+)
 from kdsr_tf.hashing import shard_of
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.int32())])
@@ -69,3 +74,15 @@ def test_number_of_shards_follows_the_data():
     assert [default_num_shards(n, 100) for n in (0, 1, 100, 101)] == [1, 1, 1, 2]
     with pytest.raises(ValueError, match="num_shards"):
         WriteShards("x", "rows", 0, str, str, ParquetWriter(SCHEMA))
+
+
+def test_vectors_have_no_dictionary(tmp_path):
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 1.5], pa.float32()), 2)
+    for name, table in {
+        "vectors": pa.table({"item": [1], "vector": vectors}),
+        "texts": pa.table({"title": ["one"]}),
+    }.items():
+        write_table(str(tmp_path / name), table)
+        group = pq.ParquetFile(tmp_path / name).metadata.row_group(0)
+        pages = [group.column(i).has_dictionary_page for i in range(group.num_columns)]
+        assert any(pages) == (name == "texts")
