@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kdsr_tf.config import Config, dump_config, load_config, select
+from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -116,6 +118,13 @@ def test_broken_file_is_a_config_error(tmp_path, text, word):
     with pytest.raises(ConfigError, match=word) as caught:
         load_config(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_merged_keys_may_be_replaced_wherever_the_mapping_stands():
+    text = "base: &base {a: 1, b: 2}\ndeep: {own: &own {<<: *base, b: 3}}\nother: {<<: *own, c: 4}"
+    merged = yaml.load(text, UniqueKeyLoader)
+    assert merged["deep"]["own"] == {"a": 1, "b": 3}
+    assert merged["other"] == {"a": 1, "b": 3, "c": 4}
 
 
 def test_overrides_win_over_the_file_and_the_last_one_wins(tmp_path):
