@@ -93,7 +93,7 @@ class KerasImageEncoder(ImageEncoder):
         def run(rows: slice) -> None:
             vectors[rows] = self._call(batch[rows], model)
 
-        self._for_each_call(run, batch, model)
+        for_each(run, self._calls(batch, model))
         return vectors
 
     def run_inference(
@@ -105,28 +105,29 @@ class KerasImageEncoder(ImageEncoder):
         """Each picture's vector, or why it has none.
 
         The thread that calls the network has decoded its pictures before: more threads than
-        calls would only take processors from one another. Files that lie far away are read
-        ahead, many at a time.
+        calls would only take processors from one another. The pictures of fewer calls than
+        threads, such as a large one for a GPU, are decoded ahead on all of them, and files
+        that lie far away are read ahead, many at a time.
         """
         found: list[Any] = [None] * len(batch)
-        far = any(map(is_far, batch))
-        with self.preparing(batch) if far else contextlib.nullcontext(batch) as contents:
-            prepare = Future.result if far else self._prepare_one
+        calls = self._calls(batch, model)
+        ahead = len(calls) < _num_threads() or any(map(is_far, batch))
+        with self.preparing(batch) if ahead else contextlib.nullcontext(batch) as contents:
+            prepare = Future.result if ahead else self._prepare_one
 
             def run(rows: slice) -> None:
                 found[rows] = self._encoded([prepare(content) for content in contents[rows]], model)
 
-            self._for_each_call(run, batch, model)
+            for_each(run, calls)
         return found
 
-    def _for_each_call(
-        self, run: Callable[[slice], None], batch: Sequence[Any], model: KerasImageModel
-    ) -> None:
+    def _calls(self, batch: Sequence[Any], model: KerasImageModel) -> list[slice]:
+        """Rows of every call of the network."""
         _ = model.run  # Built once, before the threads begin.
         most = self.batch_size
         if few_processors() and not model.network.jit_compile:
             most = min(most, _PICTURES_AT_ONCE)
-        for_each(run, [slice(start, start + most) for start in range(0, len(batch), most)])
+        return [slice(start, start + most) for start in range(0, len(batch), most)]
 
     def _call(self, pictures: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
         """Vectors of the pictures of one call."""
@@ -265,9 +266,13 @@ def for_each(function: Callable[[Any], None], calls: Iterable[Any]) -> None:
     all of them, whose layers are too small to be cut up. Which thread makes a call
     does not change its result.
     """
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+    with ThreadPoolExecutor(_num_threads()) as pool:
         for _ in pool.map(function, calls):
             pass
+
+
+def _num_threads() -> int:
+    return min(os.cpu_count() or 1, _MOST_THREADS)
 
 
 def weights_digest(weights: Sequence[np.ndarray]) -> str:

@@ -1,5 +1,9 @@
 """How the Keras encoders call their networks: dynamic batches and mixed precision."""
 
+import os
+import threading
+import types
+
 import numpy as np
 import pytest
 
@@ -100,6 +104,22 @@ def test_on_few_processors_a_call_has_eight_pictures_at_most(
     found = keras_models.KerasImageEncoder(4, batch_size=batch_size).encode(list(pictures), model)
     assert sum(seen) == 20 and max(seen) == most and len(seen) == -(-20 // most)
     np.testing.assert_allclose(found, pictures.mean(axis=(1, 2)) / 2, rtol=1e-5)
+
+
+def test_pictures_of_one_large_call_are_decoded_side_by_side(monkeypatch):
+    class Encoder(keras_models.KerasImageEncoder):
+        def prepare(self, content):
+            together.wait()
+            return np.full((2, 2, 3), int(content), np.uint8)
+
+    together = threading.Barrier(3, timeout=10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
+    network = types.SimpleNamespace(jit_compile=False, output_shape=(None, 1))
+    model = keras_models.KerasImageModel(network, None)
+    model.__dict__["run"] = lambda pictures: pictures[:, 0, 0, :1]
+    found = Encoder(2, batch_size=64).run_inference(list(map(str, range(6))), model)
+    assert np.concatenate(found).tolist() == [*range(6)]
 
 
 def test_the_benchmark_counts_the_operations_of_matrix_products():
