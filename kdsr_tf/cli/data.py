@@ -179,9 +179,9 @@ def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
     for path in map(_absolute, inputs):
         if f"{path}/".startswith(f"{folder}/"):
             raise ConfigError(f"--output {folder} holds the input {path}. Choose another folder.")
+    _refuse_unwritable(folder)
     filesystem, local = fsspec.core.url_to_fs(folder)
     if not filesystem.exists(local) or (filesystem.isdir(local) and not filesystem.ls(local)):
-        _refuse_unwritable(folder)
         return folder
     manifest = artifacts.find_manifest(folder)
     if manifest is None or manifest.artifact != _ARTIFACT:
@@ -194,10 +194,13 @@ def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
 
 
 def _refuse_unwritable(folder: str) -> None:
-    """Tell before the files are read, which may take minutes."""
+    """Tell before the files are read, which may take minutes.
+
+    What is written is made beside `folder` and then renamed, even where `folder` exists.
+    """
     if "://" in folder:
         return
-    parent = folder
+    parent = os.path.dirname(folder)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent):

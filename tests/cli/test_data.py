@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -223,6 +224,14 @@ def test_every_mistake_is_one_message(arguments, message, shop, monkeypatch, cap
 def test_a_folder_that_cannot_be_made_is_told_before_files_are_read(shop, capsys):
     assert run(shop / "none.csv", shop / "gone.csv", "--output", shop / "clicks.csv" / "new") == 2
     assert "clicks.csv is not a folder. Choose another folder." in capsys.readouterr().err
+
+
+def test_a_folder_takes_its_place_from_beside_it(shop, tmp_path, monkeypatch, capsys):
+    held = tmp_path / "held"
+    (held / "empty").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(held))
+    assert run(shop / "none.csv", shop / "gone.csv", "--output", held / "empty") == 2
+    assert f"{held} may not be written. Choose another folder." in capsys.readouterr().err
 
 
 def test_commands_in_the_documentation(tmp_path, monkeypatch, capsys):
