@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import BeamFnControlServicer
 
+from beam_pipelines.watching import watching
 from kdsr_tf import errors
 
 _POLL_SECONDS = 0.25
@@ -59,21 +59,14 @@ def _noticing_lost_workers(handlers: Sequence[Any]) -> Iterator[None]:
     if not any(hasattr(handler, "worker_thread") for handler in handlers):
         yield
         return
-    stopped = threading.Event()
 
-    def watch() -> None:
-        while not stopped.wait(_POLL_SECONDS):
-            for handler in filter(_is_lost, handlers):
-                for future in list(handler.control_conn._futures_by_id.values()):
-                    future.set(beam_fn_api_pb2.InstructionResponse(error=_LOST_WORKER))
+    def look() -> None:
+        for handler in filter(_is_lost, handlers):
+            for future in list(handler.control_conn._futures_by_id.values()):
+                future.set(beam_fn_api_pb2.InstructionResponse(error=_LOST_WORKER))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(look, _POLL_SECONDS):
         yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def _is_lost(handler: Any) -> bool:

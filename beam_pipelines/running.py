@@ -34,6 +34,7 @@ from apache_beam.runners.worker import statesampler
 from apache_beam.transforms import userstate
 
 from beam_pipelines.local_runner import LocalRunner, known_error
+from beam_pipelines.watching import watching
 from kdsr_tf import errors
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import console, progress
@@ -244,7 +245,6 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
     os.close(handle)
     before = os.environ.get(_PROGRESS_FILE)
     os.environ[_PROGRESS_FILE] = path
-    stopped = threading.Event()
     done = read = 0
 
     def look() -> None:
@@ -256,17 +256,10 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
         done += sum(amount for (amount,) in _AMOUNT.iter_unpack(news))
         update(done)
 
-    def watch() -> None:
-        while not stopped.wait(_POLL_SECONDS):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
     try:
-        yield
+        with watching(look, _POLL_SECONDS):
+            yield
     finally:
-        stopped.set()
-        thread.join()
         look()
         os.remove(path)
         if before is None:
@@ -337,18 +330,11 @@ def _sampling_often() -> Iterator[None]:
 
 def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], None]) -> None:
     """Wait for a remote job and show its `done` counter meanwhile."""
-    finished = threading.Event()
 
-    def watch() -> None:
-        while not finished.wait(_REMOTE_POLL_SECONDS):
-            # Not every runner answers metric queries while a job runs.
-            with contextlib.suppress(Exception):
-                update(counters(result).get(DONE, 0))
+    def look() -> None:
+        # Not every runner answers metric queries while a job runs.
+        with contextlib.suppress(Exception):
+            update(counters(result).get(DONE, 0))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching(look, _REMOTE_POLL_SECONDS):
         result.wait_until_finish()
-    finally:
-        finished.set()
-        thread.join()
