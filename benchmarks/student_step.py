@@ -1,12 +1,14 @@
 """What distillation adds to a training step.
 
     python -m benchmarks.student_step [--backbone sasrec] [--items 12101] [--pairs 128 all]
+    python -m benchmarks.student_step --examples FOLDER --batch-size 512 [--write batch.npz]
     KERAS_BACKEND=jax python -m benchmarks.student_step --batch batch.npz
 
 One model without distillation and one per entry of `--pairs` take their steps in
 turns, so that whatever else runs on the machine slows all of them alike. Batches
-are made up, with windows that are full and both modalities, or read from an .npz file with
-the fields of a KDSR batch, such as one of real data. Prints one JSON line: per model the
+are made up, with windows that are full and both modalities, or one of the first epoch of an
+`examples/` folder, which `--write` leaves in an .npz file for machines without TensorFlow
+(`--batch`). Prints one JSON line: per model the
 medians of `seconds` and `cpu_seconds` per step, and both over those of the model without
 distillation. TensorFlow has its own number of threads, unless `TF_NUM_INTRAOP_THREADS` says
 otherwise.
@@ -42,6 +44,15 @@ def make_batch(batch_size: int, length: int, num_items: int, num_codes: int) -> 
         codes = rng.integers(0, num_codes, pairs)
         batch[schema.codes_key(modality)] = codes.astype(schema.code_dtype(num_codes))
     return batch
+
+
+def read_batch(arguments: argparse.Namespace) -> dict:
+    """A batch of the first epoch of `--examples`."""
+    from kdsr_tf.data.examples import Examples
+
+    examples = Examples(arguments.examples, arguments.length, arguments.modalities)
+    batches = examples.train_batches(arguments.batch_size, 1, 0, first_step=arguments.number)
+    return next(batches.as_numpy_iterator())
 
 
 def make_model(arguments: argparse.Namespace, batch: dict, pairs: str) -> KDSR:
@@ -97,12 +108,20 @@ def main() -> None:
     parser.add_argument("--negatives", type=int)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--batch", help=".npz file with the fields of a batch")
+    parser.add_argument("--examples", help="folder that `kdsr distill` wrote")
+    parser.add_argument("--modalities", nargs="+", default=["text"], help="of --examples")
+    parser.add_argument("--number", type=int, default=0, help="of the batch of --examples")
+    parser.add_argument("--write", help="save the batch as .npz")
     parser.add_argument("--jit-compile", action="store_true")
     arguments = parser.parse_args()
     if arguments.batch:
         batch = dict(np.load(arguments.batch))
+    elif arguments.examples:
+        batch = read_batch(arguments)
     else:
         batch = make_batch(arguments.batch_size, arguments.length, arguments.items, arguments.codes)
+    if arguments.write:
+        np.savez(arguments.write, **batch)
     models = {pairs: make_model(arguments, batch, pairs) for pairs in (OFF, *arguments.pairs)}
     result = {
         "backend": keras.backend.backend(),
