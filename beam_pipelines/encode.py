@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -22,39 +21,32 @@ from typing import Any
 import apache_beam as beam
 import fsspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from beam_pipelines.handlers.choose import choose_encoder
-from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, Unusable
+from beam_pipelines.handlers.encoder import Encoder, Unusable
 from beam_pipelines.running import (
     job_arguments,
     run_as_program,
     run_pipeline,
 )
 from beam_pipelines.transforms.contents import (
-    BATCHES,
     CONTENT,
-    REUSED,
-    UNUSABLE,
     Declare,
     GroupContents,
     Key,
+    Known,
     declare,
 )
-from beam_pipelines.transforms.encoded_items import PICTURES, REJECTED, ROWS, JoinItems
-from beam_pipelines.transforms.rejected import WriteRejected
-from beam_pipelines.transforms.shards import WriteShards, default_num_shards, write_table
+from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
+from beam_pipelines.transforms.shards import default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
-from kdsr_tf.schema import ITEM, VECTOR
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source, open_source
-
-VECTORS = "vectors"
 
 _ITEMS_PER_SHARD = 100_000
 _COUNTS = ("encoded", "without", "rejected", "rejected_pictures", "duplicates", "reused")
@@ -158,117 +150,39 @@ class EncodeItems(beam.PTransform):
         previous: Iterable[str] = (),
     ):
         super().__init__()
-        self._previous = list(previous)
         self._groups = GroupContents(
             vocabulary,
             declare,
             encoder,
             default_num_shards(num_items, encoder.group_size),
-            self._previous,
+            list(previous),
         )
         self._encoder = encoder
-        self._size = size
-        self._num_shards = default_num_shards(num_items, _ITEMS_PER_SHARD)
-        self._directory = directory
+        num_shards = default_num_shards(num_items, _ITEMS_PER_SHARD)
+        self._items = WriteItems(directory, encoder, size, num_shards)
 
-    def expand(self, pipeline: beam.Pipeline) -> None:
-        groups = pipeline | "Contents" >> self._groups
-        found = (
-            groups[BATCHES]
-            | "Encode" >> RunInference(KeyedModelHandler(self._encoder).with_no_batching())
-            | "Set aside" >> beam.ParDo(_SetAside()).with_outputs(UNUSABLE, main=VECTORS)
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return (
+            pipeline
+            | "Contents" >> self._groups
+            | "Encode" >> RunInference(EncodeContents(self._encoder).with_no_batching())
+            | "Items" >> self._items
         )
-        encoded = found[VECTORS]
-        if self._previous:
-            encoded = (encoded, groups[REUSED]) | "All vectors" >> beam.Flatten()
-        joined = {"encoded": encoded, "unread": groups[UNUSABLE], UNUSABLE: found[UNUSABLE]}
-        items = joined | JoinItems(self._encoder, self._size)
-        _ = items[ROWS] | "Write vectors" >> WriteShards(
-            self._directory,
-            "vectors",
-            self._num_shards,
-            key_fn=_item_as_text,
-            sort_fn=_first,
-            writer=VectorWriter(self._size),
-        )
-        if isinstance(self._encoder, ImageEncoder):
-            _ = items[PICTURES] | "Write pictures" >> WriteShards(
-                self._directory,
-                "pictures",
-                self._num_shards,
-                key_fn=_first,
-                sort_fn=_first,
-                writer=PictureWriter(self._size),
-            )
-        _ = items[REJECTED] | "Dead letters" >> WriteRejected(self._directory)
 
 
-@dataclasses.dataclass(frozen=True)
-class VectorWriter:
-    """Writes `(item, vector, content digest)` as a Parquet file.
+class EncodeContents(KeyedModelHandler):
+    """Model handler from `(Key, content)` to `(Key, vector or Unusable)`.
 
-    Args:
-        size: Length of every vector.
+    What is `Known` already passes by the encoder.
     """
 
-    size: int
-    suffix = ".parquet"
-
-    def __call__(self, path: str, records: Iterable[tuple[int, np.ndarray, bytes]]) -> None:
-        records = list(records)
-        columns = {
-            ITEM: pa.array([item for item, _, _ in records], pa.int32()),
-            VECTOR: _column([vector for _, vector, _ in records], self.size),
-            CONTENT: pa.array([digest for _, _, digest in records], pa.binary()),
-        }
-        write_table(path, pa.table(columns))
-
-
-@dataclasses.dataclass(frozen=True)
-class PictureWriter:
-    """Writes `(content digest, vector)` of each picture of items with several.
-
-    Args:
-        size: Length of every vector.
-    """
-
-    size: int
-    suffix = ".parquet"
-
-    def __call__(self, path: str, records: Iterable[tuple[bytes, np.ndarray]]) -> None:
-        records = list(records)
-        columns = {
-            CONTENT: pa.array([digest for digest, _ in records], pa.binary()),
-            VECTOR: _column([vector for _, vector in records], self.size),
-        }
-        write_table(path, pa.table(columns))
-
-
-class _SetAside(beam.DoFn):
-    """Vectors pass; contents that could not be encoded leave with their reason."""
-
-    def process(self, element: tuple[Key, np.ndarray | Unusable]) -> Iterator[Any]:
-        key, found = element
-        if not isinstance(found, Unusable):
-            yield element
-            return
-        for owner in key.owners:
-            yield beam.pvalue.TaggedOutput(UNUSABLE, (owner, str(found)))
-
-
-def _column(vectors: list[np.ndarray], size: int) -> pa.Array:
-    values = np.zeros((len(vectors), size), np.float32)
-    for row, vector in enumerate(vectors):
-        values[row] = vector
-    return pa.FixedSizeListArray.from_arrays(values.ravel(), size)
-
-
-def _first(record: tuple[Any, ...]) -> Any:
-    return record[0]
-
-
-def _item_as_text(row: tuple[int, np.ndarray, bytes]) -> str:
-    return str(row[0])
+    def run_inference(
+        self, batch: Sequence[tuple[Key, Any]], model: Any, inference_args: Any = None
+    ) -> Iterator[tuple[Key, np.ndarray | Unusable]]:
+        contents = [element for element in batch if not isinstance(element[1], Known)]
+        found = iter(super().run_inference(contents, model, inference_args) if contents else ())
+        for key, content in batch:
+            yield (key, content.found) if isinstance(content, Known) else next(found)
 
 
 @contextlib.contextmanager
@@ -288,8 +202,11 @@ def _without_memory_warnings() -> Iterator[None]:
 
 def vector_files(location: str) -> list[str]:
     """Files of vectors of a committed directory that know their contents."""
-    stems = ("vectors", "pictures")
-    paths = [path for stem in stems for path in artifacts.find_files(location, f"{stem}-*.parquet")]
+    paths = [
+        path
+        for stem in (VECTORS, PICTURES)
+        for path in artifacts.find_files(location, f"{stem}-*.parquet")
+    ]
     return [path for path in paths if CONTENT in _column_names(path)]
 
 

@@ -22,8 +22,8 @@ from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms import catalogue, interactions, sequences
 from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
 from beam_pipelines.transforms.reading import ReadItems
-from beam_pipelines.transforms.rejected import TallyReasons, WriteRejected
-from beam_pipelines.transforms.shards import GroupShards, default_num_shards
+from beam_pipelines.transforms.rejected import STEM, TallyReasons, dead_letter, rejected_files
+from beam_pipelines.transforms.shards import GroupShards, WriteShards, default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
@@ -138,7 +138,12 @@ class _Prepare:
             | "Write pairs" >> beam.Map(write_pairs, self._target)
         )
         rejected = (read.rejected, unique.rejected, rows.rejected) | "Rejected" >> beam.Flatten()
-        _ = rejected | "Write rejected" >> WriteRejected(self._target, self._rejected_shards)
+        _ = (
+            rejected
+            | "Dead letters" >> beam.Map(dead_letter)
+            | "Write rejected"
+            >> WriteShards(self._target, {STEM: rejected_files(self._rejected_shards)})
+        )
         reasons = rejected | "Reasons" >> TallyReasons()
         num_catalogue_rows, num_valid_rows = _count_rows(read, rows)
         _ = vocabulary | "Write statistics" >> beam.Map(

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import io
 import logging
 import os
 import struct
@@ -51,6 +53,7 @@ _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
 _SAMPLING_MS = 10
 _REMOTE_POLL_SECONDS = 5.0
+_done = Metrics.counter(NAMESPACE, DONE)
 _THREADS_OF_WORKERS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 
 
@@ -60,12 +63,16 @@ def advance(amount: int = 1) -> None:
     Counts in Beam's metrics and, on a local runner, in a small file that the
     launching process watches, so that worker processes report live as well.
     """
-    Metrics.counter(NAMESPACE, DONE).inc(amount)
+    _done.inc(amount)
     path = os.environ.get(_PROGRESS_FILE)
     if path:
         # Eight bytes in one append: whole, whatever other processes write.
-        with open(path, "ab", buffering=0) as file:
-            file.write(_AMOUNT.pack(amount))
+        _open_for_appending(path).write(_AMOUNT.pack(amount))
+
+
+@functools.lru_cache(maxsize=1)
+def _open_for_appending(path: str) -> io.FileIO:
+    return open(path, "ab", buffering=0)
 
 
 def run_pipeline(
@@ -199,7 +206,8 @@ def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:
 
 def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     """An empty pipeline with its runner, from options that Beam understands."""
-    unknown = unknown_options(beam_args)
+    # Beam's parser of all options takes longer to build than the pipeline of a small job.
+    unknown = unknown_options(beam_args) if beam_args else []
     options = _Options(list(beam_args))
     template = options.view_as(GoogleCloudOptions).template_location
     if template:
@@ -261,6 +269,8 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
             yield
     finally:
         look()
+        _open_for_appending(path).close()
+        _open_for_appending.cache_clear()
         os.remove(path)
         if before is None:
             del os.environ[_PROGRESS_FILE]

@@ -290,7 +290,7 @@ def files_below(folder: str) -> list[str]:
 def _read_bytes(path: str) -> bytes:
     # Opening a pipe would wait for ever, reading a device would never end.
     far = is_far(path)
-    if not far and os.path.exists(path) and not os.path.isfile(path):
+    if not far and not os.path.isfile(path) and os.path.exists(path):
         raise Unusable("image path is not a file")
     try:
         with (fsspec.open if far else open)(path, "rb") as file:

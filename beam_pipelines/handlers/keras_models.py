@@ -104,10 +104,11 @@ class KerasImageEncoder(ImageEncoder):
     ) -> list[np.ndarray | Unusable]:
         """Each picture's vector, or why it has none.
 
-        The thread that calls the network has decoded its pictures before: more threads than
-        calls would only take processors from one another. The pictures of fewer calls than
-        threads, such as a large one for a GPU, are decoded ahead on all of them, and files
-        that lie far away are read ahead, many at a time.
+        The thread that calls the network has decoded its pictures before: threads for decoding
+        alone would take processors from the network. There is one thread more than processors,
+        because one that decodes keeps others waiting for Python's lock. The pictures of fewer
+        calls than processors, such as a large one for a GPU, are decoded ahead on all of them,
+        and files that lie far away are read ahead, many at a time.
         """
         found: list[Any] = [None] * len(batch)
         calls = self._calls(batch, model)
@@ -118,7 +119,7 @@ class KerasImageEncoder(ImageEncoder):
             def run(rows: slice) -> None:
                 found[rows] = self._encoded([prepare(content) for content in contents[rows]], model)
 
-            for_each(run, calls)
+            for_each(run, calls, spare=0 if ahead else 1)
         return found
 
     def _calls(self, batch: Sequence[Any], model: KerasImageModel) -> list[slice]:
@@ -259,14 +260,19 @@ def _with_constant_weights(
     return run
 
 
-def for_each(function: Callable[[Any], None], calls: Iterable[Any]) -> None:
+def for_each(function: Callable[[Any], None], calls: Iterable[Any], spare: int = 0) -> None:
     """Call a function on every element, one thread per processor, eight at most.
 
     Calls of a network side by side use a processor better than one call spread over
     all of them, whose layers are too small to be cut up. Which thread makes a call
     does not change its result.
+
+    Args:
+        function: What to call.
+        calls: Its arguments, one after the other.
+        spare: Threads beyond one per processor, for calls that wait.
     """
-    with ThreadPoolExecutor(_num_threads()) as pool:
+    with ThreadPoolExecutor(_num_threads() + spare) as pool:
         for _ in pool.map(function, calls):
             pass
 

@@ -25,9 +25,6 @@ from kdsr_tf.sources import Source
 from kdsr_tf.sources.files import Rejected, read_batches
 from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing, pictures, row_as_json
 
-UNUSABLE = "unusable"
-REUSED = "reused"
-BATCHES = "batches"
 CONTENT = "content"
 DIGEST_BYTES = 16
 
@@ -62,6 +59,16 @@ class Key(NamedTuple):
 
     digest: bytes
     owners: tuple[Owner, ...]
+
+
+class Known(NamedTuple):
+    """In place of a content: what an encoder need not find out.
+
+    Args:
+        found: An earlier vector, or why there is none.
+    """
+
+    found: np.ndarray | Unusable
 
 
 class Part(NamedTuple):
@@ -228,8 +235,8 @@ class GroupContents(beam.PTransform):
     """Groups of distinct contents, the same whatever the number of workers.
 
     Joins the vocabulary with the catalogue, hashes what each item declares and
-    merges items with equal content. Every content ends in exactly one of: a batch,
-    `reused` or `unusable`; items that declare none are counted as `without`.
+    merges items with equal content. Every content is in one batch, as itself or as
+    `Known`; items that declare none are counted as `without`.
 
     Args:
         vocabulary: Path of `items.parquet`.
@@ -239,8 +246,7 @@ class GroupContents(beam.PTransform):
         previous: Files of vectors of the same encoder, to be used again.
 
     Returns:
-        Collections `batches` (lists of `(Key, content)`, ordered by digest),
-        `reused` (`(Key, vector)`) and `unusable` (`(Owner, reason)`).
+        Lists of `(Key, content or Known)`, ordered by digest.
     """
 
     def __init__(
@@ -258,26 +264,24 @@ class GroupContents(beam.PTransform):
         self._num_groups = num_groups
         self._previous = previous
 
-    def expand(self, pipeline: beam.Pipeline) -> Any:
-        num_groups = self._num_groups
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        num_groups, vocabulary = self._num_groups, self._vocabulary
         items = (
             pipeline
-            | "Vocabulary file" >> beam.Create([self._vocabulary])
-            | "Read vocabulary" >> beam.FlatMap(_read_vocabulary)
+            | "Once" >> beam.Impulse()
+            | "Read vocabulary" >> beam.FlatMap(lambda _: _read_vocabulary(vocabulary))
         )
         # Rows that cannot be read have no id to join by; `prepare` reports them.
         rows = pipeline | ReadItems(self._declare.source)
         declarations = rows.rows | "Declare" >> beam.Map(self._declare)
         # Flattened and told apart by their types: a third of the transforms of a
         # CoGroupByKey, and a small job spends most of its time on building its pipeline.
-        contents = (
+        found = (
             (items, declarations)
             | "Items and declarations" >> beam.Flatten().with_output_types(tuple[str, Any])
             | "Join" >> beam.GroupByKey()
-            | "Identify"
-            >> beam.ParDo(_Identify(self._encoder, num_groups)).with_outputs(UNUSABLE, main="found")
+            | "Identify" >> beam.ParDo(_Identify(self._encoder, num_groups))
         )
-        found = contents.found
         if self._previous:
             previous = (
                 pipeline
@@ -286,16 +290,7 @@ class GroupContents(beam.PTransform):
             )
             both = beam.Flatten().with_output_types(tuple[int, Any])
             found = (found, previous) | "Contents and vectors" >> both
-        groups = (
-            found
-            | "Group" >> beam.GroupByKey()
-            | "Merge equal" >> beam.ParDo(_Merge()).with_outputs(REUSED, main=BATCHES)
-        )
-        return {
-            BATCHES: groups[BATCHES],
-            REUSED: groups[REUSED],
-            UNUSABLE: contents[UNUSABLE],
-        }
+        return found | "Group" >> beam.GroupByKey() | "Merge equal" >> beam.FlatMapTuple(_merge)
 
 
 class _Identify(beam.DoFn):
@@ -314,40 +309,43 @@ class _Identify(beam.DoFn):
                 continue
             for number, part in enumerate(first.parts):
                 owner = Owner(item, item_id, first.where, part.declared, number, len(first.parts))
-                try:
-                    if part.reason is not None:
-                        raise Unusable(part.reason)
-                    data = self._encoder.identify(part.content)
-                except Unusable as error:
-                    yield beam.pvalue.TaggedOutput(UNUSABLE, (owner, str(error)))
-                    continue
-                digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-                yield shard_of(digest, self._num_groups), (digest, owner, part.content)
+                content, digest = self._identify(part, owner)
+                yield shard_of(digest, self._num_groups), (digest, owner, content)
+
+    def _identify(self, part: Part, owner: Owner) -> tuple[Any, bytes]:
+        try:
+            if part.reason is not None:
+                raise Unusable(part.reason)
+            data = self._encoder.identify(part.content)
+        except Unusable as error:
+            # Known by whose it is, and equal to no content.
+            data = f"{owner.item} {owner.part}".encode()
+            digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES, person=b"unusable")
+            return Known(error), digest.digest()
+        return part.content, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-class _Merge(beam.DoFn):
+def _merge(_: int, entries: Iterable[Any]) -> Iterator[list[tuple[Key, Any]]]:
     """One batch per group; an entry without an owner is an earlier vector."""
-
-    def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[Any]:
-        entries = list(element[1])
-        vectors = {digest: vector for digest, owner, vector in entries if owner is None}
-        declared = [entry for entry in entries if entry[1] is not None]
-        owners: dict[bytes, list[Owner]] = {}
-        contents: dict[bytes, Any] = {}
-        for digest, owner, content in sorted(declared, key=lambda c: (c[1].item, c[1].part)):
-            owners.setdefault(digest, []).append(owner)
-            contents.setdefault(digest, content)
-        batch = []
-        for digest in sorted(owners):
-            key = Key(digest, tuple(owners[digest]))
-            Metrics.counter(NAMESPACE, "duplicates").inc(len(key.owners) - 1)
-            if digest in vectors:
-                Metrics.counter(NAMESPACE, "reused").inc(len(key.owners))
-                yield beam.pvalue.TaggedOutput(REUSED, (key, vectors[digest]))
-            else:
-                batch.append((key, contents[digest]))
-        if batch:
-            yield batch
+    entries = list(entries)
+    vectors = {digest: vector for digest, owner, vector in entries if owner is None}
+    declared = [entry for entry in entries if entry[1] is not None]
+    owners: dict[bytes, list[Owner]] = {}
+    contents: dict[bytes, Any] = {}
+    for digest, owner, content in sorted(declared, key=lambda c: (c[1].item, c[1].part)):
+        owners.setdefault(digest, []).append(owner)
+        contents.setdefault(digest, content)
+    batch = []
+    for digest in sorted(owners):
+        key = Key(digest, tuple(owners[digest]))
+        Metrics.counter(NAMESPACE, "duplicates").inc(len(key.owners) - 1)
+        content = contents[digest]
+        if digest in vectors:
+            Metrics.counter(NAMESPACE, "reused").inc(len(key.owners))
+            content = Known(vectors[digest])
+        batch.append((key, content))
+    if batch:
+        yield batch
 
 
 def _read_vocabulary(path: str) -> Iterator[tuple[str, int]]:

@@ -37,7 +37,7 @@ class ReadItems(beam.PTransform):
     def expand(self, pipeline: beam.Pipeline) -> Any:
         return (
             pipeline
-            | "Pieces" >> beam.Create(self._pieces, reshuffle=True)
+            | "Pieces" >> beam.Create(self._pieces, reshuffle=len(self._pieces) > 1)
             | "Read" >> beam.ParDo(_ReadItems()).with_outputs(REJECTED, main=ROWS)
         )
 

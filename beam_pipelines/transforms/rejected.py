@@ -5,42 +5,32 @@ from __future__ import annotations
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_pipelines.transforms.shards import ParquetWriter, WriteShards
+from beam_pipelines.transforms.shards import Files, ParquetWriter
 from kdsr_tf.sources.files import Rejected
 
 REJECTED_SCHEMA = pa.schema([("reason", pa.string()), ("where", pa.string()), ("row", pa.string())])
 
 
-class WriteRejected(beam.PTransform):
-    """Write `rejected-*.parquet`, in file order.
+STEM = "rejected"
+"""Files of dead letters are `rejected-*.parquet`."""
+
+
+def dead_letter(rejected: Rejected) -> tuple[str, dict[str, str]]:
+    """A rejected row as `WriteShards` takes it."""
+    return STEM, rejected._asdict()
+
+
+def rejected_files(num_shards: int = 1) -> Files:
+    """How dead letters become files: in the order of the rows they come from.
 
     Args:
-        directory: Existing local folder or URI.
         num_shards: Number of files.
 
     Example:
-        >>> _ = rejected | WriteRejected(folder)  # doctest: +SKIP
+        >>> files = {STEM: rejected_files()}  # doctest: +SKIP
+        >>> _ = rejected | beam.Map(dead_letter) | WriteShards(folder, files)  # doctest: +SKIP
     """
-
-    def __init__(self, directory: str, num_shards: int = 1):
-        super().__init__()
-        self._directory = directory
-        self._num_shards = num_shards
-
-    def expand(self, rejected: beam.PCollection) -> beam.PCollection:
-        return (
-            rejected
-            | "As rows" >> beam.Map(Rejected._asdict)
-            | "Write"
-            >> WriteShards(
-                self._directory,
-                "rejected",
-                self._num_shards,
-                key_fn=_where,
-                sort_fn=_file_order,
-                writer=ParquetWriter(REJECTED_SCHEMA),
-            )
-        )
+    return Files(num_shards, _where, _file_order, ParquetWriter(REJECTED_SCHEMA))
 
 
 class TallyReasons(beam.PTransform):

@@ -9,7 +9,7 @@ from a random start.)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -64,57 +64,83 @@ def write_table(path: str, table: pa.Table) -> None:
         pq.write_table(table, file, compression="zstd", use_dictionary=not vectors)
 
 
-class WriteShards(beam.PTransform):
-    """Write records into `num_shards` deterministic files, empty shards included.
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """How records of one kind become files.
 
     Args:
-        directory: Existing local folder or URI.
-        stem: File names are `{stem}-SSSSS-of-NNNNN{suffix}`.
         num_shards: Number of files, > 0.
         key_fn: Record to the string or bytes that decides its shard.
         sort_fn: Record to its sort key inside the shard; keys must be distinct
             for the bytes to be independent of the input order.
         writer: Writes one file; a `suffix` attribute names its ending.
-
-    Returns:
-        A collection of `(shard, path, number of records)`, one per file.
-
-    Example:
-        >>> _ = vectors | WriteShards(  # doctest: +SKIP
-        ...     folder, "vectors", 4, key_fn=lambda row: str(row["item"]),
-        ...     sort_fn=operator.itemgetter("item"), writer=ParquetWriter(schema))
     """
 
-    def __init__(
-        self,
-        directory: str,
-        stem: str,
-        num_shards: int,
-        key_fn: Callable[[Any], str | bytes],
-        sort_fn: Callable[[Any], Any],
-        writer: Writer,
-    ):
+    num_shards: int
+    key_fn: Callable[[Any], str | bytes]
+    sort_fn: Callable[[Any], Any]
+    writer: Writer
+
+    def __post_init__(self) -> None:
+        if self.num_shards < 1:
+            raise ValueError(f"`num_shards` must be > 0. Received: num_shards={self.num_shards}.")
+
+
+class WriteShards(beam.PTransform):
+    """Write `(stem, record)` into deterministic files, empty shards included.
+
+    One group for files of every kind: each more would be two passes over a pipeline.
+
+    Args:
+        directory: Existing local folder or URI.
+        files: How records of a stem become files `{stem}-SSSSS-of-NNNNN{suffix}`.
+
+    Example:
+        >>> names = Files(4, operator.itemgetter("id"), operator.itemgetter("id"),
+        ...               ParquetWriter(schema))  # doctest: +SKIP
+        >>> _ = records | WriteShards(folder, {"names": names})  # doctest: +SKIP
+    """
+
+    def __init__(self, directory: str, files: Mapping[str, Files]):
         super().__init__()
-        if num_shards < 1:
-            raise ValueError(f"`num_shards` must be > 0. Received: num_shards={num_shards}.")
         self._directory = directory
-        self._stem = stem
-        self._num_shards = num_shards
-        self._key_fn = key_fn
-        self._sort_fn = sort_fn
-        self._writer = writer
+        self._files = dict(files)
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
-        num_shards, key_fn = self._num_shards, self._key_fn
+        places = [
+            (stem, shard)
+            for stem, files in self._files.items()
+            for shard in range(files.num_shards)
+        ]
+        first = {stem: places.index((stem, 0)) for stem in self._files}
         return (
             records
-            | "Shard" >> beam.Map(lambda record: (shard_of(key_fn(record), num_shards), record))
-            | "Group" >> GroupShards(num_shards)
-            | "Write"
-            >> beam.ParDo(
-                _WriteShard(self._directory, self._stem, num_shards, self._sort_fn, self._writer)
-            )
+            | "Shard" >> beam.Map(_place, self._files, first)
+            | "Group" >> GroupShards(len(places))
+            | "Write" >> beam.Map(_write, self._directory, self._files, places)
         )
+
+
+def _place(
+    element: tuple[str, Any], files: Mapping[str, Files], first: Mapping[str, int]
+) -> tuple[int, Any]:
+    stem, record = element
+    own = files[stem]
+    return first[stem] + shard_of(own.key_fn(record), own.num_shards), record
+
+
+def _write(
+    element: tuple[int, list[Any]],
+    directory: str,
+    files: Mapping[str, Files],
+    places: Sequence[tuple[str, int]],
+) -> None:
+    place, records = element
+    stem, shard = places[place]
+    own = files[stem]
+    suffix = getattr(own.writer, "suffix", "")
+    path = shard_path(directory, stem, shard, own.num_shards, suffix)
+    own.writer(path, sorted(records, key=own.sort_fn))
 
 
 class GroupShards(beam.PTransform):
@@ -149,26 +175,3 @@ class GroupShards(beam.PTransform):
 
 def _without_markers(shard: int, records: Iterable[Any]) -> tuple[int, list[Any]]:
     return shard, [record for record in records if record is not None]
-
-
-class _WriteShard(beam.DoFn):
-    def __init__(
-        self,
-        directory: str,
-        stem: str,
-        num_shards: int,
-        sort_fn: Callable[[Any], Any],
-        writer: Writer,
-    ):
-        self._directory = directory
-        self._stem = stem
-        self._num_shards = num_shards
-        self._sort_fn = sort_fn
-        self._writer = writer
-
-    def process(self, element: tuple[int, list[Any]]) -> Any:
-        shard, records = element
-        suffix = getattr(self._writer, "suffix", "")
-        path = shard_path(self._directory, self._stem, shard, self._num_shards, suffix)
-        self._writer(path, sorted(records, key=self._sort_fn))
-        yield shard, path, len(records)

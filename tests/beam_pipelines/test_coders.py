@@ -83,7 +83,7 @@ def test_of_prepare_and_encode(tmp_path, pipelines):
     encode(config)
     (folder / "items.jsonl").write_bytes(items.replace(b'"B"', b'"C"'))
     encode(config)  # again, with vectors of before
-    _check(pipelines, "Write rejected", "Join", "Group", "By item", "Dead letters")
+    _check(pipelines, "Write rejected", "Join", "Group", "Items/Write")
 
 
 def test_of_distill_and_triplets(tmp_path, pipelines):

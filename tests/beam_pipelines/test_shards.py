@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import operator
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 
 from beam_pipelines.running import run_pipeline
 from beam_pipelines.transforms.shards import (
+    Files,
     ParquetWriter,
     WriteShards,
     default_num_shards,
@@ -21,27 +23,25 @@ from beam_pipelines.transforms.shards import (
 from kdsr_tf.hashing import shard_of
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.int32())])
+KEY = operator.itemgetter("key")
+ROWS = Files(3, KEY, KEY, ParquetWriter(SCHEMA))
 RECORDS = [{"key": f"k{k}", "value": k} for k in range(50)]
 
 
 def _write(folder: pathlib.Path, records, num_shards=3, beam_args=()) -> dict[str, str]:
     folder.mkdir()
-    transform = WriteShards(
-        str(folder),
-        "rows",
-        num_shards,
-        key_fn=operator.itemgetter("key"),
-        sort_fn=operator.itemgetter("key"),
-        writer=ParquetWriter(SCHEMA),
-    )
+    transform = WriteShards(str(folder), {"rows": dataclasses.replace(ROWS, num_shards=num_shards)})
 
     def build(pipeline):
-        _ = pipeline | beam.Create(records) | beam.Reshuffle() | transform
+        rows = pipeline | beam.Create(records) | beam.Reshuffle()
+        _ = rows | beam.Map(lambda row: ("rows", row)) | transform
 
     run_pipeline(build, beam_args, title="write")
-    return {
-        path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())
-    }
+    return {path.name: _digest(path) for path in sorted(folder.iterdir())}
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def test_bytes_do_not_depend_on_order_or_workers(tmp_path):
@@ -57,10 +57,31 @@ def test_every_record_is_in_the_shard_of_its_key(tmp_path):
     found = []
     for shard, path in enumerate(sorted((tmp_path / "a").iterdir())):
         rows = pq.read_table(path).to_pylist()
-        assert rows == sorted(rows, key=operator.itemgetter("key"))
+        assert rows == sorted(rows, key=KEY)
         assert {shard_of(row["key"], 3) for row in rows} == {shard}
         found += rows
     assert sorted(found, key=operator.itemgetter("value")) == RECORDS
+
+
+def test_one_transform_writes_files_of_several_kinds(tmp_path):
+    for folder in ("apart", "together"):
+        (tmp_path / folder).mkdir()
+    alone = _write(tmp_path / "apart" / "rows", RECORDS)
+    files = {"odd": dataclasses.replace(ROWS, num_shards=2), "rows": ROWS, "none": ROWS}
+    records = [("rows", row) for row in RECORDS] + [("odd", row) for row in RECORDS[1::2]]
+    folder = tmp_path / "together"
+    run_pipeline(
+        lambda pipeline: pipeline | beam.Create(records) | WriteShards(str(folder), files),
+        title="write",
+    )
+    assert {name: _digest(folder / name) for name in alone} == alone
+    tables = {
+        stem: [pq.read_table(path) for path in sorted(folder.glob(f"{stem}-*"))] for stem in files
+    }
+    assert [len(tables[stem]) for stem in files] == [2, 3, 3]
+    odd = [row for table in tables["odd"] for row in table.to_pylist()]
+    assert sorted(odd, key=KEY) == sorted(RECORDS[1::2], key=KEY)
+    assert sum(table.num_rows for table in tables["none"]) == 0
 
 
 def test_empty_shards_are_written(tmp_path):
@@ -73,7 +94,7 @@ def test_empty_shards_are_written(tmp_path):
 def test_number_of_shards_follows_the_data():
     assert [default_num_shards(n, 100) for n in (0, 1, 100, 101)] == [1, 1, 1, 2]
     with pytest.raises(ValueError, match="num_shards"):
-        WriteShards("x", "rows", 0, str, str, ParquetWriter(SCHEMA))
+        dataclasses.replace(ROWS, num_shards=0)
 
 
 def test_vectors_have_no_dictionary(tmp_path):
