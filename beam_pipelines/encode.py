@@ -5,9 +5,9 @@
 Equal contents are encoded once. An item with several pictures gets the mean of
 their vectors. Contents are grouped by a hash of their content into
 groups whose number comes from the size of the catalogue, so that every batch an
-encoder sees is the same whatever the number of workers. A bad element is set
-aside before its group reaches the encoder. Vectors of an earlier run of the same
-encoder are used again for contents that have not changed.
+encoder sees is the same whatever the number of workers. A bad element never
+reaches the encoder. Vectors of an earlier run of the same encoder are used again
+for contents that have not changed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from beam_pipelines.transforms.contents import (
     declare,
 )
 from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
+from beam_pipelines.transforms.rejected import DEAD_LETTERS
 from beam_pipelines.transforms.shards import default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
@@ -165,13 +166,13 @@ class EncodeItems(beam.PTransform):
         return (
             pipeline
             | "Contents" >> self._groups
-            | "Encode" >> RunInference(EncodeContents(self._encoder).with_no_batching())
+            | "Encode" >> RunInference(ContentsHandler(self._encoder).with_no_batching())
             | "Items" >> self._items
         )
 
 
-class EncodeContents(KeyedModelHandler):
-    """Model handler from `(Key, content)` to `(Key, vector or Unusable)`.
+class ContentsHandler(KeyedModelHandler):
+    """Lets an encoder turn `(Key, content)` into `(Key, vector or Unusable)`.
 
     What is `Known` already passes by the encoder.
     """
@@ -229,7 +230,7 @@ def _check(
     num_declared = counts["items"] - counts["without"]
     if counts["rejected"] > limit * num_declared:
         rows: list[dict[str, str]] = []
-        for path in artifacts.find_files(directory, "rejected-*.parquet"):
+        for path in artifacts.find_files(directory, f"{DEAD_LETTERS}-*.parquet"):
             with fsspec.open(path, "rb") as file:
                 rows.extend(pq.read_table(file).to_pylist())
         reasons = collections.Counter(row["reason"] for row in rows)

@@ -22,8 +22,8 @@ from kdsr_tf.errors import ConfigError, InputError, StaleArtifactError
 from kdsr_tf.schema import ITEM, ITEM_ID
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source
+from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.export_files import open_new_items
-from kdsr_tf.sources.files import Rejected
 
 
 def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:

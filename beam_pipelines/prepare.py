@@ -22,7 +22,12 @@ from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms import catalogue, interactions, sequences
 from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
 from beam_pipelines.transforms.reading import ReadItems
-from beam_pipelines.transforms.rejected import STEM, TallyReasons, dead_letter, rejected_files
+from beam_pipelines.transforms.rejected import (
+    DEAD_LETTERS,
+    TallyReasons,
+    dead_letter,
+    rejected_files,
+)
 from beam_pipelines.transforms.shards import GroupShards, WriteShards, default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
@@ -30,7 +35,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
-from kdsr_tf.sources.files import label
+from kdsr_tf.sources.batches import label
 from kdsr_tf.sources.time_units import guess_unit
 
 STATISTICS_FILE = "statistics.json"
@@ -142,7 +147,7 @@ class _Prepare:
             rejected
             | "Dead letters" >> beam.Map(dead_letter)
             | "Write rejected"
-            >> WriteShards(self._target, {STEM: rejected_files(self._rejected_shards)})
+            >> WriteShards(self._target, {DEAD_LETTERS: rejected_files(self._rejected_shards)})
         )
         reasons = rejected | "Reasons" >> TallyReasons()
         num_catalogue_rows, num_valid_rows = _count_rows(read, rows)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import io
 import logging
 import os
 import struct
@@ -53,7 +51,6 @@ _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
 _SAMPLING_MS = 10
 _REMOTE_POLL_SECONDS = 5.0
-_done = Metrics.counter(NAMESPACE, DONE)
 _THREADS_OF_WORKERS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 
 
@@ -63,16 +60,12 @@ def advance(amount: int = 1) -> None:
     Counts in Beam's metrics and, on a local runner, in a small file that the
     launching process watches, so that worker processes report live as well.
     """
-    _done.inc(amount)
+    Metrics.counter(NAMESPACE, DONE).inc(amount)
     path = os.environ.get(_PROGRESS_FILE)
     if path:
         # Eight bytes in one append: whole, whatever other processes write.
-        _open_for_appending(path).write(_AMOUNT.pack(amount))
-
-
-@functools.lru_cache(maxsize=1)
-def _open_for_appending(path: str) -> io.FileIO:
-    return open(path, "ab", buffering=0)
+        with open(path, "ab", buffering=0) as file:
+            file.write(_AMOUNT.pack(amount))
 
 
 def run_pipeline(
@@ -269,8 +262,6 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
             yield
     finally:
         look()
-        _open_for_appending(path).close()
-        _open_for_appending.cache_clear()
         os.remove(path)
         if before is None:
             del os.environ[_PROGRESS_FILE]

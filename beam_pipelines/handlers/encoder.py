@@ -29,8 +29,8 @@ LARGEST_IMAGE_BYTES = 64 << 20
 """Size of an image file above which it is not read."""
 
 _READERS = 8
-"""Most pictures read and decoded side by side: as many where they lie far away, one per processor
-where they do not, because more threads than that only wait for Python's lock."""
+"""Most pictures decoded ahead side by side: as many where they lie far away, one per processor
+where they do not, because more threads that only decode would wait for Python's lock."""
 
 _models: dict[str, Any] = {}
 _models_lock = threading.Lock()

@@ -27,8 +27,8 @@ _FEW_PROCESSORS = 2
 """Up to so many, operations of a network are not shared out: as `kdsr train` has it."""
 
 _MOST_THREADS = 8
-"""Calls of a network side by side: each holds the activations of a batch."""
-
+"""Calls of a network side by side, not counting a spare one: each holds the activations of a
+batch."""
 
 _PICTURES_AT_ONCE = 8
 """Most pictures of one call where an operation has one thread: the maps of more, of tens of
@@ -270,7 +270,7 @@ def for_each(function: Callable[[Any], None], calls: Iterable[Any], spare: int =
     Args:
         function: What to call.
         calls: Its arguments, one after the other.
-        spare: Threads beyond one per processor, for calls that wait.
+        spare: Threads beyond that, for calls that do more than call the network.
     """
     with ThreadPoolExecutor(_num_threads() + spare) as pool:
         for _ in pool.map(function, calls):

@@ -23,7 +23,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sequences import ITEMS_FILE, read_items
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.files import Rejected
+from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, as_text, row_as_json, usable_pictures
 
 IMAGE = "image"

@@ -22,7 +22,8 @@ from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.hashing import shard_of
 from kdsr_tf.schema import ITEM, ITEM_ID, VECTOR
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.files import Rejected, read_batches
+from kdsr_tf.sources.batches import Rejected, ending
+from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing, pictures, row_as_json
 
 CONTENT = "content"
@@ -170,7 +171,7 @@ def declare(config: Config, modality: str, source: Source) -> Declare:
 
 def _check_columns(source: Source, key: str, columns: list[str], modality: str) -> None:
     missing = [name for name in columns if name not in source.item_columns]
-    if missing and source.items.endswith(".jsonl"):
+    if missing and ending(source.items) == "jsonl":
         # Of JSON lines only the first hundred have been looked at so far.
         missing = [name for name in missing if not _occurs(source, name)]
     if missing:
@@ -265,11 +266,11 @@ class GroupContents(beam.PTransform):
         self._previous = previous
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        num_groups, vocabulary = self._num_groups, self._vocabulary
+        num_groups = self._num_groups
         items = (
             pipeline
-            | "Once" >> beam.Impulse()
-            | "Read vocabulary" >> beam.FlatMap(lambda _: _read_vocabulary(vocabulary))
+            | "Vocabulary file" >> beam.Create([self._vocabulary])
+            | "Read vocabulary" >> beam.FlatMap(_read_vocabulary)
         )
         # Rows that cannot be read have no id to join by; `prepare` reports them.
         rows = pipeline | ReadItems(self._declare.source)
@@ -321,7 +322,7 @@ class _Identify(beam.DoFn):
             # Known by whose it is, and equal to no content.
             data = f"{owner.item} {owner.part}".encode()
             digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES, person=b"unusable")
-            return Known(error), digest.digest()
+            return Known(Unusable(str(error))), digest.digest()
         return part.content, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 

@@ -30,7 +30,7 @@ _TOO_LONG = "the vector is too long: its squared length does not fit float32"
 
 EncodedPart = tuple[int, int, bytes, bytes | None]
 """What an item has of one of its contents: the item's index, the content's place among those of
-the item, its digest and its float32 vector, or None for an unusable one of several pictures.
+the item, its digest and its float32 vector, or None if it is unusable.
 Plain values that Beam codes fast."""
 
 
@@ -41,6 +41,8 @@ class WriteItems(beam.PTransform):
     `Encoder.merge` of their vectors. An unusable content is a dead letter of its own. Its
     item is rejected unless another of its contents is usable. Encoders of pictures also
     write `pictures-*.parquet`: `(digest, vector)` of each picture of an item with several.
+
+    Memory: the vectors of one file, of all pictures of its items.
 
     Args:
         directory: Existing local folder or URI.
@@ -57,7 +59,7 @@ class WriteItems(beam.PTransform):
             VECTORS: Files(
                 num_shards, _item_as_text, operator.itemgetter(0, 1), _VectorWriter(encoder, size)
             ),
-            rejected.STEM: rejected.rejected_files(),
+            rejected.DEAD_LETTERS: rejected.rejected_files(),
         }
         if isinstance(encoder, ImageEncoder):
             first = operator.itemgetter(0)
@@ -84,20 +86,15 @@ class _Share(beam.DoFn):
         for owner in key.owners:
             if reason is not None:
                 yield rejected.dead_letter(owner.rejected(reason))
-            if reason is None or owner.parts > 1:
-                yield VECTORS, (owner.item, owner.part, key.digest, data)
-            else:
-                _count("rejected")
+            yield VECTORS, (owner.item, owner.part, key.digest, data)
         if reason is None and any(owner.parts > 1 for owner in key.owners):
             yield PICTURES, (key.digest, data)
-        advance(sum(owner.part == 0 for owner in key.owners))
+        if num_items := sum(owner.part == 0 for owner in key.owners):
+            advance(num_items)
 
     def _problem(self, vector: np.ndarray) -> str | None:
         """Why a vector cannot be used: of one too long, correlations would be infinite or NaN."""
-        if vector.shape != (self._size,):
-            raise ValueError(
-                f"An encoder must give vectors of shape ({self._size},). Received: {vector.shape}."
-            )
+        _check_shape(vector, self._size)
         if not np.all(np.isfinite(vector)):
             return _NOT_FINITE
         squared_length = np.square(vector, dtype=np.float64).sum()
@@ -138,9 +135,10 @@ class _VectorWriter:
     def _merge(self, usable: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         """Digest and vector of an item with several pictures."""
         digest = hashlib.blake2b(b"".join(d for d, _ in usable), digest_size=DIGEST_BYTES)
-        vectors = np.frombuffer(b"".join(data for _, data in usable), np.float32)
-        merged = self.encoder.merge(vectors.reshape(len(usable), self.size))
-        return digest.digest(), np.asarray(merged, np.float32).tobytes()
+        vectors = np.stack([np.frombuffer(data, np.float32) for _, data in usable])
+        merged = np.asarray(self.encoder.merge(vectors), np.float32)
+        _check_shape(merged, self.size)
+        return digest.digest(), merged.tobytes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +159,13 @@ class _PictureWriter:
             VECTOR: _column([data for _, data in records], self.size),
         }
         write_table(path, pa.table(columns))
+
+
+def _check_shape(vector: np.ndarray, size: int) -> None:
+    if vector.shape != (size,):
+        raise ValueError(
+            f"An encoder must give vectors of shape ({size},). Received: {vector.shape}."
+        )
 
 
 def _column(vectors: list[bytes], size: int) -> pa.Array:

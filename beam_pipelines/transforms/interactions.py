@@ -23,7 +23,7 @@ from beam_pipelines.running import advance
 from beam_pipelines.transforms.reading import REJECTED, ROWS
 from kdsr_tf import splits
 from kdsr_tf.hashing import stable_hash
-from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.items import row_as_json
 

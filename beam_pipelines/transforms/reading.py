@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.items import read_items
 
 ROWS = "rows"

@@ -6,18 +6,18 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_pipelines.transforms.shards import Files, ParquetWriter
-from kdsr_tf.sources.files import Rejected
+from kdsr_tf.sources.batches import Rejected
 
 REJECTED_SCHEMA = pa.schema([("reason", pa.string()), ("where", pa.string()), ("row", pa.string())])
 
 
-STEM = "rejected"
+DEAD_LETTERS = "rejected"
 """Files of dead letters are `rejected-*.parquet`."""
 
 
 def dead_letter(rejected: Rejected) -> tuple[str, dict[str, str]]:
     """A rejected row as `WriteShards` takes it."""
-    return STEM, rejected._asdict()
+    return DEAD_LETTERS, rejected._asdict()
 
 
 def rejected_files(num_shards: int = 1) -> Files:
@@ -27,7 +27,7 @@ def rejected_files(num_shards: int = 1) -> Files:
         num_shards: Number of files.
 
     Example:
-        >>> files = {STEM: rejected_files()}  # doctest: +SKIP
+        >>> files = {DEAD_LETTERS: rejected_files()}  # doctest: +SKIP
         >>> _ = rejected | beam.Map(dead_letter) | WriteShards(folder, files)  # doctest: +SKIP
     """
     return Files(num_shards, _where, _file_order, ParquetWriter(REJECTED_SCHEMA))

@@ -25,7 +25,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.files import Piece, Rejected, label
+from kdsr_tf.sources.batches import Piece, Rejected, label
 from kdsr_tf.sources.interactions import TIMESTAMP, UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, row_as_json
 from kdsr_tf.sources.time_units import to_microseconds

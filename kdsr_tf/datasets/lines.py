@@ -14,7 +14,8 @@ from typing import Any
 
 import fsspec
 
-from kdsr_tf.sources.files import Batch, Piece, read_lines
+from kdsr_tf.sources.batches import Batch, Piece
+from kdsr_tf.sources.files import read_lines
 from kdsr_tf.sources.folder import FolderSource
 
 Parsed = tuple[dict[str, Any] | None, str]

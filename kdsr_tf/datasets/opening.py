@@ -17,6 +17,7 @@ from kdsr_tf.datasets.movielens_1m import reading as movielens
 from kdsr_tf.datasets.pictures import Pictures
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, files, open_source
+from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.image_paths import absolute_folder, check_folders
 
@@ -64,7 +65,7 @@ def open_for_import(
         if published or encoding:
             option = "--format" if published else "--encoding"
             raise InputError(f"{option} describes two files: give INTERACTIONS and ITEMS.")
-        if not interactions.startswith(files.TFDS_PREFIX) and os.path.isfile(interactions):
+        if not interactions.startswith(TFDS_PREFIX) and os.path.isfile(interactions):
             raise InputError(
                 f"{interactions} is one file. Give the catalogue's file after it, with one row "
                 "per item; a column item_id is enough."
@@ -74,9 +75,9 @@ def open_for_import(
         filesystem, local = fsspec.core.url_to_fs(path)
         if not filesystem.isfile(local):
             raise InputError(f"There is no file {path}.")
-    if files.label(interactions) == files.label(items):
+    if label(interactions) == label(items):
         raise InputError(
-            f"Both files are called {files.label(items)}, and rows are named after their file. "
+            f"Both files are called {label(items)}, and rows are named after their file. "
             "Rename one of them."
         )
     folder = absolute_folder(posixpath.dirname(items) or ".")
@@ -95,7 +96,7 @@ def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
     """
     remote = [folder for folder in images if "://" in folder]
     local = [absolute_folder(folder) for folder in images if folder not in remote]
-    own = [] if source.path.startswith(files.TFDS_PREFIX) else [source.path]
+    own = [] if source.path.startswith(TFDS_PREFIX) else [source.path]
     return Pictures(source.image_column, [*own, *local, *remote], local)
 
 
@@ -123,10 +124,10 @@ def _open_published(
 
 def _readable(path: str, scratch: str, encoding: str | None) -> str:
     """The file, or its copy in `scratch`, unpacked and in UTF-8."""
-    stem, ending = posixpath.splitext(path)
-    compression = _COMPRESSIONS.get(ending)
+    stem, suffix = posixpath.splitext(path)
+    compression = _COMPRESSIONS.get(suffix.lower())
     name = posixpath.basename(stem if compression else path)
-    kind = posixpath.splitext(name)[1].removeprefix(".")
+    kind = ending(name)
     if kind not in files.FORMATS:
         raise InputError(
             f"{path}: its ending does not say how to read it. Expected "

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from kdsr_tf.sources.files import Rejected
+from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.image_paths import allowed_path
 from kdsr_tf.sources.items import CatalogueRow, row_as_json, usable_pictures
 

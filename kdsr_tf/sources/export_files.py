@@ -11,6 +11,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files
+from kdsr_tf.sources.batches import ending
 from kdsr_tf.sources.columns import check_columns, names_in
 from kdsr_tf.sources.folder import FolderSource
 from kdsr_tf.sources.image_paths import absolute_folder, check_folders
@@ -61,7 +62,7 @@ def open_new_items(config: Config) -> FolderSource:
     path = config.export.add_items
     _check_is_file("export.add_items", path)
     folder, name = posixpath.split(absolute_folder(path))
-    if name.rsplit(".", 1)[-1] not in files.FORMATS:
+    if ending(name) not in files.FORMATS:
         raise InputError(
             f"`export.add_items` takes a file of items: one of {', '.join(files.FORMATS)}. "
             f"Received: {path}."

@@ -10,108 +10,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import posixpath
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import json_lines
+from kdsr_tf.sources import csv_files, json_lines
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, ending, shortened
 from kdsr_tf.sources.columns import Names
-from kdsr_tf.sources.marked_bytes import MarkedFile, is_marked, readable, unmarked
-
-BATCH_ROWS = 65_536
-"""Most rows of a batch; large rows come in smaller batches."""
 
 FORMATS = ("parquet", "csv", "tsv", "jsonl")
 
-TFDS_PREFIX = "tfds:"
-"""Beginning of a path that names a TFDS dataset instead of a file."""
-
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 _BATCH_BYTES = 64 << 20
-_CSV_BLOCK_BYTES = 16 << 20
-_MOST_LINES_OF_ROW = 1_000
-_LONGEST_REJECTED_TEXT = 2_000
-_OPEN_QUOTE = "Look for a quotation mark that is never closed."
 _NULL_IN_FIXED_LISTS = "Expected all lists to be of size"
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """Beginnings of gzip, zip (and Excel), bzip2, xz and zstd files."""
 
 
-class Rejected(NamedTuple):
-    """A row that cannot be used.
-
-    Args:
-        reason: Short and equal for equal causes, so that reasons can be counted.
-        where: File and row.
-        row: The row as JSON.
-    """
-
-    reason: str
-    where: str
-    row: str
-
-
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """A part of a file that one worker reads.
-
-    Args:
-        path: Local path or URI.
-        group: Row group of a Parquet file; 0 for other formats.
-        first_row: Rows of the file before this piece.
-        names: Columns to rename: `(expected name, name in the file)`.
-    """
-
-    path: str
-    group: int
-    first_row: int
-    names: Names = ()
-
-    @property
-    def format(self) -> str:
-        """Ending of the file's name: one of `FORMATS`."""
-        return _ending(self.path)
-
-    def where(self, row: int) -> str:
-        """Name of a row in error messages; rows count from 1."""
-        return f"{label(self.path)} row {row + 1}"
+class FilePiece(Piece):
+    """A part of a file in one of `FORMATS`; the arguments are those of `Piece`."""
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         """Batches with the file's own column names; `read_batches` renames them."""
         with fsspec.open(self.path, "rb") as file:
-            yield from _READERS[self.format](self, file, columns)
-
-
-@dataclasses.dataclass(frozen=True)
-class Batch:
-    """Some rows of a piece.
-
-    Args:
-        rows: Row numbers in the file from 0, int64 `[n]`.
-        columns: Per column `n` values: an Arrow array (Parquet, CSV as bytes)
-            or a list (JSON lines). A column absent from the file is left out.
-        rejected: Rows that could not be read at all.
-    """
-
-    rows: np.ndarray
-    columns: dict[str, pa.Array | list[Any]]
-    rejected: list[Rejected]
-
-
-def label(path: str) -> str:
-    """Short name of a file in dead letters: its last part, or a whole `tfds:` name."""
-    return path if path.startswith(TFDS_PREFIX) else posixpath.basename(path)
-
-
-def _ending(path: str) -> str:
-    return path.rsplit(".", 1)[-1]
+            yield from _READERS[ending(self.path)](self, file, columns)
 
 
 def pieces_of(path: str, names: Names = ()) -> list[Piece]:
@@ -121,13 +48,13 @@ def pieces_of(path: str, names: Names = ()) -> list[Piece]:
         path: Local path or URI.
         names: Columns to rename, as in `Piece`.
     """
-    if not path.endswith(".parquet"):
-        return [Piece(path, 0, 0, names)]
+    if ending(path) != "parquet":
+        return [FilePiece(path, 0, 0, names)]
     with fsspec.open(path, "rb") as file:
         metadata = _parquet(path, file).metadata
         pieces, first_row = [], 0
         for group in range(metadata.num_row_groups):
-            pieces.append(Piece(path, group, first_row, names))
+            pieces.append(FilePiece(path, group, first_row, names))
             first_row += metadata.row_group(group).num_rows
     return pieces
 
@@ -135,7 +62,7 @@ def pieces_of(path: str, names: Names = ()) -> list[Piece]:
 def count_rows(path: str) -> int:
     """Rows of a file: exact for Parquet, lines for text formats."""
     with fsspec.open(path, "rb") as file:
-        if path.endswith(".parquet"):
+        if ending(path) == "parquet":
             return _parquet(path, file).metadata.num_rows
         lines, last = 0, b"\n"
         while block := file.read(1 << 20):
@@ -143,7 +70,7 @@ def count_rows(path: str) -> int:
             lines += block.count(b"\n") or block.count(b"\r")
             last = block[-1:]
         lines += last not in b"\r\n"
-    return max(lines - 1, 0) if _ending(path) in _DELIMITERS else lines
+    return max(lines - 1, 0) if ending(path) in csv_files.DELIMITERS else lines
 
 
 def digest(path: str) -> str:
@@ -169,15 +96,15 @@ def column_names(path: str) -> list[str]:
 
 
 def _column_names(path: str, file: Any) -> list[str]:
-    if path.endswith(".parquet"):
+    if ending(path) == "parquet":
         names = _parquet(path, file).schema_arrow.names
     else:
         start = file.read(6)
         file.seek(0)
         if start.startswith(_COMPRESSED):
             raise InputError(f"{path} is compressed, although its name does not say so. Unpack it.")
-        if _ending(path) in _DELIMITERS:
-            names = _csv_columns(path, file) if start else []
+        if ending(path) in csv_files.DELIMITERS:
+            names = csv_files.column_names(path, file) if start else []
         else:
             names = json_lines.column_names(path, file)
     for name in names:
@@ -205,12 +132,6 @@ def read_batches(piece: Piece, columns: list[str] | None = None) -> Iterator[Bat
             kept = {name: column for name, column in batch.columns.items() if name not in taken}
             batch = dataclasses.replace(batch, columns={**kept, **renamed})
         yield batch
-
-
-def shortened(text: str) -> str:
-    """Text of a dead letter: encodable, and cut if it is long."""
-    text = text if len(text) <= _LONGEST_REJECTED_TEXT else text[:_LONGEST_REJECTED_TEXT] + "…"
-    return text.encode("utf-8", "replace").decode()
 
 
 def _parquet(path: str, file: Any) -> pq.ParquetFile:
@@ -257,117 +178,12 @@ def _as_bytes_unless_utf8(column: pa.Array) -> pa.Array:
     return column
 
 
-def _csv_columns(path: str, file: Any) -> list[str]:
-    try:
-        names = _open_csv(path, MarkedFile(file), lambda row: "skip").schema.names
-    except pa.ArrowInvalid as error:
-        raise _unreadable_csv(path, error) from None
-    if any(map(is_marked, names)):
-        raise InputError(f"The header of {path} is not UTF-8. Save the file as UTF-8.")
-    return names
-
-
 def _read_csv(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
-    names = column_names(piece.path)
-    wanted = [name for name in names if columns is None or name in columns]
-    # A quotation mark left open in the last column goes unnoticed unless that one is read.
-    read = wanted if names[-1] in wanted else [*wanted, names[-1]]
-    rejected: list[Rejected] = []
-    skipped: list[int] = []
-    swallowed: list[str] = []
-    unclosed: list[str] = []
-
-    def skip(invalid: pa.csv.InvalidRow) -> str:
-        lines = invalid.text.count("\n") + 1
-        if lines > _MOST_LINES_OF_ROW:
-            swallowed.append(_spans(piece.path, invalid.number - 2, lines))
-        # `number` counts the header as row 1.
-        skipped.append(invalid.number - 2)
-        odd = lines > 1 and invalid.text.count('"') % 2
-        unclosed[:] = [_spans(piece.path, invalid.number - 2, lines)] if odd else []
-        text = json.dumps(shortened(readable(invalid.text)), ensure_ascii=False)
-        where = piece.where(invalid.number - 2)
-        rejected.append(Rejected("wrong number of CSV fields", where, text))
-        return "skip"
-
-    row = reported = 0
-    end = b""
-    marked = MarkedFile(file)
-    try:
-        for batch in _open_csv(piece.path, marked, skip, read):
-            _refuse_swallowed(swallowed)
-            # The reader works ahead: `skipped` may name rows of later batches too.
-            rows = np.arange(row, row + len(batch) + len(skipped))
-            rows = rows[~np.isin(rows, skipped)][: len(batch)]
-            if len(rows):
-                row, end = int(rows[-1]) + 1, batch.column(names[-1])[-1].as_py()
-            found = rejected[reported:]
-            reported += len(found)
-            for start in range(0, len(batch), BATCH_ROWS):
-                part = batch.slice(start, BATCH_ROWS)
-                values = {name: part.column(name) for name in wanted}
-                if marked.has_marks:
-                    values = {name: unmarked(column) for name, column in values.items()}
-                yield Batch(rows[start : start + BATCH_ROWS], values, [] if start else found)
-    except pa.ArrowInvalid as error:
-        raise _unreadable_csv(piece.path, error) from None
-    if max(skipped, default=-1) >= row:
-        swallowed += unclosed
-    elif b"\n" in end and not _ends_in_quote(piece.path):
-        swallowed.append(_spans(piece.path, row - 1, end.rstrip().count(b"\n") + 1))
-    _refuse_swallowed(swallowed)
-    if len(rejected) > reported:
-        yield Batch(np.arange(0), {name: [] for name in wanted}, rejected[reported:])
-
-
-def _spans(path: str, row: int, lines: int) -> str:
-    return f"row {row + 1} of {path} spans {lines:,} lines"
-
-
-def _ends_in_quote(path: str) -> bool:
-    """Whether the last character that is no blank is a quotation mark."""
-    with fsspec.open(path, "rb") as file:
-        start = max(0, file.seek(0, 2) - _CSV_BLOCK_BYTES)
-        file.seek(start)
-        return file.read().rstrip().endswith(b'"')
-
-
-def _refuse_swallowed(rows: list[str]) -> None:
-    """A quotation mark left open makes one row of many: too many to lose."""
-    if rows:
-        raise InputError(f"In CSV, {rows[0]}. {_OPEN_QUOTE}")
-
-
-def _open_csv(
-    path: str, file: Any, skip: Any, wanted: list[str] | None = None
-) -> pa.csv.CSVStreamingReader:
-    # Bytes: one value that is not UTF-8 must not take its block with it.
-    convert = pa.csv.ConvertOptions(
-        include_columns=wanted, column_types=dict.fromkeys(wanted or (), pa.binary())
-    )
-    return pa.csv.open_csv(
-        file,
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=_DELIMITERS[_ending(path)],
-            newlines_in_values=True,
-            invalid_row_handler=skip,
-        ),
-        convert_options=convert,
-    )
-
-
-def _unreadable_csv(path: str, error: pa.ArrowInvalid) -> InputError:
-    if "straddling" in str(error):
-        return InputError(
-            f"{path} cannot be read as CSV: a row is longer than {_CSV_BLOCK_BYTES:,} bytes. "
-            f"{_OPEN_QUOTE}"
-        )
-    return InputError(f"{path} cannot be read as CSV: {error}")
+    return csv_files.read(piece, file, column_names(piece.path), columns)
 
 
 def _read_jsonl(piece: Piece, file: Any, columns: list[str] | None) -> Iterator[Batch]:
-    yield from read_lines(piece, file, columns, json_lines.parse)
+    return read_lines(piece, file, columns, json_lines.parse)
 
 
 def read_lines(

@@ -13,8 +13,8 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files
+from kdsr_tf.sources.batches import Piece
 from kdsr_tf.sources.columns import Names, check_columns, check_own_names, names_in
-from kdsr_tf.sources.files import Piece
 from kdsr_tf.sources.image_paths import (
     absolute_folder,
     allowed_path,

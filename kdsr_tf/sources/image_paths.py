@@ -134,15 +134,10 @@ def _climbs(path: str) -> bool:
 def _is_below(path: str, folder: str) -> bool:
     if "://" in path or "://" in folder:
         return path.startswith(folder.rstrip("/") + "/")
-    if os.path.islink(path):
-        real = os.path.realpath(path)
-    else:
-        parent, name = os.path.split(path)
-        real = os.path.join(_real_folder(parent), name)
-    return real.startswith(_real_folder(folder).rstrip(os.sep) + os.sep)
+    return os.path.realpath(path).startswith(_real_folder(folder).rstrip(os.sep) + os.sep)
 
 
 @functools.lru_cache
 def _real_folder(folder: str) -> str:
-    """A folder without links: the same for many pictures of a catalogue."""
+    """A declared folder without links: the same for every picture of a catalogue."""
     return os.path.realpath(folder)

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kdsr_tf.schema import ITEM_ID, USER_ID
-from kdsr_tf.sources.files import Batch, Piece, Rejected, read_batches
+from kdsr_tf.sources.batches import Batch, Piece, Rejected
+from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.items import (
     ID_TOO_LONG,
     MAX_ID_BYTES,

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources.files import Piece, Rejected, read_batches, shortened
+from kdsr_tf.sources.batches import Piece, Rejected, shortened
+from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.json_lines import is_deep
 
 MAX_ID_BYTES = 1_024

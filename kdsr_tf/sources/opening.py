@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.files import TFDS_PREFIX
+from kdsr_tf.sources.batches import TFDS_PREFIX
 from kdsr_tf.sources.source import Source
 
 

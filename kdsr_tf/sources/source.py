@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from kdsr_tf.sources import items
-from kdsr_tf.sources.files import Piece, Rejected
+from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.items import CatalogueRow
 
 
@@ -15,7 +15,7 @@ class Source(Protocol):
 
     Args:
         path: Folder, URI or `tfds:` name.
-        interactions: Path of the interactions; its `files.label` begins their
+        interactions: Path of the interactions; its `batches.label` begins their
             dead letters.
         items: Likewise of the catalogue.
         item_columns: Columns of the catalogue.

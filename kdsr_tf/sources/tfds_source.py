@@ -23,8 +23,9 @@ from kdsr_tf.artifacts import exists, fingerprint, join
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.batches import BATCH_ROWS, TFDS_PREFIX, Batch, Piece
 from kdsr_tf.sources.columns import check_columns, check_own_names, names_in
-from kdsr_tf.sources.files import BATCH_ROWS, TFDS_PREFIX, Batch, Piece, digest
+from kdsr_tf.sources.files import digest
 from kdsr_tf.sources.image_paths import allowed_path, check_folders, listing_digest
 from kdsr_tf.sources.interactions import COLUMNS
 from kdsr_tf.sources.source import Source

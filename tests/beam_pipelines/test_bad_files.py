@@ -12,7 +12,7 @@ import pytest
 from beam_pipelines.prepare import prepare
 from kdsr_tf import artifacts, stages
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import files, open_source
+from kdsr_tf.sources import csv_files, files, open_source
 from kdsr_tf.sources.interactions import read_interactions
 from tests.beam_pipelines.clicks import HUGE, configure, write_source
 
@@ -140,7 +140,7 @@ def test_fixed_size_lists_that_arrow_cannot_read_are_called_so(tmp_path):
 
 
 def test_a_row_longer_than_a_block_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_CSV_BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 1 << 16)
     rows = b"user_id,item_id,timestamp\nu,a,1\n" + HUGE.encode() + b",a,1\n" + b"u,a,2\n" * 99_999
     config = configure(tmp_path, write_source(tmp_path / "source", ("interactions.csv", rows)))
     (piece,) = open_source(config.source).interaction_pieces()

@@ -106,19 +106,24 @@ def test_on_few_processors_a_call_has_eight_pictures_at_most(
     np.testing.assert_allclose(found, pictures.mean(axis=(1, 2)) / 2, rtol=1e-5)
 
 
-def test_pictures_of_one_large_call_are_decoded_side_by_side(monkeypatch):
+@pytest.mark.parametrize(
+    ("processors", "batch_size"),
+    # One large call: decoded ahead on every processor. Many calls: on a thread more.
+    [(3, 64), (2, 1)],
+)
+def test_three_pictures_are_decoded_side_by_side(processors, batch_size, monkeypatch):
     class Encoder(keras_models.KerasImageEncoder):
         def prepare(self, content):
             together.wait()
             return np.full((2, 2, 3), int(content), np.uint8)
 
     together = threading.Barrier(3, timeout=10)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
     network = types.SimpleNamespace(jit_compile=False, output_shape=(None, 1))
     model = keras_models.KerasImageModel(network, None)
     model.__dict__["run"] = lambda pictures: pictures[:, 0, 0, :1]
-    found = Encoder(2, batch_size=64).run_inference(list(map(str, range(6))), model)
+    found = Encoder(2, batch_size=batch_size).run_inference(list(map(str, range(6))), model)
     assert np.concatenate(found).tolist() == [*range(6)]
 
 

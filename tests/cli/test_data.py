@@ -96,6 +96,14 @@ def test_own_files_become_a_source_folder(shop, capsys):
     assert (counts["interactions"], counts["items"], counts["rejected"]) == (3, 2, 0)
 
 
+def test_an_ending_may_be_in_capitals(shop):
+    (shop / "CLICKS.CSV").write_text(CLICKS)
+    (shop / "GOODS.TSV.GZ").write_bytes(gzip.compress(GOODS.encode()))
+    files = shop / "CLICKS.CSV", shop / "GOODS.TSV.GZ"
+    assert run(*files, "--max-rejected-fraction", "0.5", *COLUMNS, "--output", shop / "out") == 0
+    assert [len(rows) for rows in read(shop / "out")] == [4, 3]
+
+
 def test_check_writes_nothing_and_counts_what_prepare_would_reject(shop, capsys):
     before = sorted(shop.rglob("*"))
     assert import_shop(shop, "--check") == 0

@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 from beam_pipelines.prepare import prepare
 from kdsr_tf.config import SourceConfig, load_config
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import files, open_source, tfds_source
+from kdsr_tf.sources import open_source, tfds_source
+from kdsr_tf.sources.batches import label
 from kdsr_tf.sources.interactions import read_interactions
 
 RATINGS = [
@@ -225,4 +226,4 @@ def test_fingerprint_follows_what_is_read(data_dir, tmp_path):
     prints.add(open_source(with_pictures(str(tmp_path))).fingerprint())
     assert len(prints) == 6
     assert _open(data_dir).fingerprint() in prints
-    assert files.label("tfds:a/b") == "tfds:a/b"
+    assert label("tfds:a/b") == "tfds:a/b"

@@ -20,7 +20,8 @@ import numpy as np
 
 from kdsr_tf.datasets.lines import LinesPiece, Parsed
 from kdsr_tf.sources import json_lines
-from kdsr_tf.sources.files import Batch, read_batches
+from kdsr_tf.sources.batches import Batch
+from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.json_lines import DEEPEST, LONGEST_LINE_BYTES, is_deep
 
 _REVIEW = {"user_id": "reviewerID", "item_id": "asin", "timestamp": "unixReviewTime"}
