@@ -27,6 +27,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from beam_pipelines.handlers.choose import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, Unusable
 from beam_pipelines.running import (
+    advance,
     job_arguments,
     run_as_program,
     run_pipeline,
@@ -172,7 +173,7 @@ class EncodeItems(beam.PTransform):
 
 
 class ContentsHandler(KeyedModelHandler):
-    """Lets an encoder turn `(Key, content)` into `(Key, vector or Unusable)`.
+    """Lets an encoder turn `(Key, content)` into `(Key, vector or Unusable)`; tells of progress.
 
     What is `Known` already passes by the encoder.
     """
@@ -184,6 +185,7 @@ class ContentsHandler(KeyedModelHandler):
         found = iter(super().run_inference(contents, model, inference_args) if contents else ())
         for key, content in batch:
             yield (key, content.found) if isinstance(content, Known) else next(found)
+        advance(sum(owner.part == 0 for key, _ in batch for owner in key.owners))
 
 
 @contextlib.contextmanager

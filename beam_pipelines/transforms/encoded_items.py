@@ -15,7 +15,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, Unusable
-from beam_pipelines.running import NAMESPACE, advance
+from beam_pipelines.running import NAMESPACE
 from beam_pipelines.transforms import rejected
 from beam_pipelines.transforms.contents import CONTENT, DIGEST_BYTES, Key
 from beam_pipelines.transforms.shards import Files, WriteShards, write_table
@@ -89,8 +89,6 @@ class _Share(beam.DoFn):
             yield VECTORS, (owner.item, owner.part, key.digest, data)
         if reason is None and any(owner.parts > 1 for owner in key.owners):
             yield PICTURES, (key.digest, data)
-        if num_items := sum(owner.part == 0 for owner in key.owners):
-            advance(num_items)
 
     def _problem(self, vector: np.ndarray) -> str | None:
         """Why a vector cannot be used: of one too long, correlations would be infinite or NaN."""
