@@ -208,7 +208,7 @@ class ImageEncoder(Encoder):
         batch_size: Elements per call of the model, > 0.
     """
 
-    group_size = 256
+    group_size = 512
 
     def __init__(self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32):
         super().__init__(batch_size)

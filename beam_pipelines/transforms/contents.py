@@ -16,15 +16,21 @@ from apache_beam.metrics import Metrics
 
 from beam_pipelines.handlers.encoder import Encoder, Unusable
 from beam_pipelines.running import NAMESPACE, advance
-from beam_pipelines.transforms.reading import ReadItems
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.hashing import shard_of
 from kdsr_tf.schema import ITEM, ITEM_ID, VECTOR
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.batches import Rejected, ending
+from kdsr_tf.sources.batches import Piece, Rejected, ending
 from kdsr_tf.sources.files import read_batches
-from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing, pictures, row_as_json
+from kdsr_tf.sources.items import (
+    CatalogueRow,
+    as_text,
+    is_missing,
+    pictures,
+    read_items,
+    row_as_json,
+)
 
 CONTENT = "content"
 DIGEST_BYTES = 16
@@ -267,19 +273,13 @@ class GroupContents(beam.PTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         num_groups = self._num_groups
-        items = (
-            pipeline
-            | "Vocabulary file" >> beam.Create([self._vocabulary])
-            | "Read vocabulary" >> beam.FlatMap(_read_vocabulary)
-        )
-        # Rows that cannot be read have no id to join by; `prepare` reports them.
-        rows = pipeline | ReadItems(self._declare.source)
-        declarations = rows.rows | "Declare" >> beam.Map(self._declare)
-        # Flattened and told apart by their types: a third of the transforms of a
-        # CoGroupByKey, and a small job spends most of its time on building its pipeline.
+        # The vocabulary is one file more to read: a `Flatten` of two collections would be two
+        # bundles more, and a copy of the catalogue.
+        files = [self._vocabulary, *self._declare.source.item_pieces()]
         found = (
-            (items, declarations)
-            | "Items and declarations" >> beam.Flatten().with_output_types(tuple[str, Any])
+            pipeline
+            | "Files" >> beam.Create(files, reshuffle=len(files) > 2)
+            | "Read" >> beam.FlatMap(_read, self._declare).with_output_types(tuple[str, Any])
             | "Join" >> beam.GroupByKey()
             | "Identify" >> beam.ParDo(_Identify(self._encoder, num_groups))
         )
@@ -347,6 +347,17 @@ def _merge(_: int, entries: Iterable[Any]) -> Iterator[list[tuple[Key, Any]]]:
         batch.append((key, content))
     if batch:
         yield batch
+
+
+def _read(file: str | Piece, declare: Declare) -> Iterator[tuple[str, int | Declaration]]:
+    """Ids with their index in the vocabulary, a path, or with what the catalogue declares."""
+    if isinstance(file, str):
+        yield from _read_vocabulary(file)
+        return
+    for row in read_items(file):
+        # Rows that cannot be read have no id to join by; `prepare` reports them.
+        if not isinstance(row, Rejected):
+            yield declare(row)
 
 
 def _read_vocabulary(path: str) -> Iterator[tuple[str, int]]:
