@@ -34,12 +34,11 @@ from beam_pipelines.running import (
 )
 from beam_pipelines.transforms.contents import (
     CONTENT,
-    Declare,
     GroupContents,
     Key,
     Known,
-    declare,
 )
+from beam_pipelines.transforms.declarations import Declare, declare
 from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
 from beam_pipelines.transforms.rejected import DEAD_LETTERS
 from beam_pipelines.transforms.shards import default_num_shards

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_pipelines.encode import EncodeItems, run_job, vector_files
 from beam_pipelines.handlers.choose import choose_encoder
-from beam_pipelines.transforms.contents import declare
+from beam_pipelines.transforms.declarations import declare
 from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config

@@ -48,7 +48,7 @@ from beam_pipelines.encode import EncodeItems
 from beam_pipelines.handlers.choose import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder
 from beam_pipelines.running import run_pipeline
-from beam_pipelines.transforms.contents import Declare, declare
+from beam_pipelines.transforms.declarations import Declare, declare
 from kdsr_tf import schema
 from kdsr_tf.artifacts import versions
 from kdsr_tf.config import Config, load_config

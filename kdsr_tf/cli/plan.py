@@ -56,7 +56,7 @@ def external_fingerprints(
             or cannot be read.
     """
     from beam_pipelines.handlers.choose import choose_encoder
-    from beam_pipelines.transforms.contents import declare
+    from beam_pipelines.transforms.declarations import declare
     from kdsr_tf.sources import export_files, open_source
 
     source = open_source(config.source)

@@ -13,7 +13,7 @@ from beam_pipelines import encode as job
 from beam_pipelines.encode import encode
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.handlers.encoder import TextEncoder, Unusable
-from beam_pipelines.transforms import contents
+from beam_pipelines.transforms import contents, declarations
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.plan import external_fingerprints
 from kdsr_tf.config import load_config
@@ -298,9 +298,11 @@ def test_a_malformed_template_is_an_error(good, tmp_path, template):
 
 
 def test_templates_join_lists_and_skip_what_is_missing():
-    assert contents.render("{title}. {genres}", {"title": "A", "genres": ["x", "y"]}) == "A. x, y"
-    assert contents.render("{title}. {genres}", {"title": " A "}) == "A ."
-    assert contents.render("{title}. {genres}", {"genres": [], "price": 1}) == ""
+    assert (
+        declarations.render("{title}. {genres}", {"title": "A", "genres": ["x", "y"]}) == "A. x, y"
+    )
+    assert declarations.render("{title}. {genres}", {"title": " A "}) == "A ."
+    assert declarations.render("{title}. {genres}", {"genres": [], "price": 1}) == ""
 
 
 def test_unchanged_contents_keep_their_vectors(good, tmp_path):
