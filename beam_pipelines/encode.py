@@ -26,18 +26,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from beam_pipelines.handlers.choose import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, Unusable
-from beam_pipelines.running import (
-    advance,
-    job_arguments,
-    run_as_program,
-    run_pipeline,
-)
-from beam_pipelines.transforms.contents import (
-    CONTENT,
-    GroupContents,
-    Key,
-    Known,
-)
+from beam_pipelines.running import advance, job_arguments, run_as_program, run_pipeline
+from beam_pipelines.transforms.contents import CONTENT, GroupContents, Key, Known
 from beam_pipelines.transforms.declarations import Declare, declare
 from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
 from beam_pipelines.transforms.rejected import DEAD_LETTERS
