@@ -1,4 +1,4 @@
-"""The encoder of `docs/encoders.md`, as a user would plug it in."""
+"""Encoders of one's own: that of `docs/encoders.md`, as a user would plug it in, and odd ones."""
 
 import pathlib
 import re
@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
+from beam_pipelines import encode as job
 from beam_pipelines.encode import encode
 from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.encoder import TextEncoder, Unusable
 from beam_pipelines.prepare import prepare
+from beam_pipelines.transforms import contents
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.sources import open_source
@@ -84,3 +87,89 @@ def test_the_digest_follows_class_and_arguments(configure):
 def test_a_class_that_cannot_be_used_is_named(configure, override, message):
     with pytest.raises(ConfigError, match=message):
         _choose(configure(override))
+
+
+class LengthEncoder(TextEncoder):
+    """One number, and NaN for short texts."""
+
+    name = "length"
+
+    def build(self):
+        return None
+
+    def size(self, model):
+        return 1
+
+    def encode(self, batch, model):
+        return np.array([[len(text) if len(text) > 6 else np.nan] for text in batch], np.float32)
+
+
+class RefusingEncoder(LengthEncoder):
+    """Refuses with an exception that no pickle could make again."""
+
+    class Refused(Unusable):
+        def __init__(self, words, limit):
+            super().__init__(f"more than {limit} letters")
+
+    def identify(self, content):
+        if len(content) > 12:
+            raise self.Refused(content.split(), 12)
+        return super().identify(content)
+
+
+NAN = "the encoder's vector holds NaN or infinity"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "encoded", "rejected"),
+    [
+        (LengthEncoder(), {"a": 16, "b": 16, "c": 9}, {"items.jsonl row 4": NAN}),
+        (
+            RefusingEncoder(),
+            {"c": 9},
+            {
+                "items.jsonl row 1": "more than 12 letters",
+                "items.jsonl row 2": "more than 12 letters",
+                "items.jsonl row 4": NAN,
+            },
+        ),
+    ],
+)
+def test_what_an_encoder_cannot_encode_is_set_aside(
+    encoder, encoded, rejected, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(job, "choose_encoder", lambda *_: encoder)
+    titles = {"a": "Red tie of silks", "b": "Red tie of silks", "c": "Blue suit", "d": "Шляпа"}
+    rows = [{"item_id": item, "title": title} for item, title in titles.items()]
+    catalogue = catalogues.json_lines(rows)
+    source = catalogues.write_source(tmp_path / "source", "items.jsonl", catalogue, titles)
+    template = "encode.text.template='{title}'"
+    config = catalogues.configure(source, tmp_path / "work", "text", template)
+    counts = catalogues.run(config).counts
+    assert (counts["encoded"], counts["rejected"]) == (len(encoded), len(rejected))
+    found = catalogues.vectors(config, "text")
+    assert found == {item: np.float32([number]).tobytes() for item, number in encoded.items()}
+    assert dict(catalogues.rejected(config, "features/text")) == rejected
+
+
+def test_what_is_known_passes_by_the_encoder():
+    def key(name):
+        return contents.Key(name, ())
+
+    seen = []
+
+    class Watched(LengthEncoder):
+        def encode(self, batch, model):
+            seen.append(list(batch))
+            return super().encode(batch, model)
+
+    refused, vector = Unusable("no"), np.ones(1, np.float32)
+    known = [(key(b"0"), contents.Known(refused)), (key(b"2"), contents.Known(vector))]
+    handler = job.ContentsHandler(Watched())
+    batch = [known[0], (key(b"1"), "a text, a text"), known[1], (key(b"3"), "another")]
+    found = list(handler.run_inference(batch, None))
+    assert [k.digest for k, _ in found] == [b"0", b"1", b"2", b"3"]
+    assert seen == [["a text, a text", "another"]]
+    assert found[0][1] is refused and found[2][1] is vector
+    assert found[1][1].tolist() == [14.0] and found[3][1].tolist() == [7.0]
+    assert len(list(handler.run_inference(known, None))) == 2 and len(seen) == 1

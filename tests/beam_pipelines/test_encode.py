@@ -9,11 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from beam_pipelines import encode as job
 from beam_pipelines.encode import encode
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
-from beam_pipelines.handlers.encoder import TextEncoder, Unusable
-from beam_pipelines.transforms import contents, declarations
+from beam_pipelines.transforms import declarations
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.plan import external_fingerprints
 from kdsr_tf.config import load_config
@@ -322,89 +320,12 @@ def test_unchanged_contents_keep_their_vectors(good, tmp_path):
     assert encode(other)[1].counts["reused"] == 0
 
 
-class LengthEncoder(TextEncoder):
-    """An encoder of one's own, as the handlers' documentation shows it."""
-
-    name = "length"
-
-    def build(self):
-        return None
-
-    def size(self, model):
-        return 1
-
-    def encode(self, batch, model):
-        return np.array([[len(text) if len(text) > 6 else np.nan] for text in batch], np.float32)
-
-
-def test_an_encoder_of_ones_own_and_its_nan(good, monkeypatch):
-    monkeypatch.setattr(job, "choose_encoder", lambda *_: LengthEncoder())
-    good.encode.image = None
-    good.encode.max_rejected_fraction = 0.5
-    (manifest,) = encode(good)
-    assert manifest.counts["encoded"] == 3 and manifest.counts["rejected"] == 1
-    assert _vectors(good, "text") == {1: [19.0], 2: [19.0], 3: [10.0]}
-    (row,) = _read(good, "text", "rejected").to_pylist()
-    assert row["reason"] == "the encoder's vector holds NaN or infinity"
-    assert json.loads(row["row"]) == {"item_id": "d", "content": "Шляпа."}
-
-
-class RefusingEncoder(LengthEncoder):
-    """Refuses with an exception that no pickle could make again."""
-
-    class Refused(Unusable):
-        def __init__(self, words, limit):
-            super().__init__(f"more than {limit} letters")
-
-    def identify(self, content):
-        if len(content) > 12:
-            raise self.Refused(content.split(), 12)
-        return super().identify(content)
-
-
-def test_why_a_content_is_refused_is_all_that_travels(good, monkeypatch):
-    monkeypatch.setattr(job, "choose_encoder", lambda *_: RefusingEncoder())
-    good.encode.image = None
-    good.encode.max_rejected_fraction = 0.9
-    (manifest,) = encode(good)
-    counts = manifest.counts
-    assert (counts["encoded"], counts["rejected"], counts["duplicates"]) == (1, 3, 0)
-    assert _vectors(good, "text") == {3: [10.0]}
-    rows = _read(good, "text", "rejected").to_pylist()
-    reasons = sorted(row["reason"] for row in rows)
-    assert reasons == ["more than 12 letters"] * 2 + ["the encoder's vector holds NaN or infinity"]
-
-
 def test_a_merged_vector_of_another_length_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(EmbeddedImageEncoder, "merge", lambda self, vectors: vectors[0, :-1])
     config = _several(tmp_path / "source", tmp_path / "work", SEVERAL)
     with pytest.raises(Exception, match=r"must give vectors of shape \(\d+,\). Received: \(\d+,\)"):
         encode(config)
     assert artifacts.find_manifest(stages.location(config, "features/image")) is None
-
-
-def test_what_is_known_passes_by_the_encoder():
-    def key(name):
-        return contents.Key(name, ())
-
-    seen = []
-
-    class Watched(LengthEncoder):
-        def encode(self, batch, model):
-            seen.append(list(batch))
-            return super().encode(batch, model)
-
-    refused, vector = Unusable("no"), np.ones(1, np.float32)
-    known = [(key(b"0"), contents.Known(refused)), (key(b"2"), contents.Known(vector))]
-    handler = job.ContentsHandler(Watched())
-    batch = [known[0], (key(b"1"), "a texta text"), known[1], (key(b"3"), "another")]
-    found = list(handler.run_inference(batch, None))
-    assert [k.digest for k, _ in found] == [b"0", b"1", b"2", b"3"] and seen == [
-        ["a texta text", "another"]
-    ]
-    assert found[0][1] is refused and found[2][1] is vector
-    assert found[1][1].tolist() == [12.0] and found[3][1].tolist() == [7.0]
-    assert len(list(handler.run_inference(known, None))) == 2 and len(seen) == 1
 
 
 def test_missing_inputs_are_named(tmp_path):
