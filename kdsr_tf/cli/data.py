@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import datetime
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import fsspec
-import numpy as np
 
 from kdsr_tf import artifacts
 from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli.reading_options import reading_options
 from kdsr_tf.config import PrepareConfig
-from kdsr_tf.console import console, output, progress, table
+from kdsr_tf.console import console, progress
 from kdsr_tf.errors import ConfigError, InputError
-from kdsr_tf.schema import ITEM_ID, USER_ID
-from kdsr_tf.sources.interactions import TIMESTAMP
-from kdsr_tf.sources.time_units import POSITION, UNITS, settle_unit, to_microseconds
+from kdsr_tf.sources.time_units import POSITION, UNITS, settle_unit
 
 if TYPE_CHECKING:
     from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.datasets.reading import Reading
     from kdsr_tf.sources import Source
 
 _ARTIFACT = "source"
-_LONGEST_CELL = 60
-_ORDINALS = ("first", "second", "third")
 
 
 @click.group()
@@ -42,19 +36,7 @@ def data() -> None:
 @click.argument("interactions")
 @click.argument("items", required=False)
 @click.option("--output", "folder", metavar="FOLDER", help="Where the result is written.")
-@click.option(
-    "--format",
-    "published",
-    type=click.Choice(["movielens", "amazon"]),
-    help="Published files: ratings.dat and movies.dat; reviews_*_5.json.gz and meta_*.json.gz.",
-)
-@click.option(
-    "--column",
-    "columns",
-    metavar="NAME=OWN",
-    multiple=True,
-    help="What a column is called in your files, such as user_id=customer. Repeatable.",
-)
+@reading_options
 @click.option(
     "--timestamp-unit",
     "unit",
@@ -68,7 +50,6 @@ def data() -> None:
     help="Where pictures lie, beside the folder of ITEMS; also those named ITEM_ID.jpg. A URI "
     "such as https://cdn.example/shop is left as it is. Repeatable.",
 )
-@click.option("--encoding", help="Encoding of text files that are not UTF-8, such as latin-1.")
 @click.option("--data-dir", metavar="FOLDER", help="Prepared TFDS datasets (tfds:NAME).")
 @click.option("--drop-repeats", is_flag=True, help="Leave out repeated user, item and time.")
 @click.option(
@@ -84,11 +65,9 @@ def import_data(
     interactions: str,
     items: str | None,
     folder: str | None,
-    published: str | None,
-    columns: Sequence[str],
+    reading: Reading,
     unit: str | None,
     images: Sequence[str],
-    encoding: str | None,
     data_dir: str | None,
     drop_repeats: bool,
     max_rejected_fraction: float,
@@ -106,6 +85,7 @@ def import_data(
     kdsr data import tfds:movielens_1m --output data/ml-1m
     kdsr data import data/shop --check
     """
+    from kdsr_tf.cli.import_tables import announce, show
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.opening import open_for_import, pictures_of
 
@@ -116,24 +96,17 @@ def import_data(
         _without_scratch(scratch),
     ):
         source = open_for_import(
-            interactions,
-            items,
-            scratch,
-            published=published,
-            columns=_own_names(columns),
-            images=images,
-            encoding=encoding,
-            data_dir=data_dir,
+            interactions, items, scratch, reading, images=images, data_dir=data_dir
         )
         job = Import(source, pictures_of(source, images))
         with progress("Checking the catalogue") as bar:
             found = job.check_items(bar.advance)
         with progress("Checking the interactions", total=source.num_interactions()) as bar:
             job.check_interactions(found, bar.advance)
-        _show(found, source)
+        show(found, source)
         refuse(found, source, max_rejected_fraction)
         assumed = settle_unit(found.times, unit)
-        _announce(found, assumed, unit, drop_repeats, None if check else folder)
+        announce(found, assumed, unit, drop_repeats, None if check else folder)
         if check:
             return
         manifest = _manifest(found, source, [interactions, items], assumed)
@@ -157,18 +130,6 @@ def _without_scratch(scratch: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(str(error).replace(os.path.join(scratch, ""), "")) from None
-
-
-def _own_names(columns: Sequence[str]) -> dict[str, str]:
-    names = {}
-    for column in columns:
-        name, separator, own = column.partition("=")
-        if not (name and separator and own):
-            raise ConfigError(
-                f"--column takes NAME=OWN, such as user_id=customer. Received: {column}."
-            )
-        names[name] = own
-    return names
 
 
 def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
@@ -230,70 +191,3 @@ def _manifest(
             "rejected": {f"{file}: {why}": n for (file, why), (n, _) in found.rejected.items()},
         },
     )
-
-
-def _show(found: Findings, source: Source) -> None:
-    """Tables of what is there and what is wrong."""
-    least = PrepareConfig().k_core
-    rows: list[tuple[str, int]] = [
-        ("usable interactions", found.interactions),
-        ("of these repeated (user, item, time)", int(found.is_repeat.sum())),
-        ("users", len(found.lengths)),
-        (f"of these with fewer than {least} interactions", int((found.lengths < least).sum())),
-        ("usable items", found.catalogue),
-        ("of these without interaction", found.catalogue - found.items_taken),
-        *((f"items with pictures {outcome}", n) for outcome, n in sorted(found.pictures.items())),
-    ]
-    output.print(table(f"{source.path}", ("what", "count"), rows))
-    if found.columns:
-        shares = [
-            (name, count, f"{count / found.catalogue:.1%}")
-            for name, count in found.columns.most_common()
-        ]
-        output.print(table("Columns of the catalogue", ("column", "items", "share"), shares))
-    if found.rejected:
-        reasons = collections.Counter({key: count for key, (count, _) in found.rejected.items()})
-        rejected = [(*key, n, found.rejected[key][1]) for key, n in reasons.most_common()]
-        heading = ("file", "reason", "rows", "first")
-        output.print(table("Rows that cannot be used", heading, rejected))
-    interactions, items = found.samples
-    names = [USER_ID, ITEM_ID, TIMESTAMP]
-    rows = [[_cell(sample[name]) for name in names] for sample in interactions]
-    output.print(table("First interactions", names, rows))
-    names = list(dict.fromkeys(name for sample in items for name in sample))
-    rows = [[name, *(_cell(sample.get(name)) for sample in items)] for name in names]
-    output.print(table("First items", ["column", *_ORDINALS[: len(items)]], rows))
-
-
-def _announce(
-    found: Findings, unit: str | None, told: str | None, drop_repeats: bool, folder: str | None
-) -> None:
-    """What the second reading does."""
-    least, most = found.times
-    how = "" if told else " (guessed from their size; --timestamp-unit says otherwise)"
-    if unit is None:
-        console.print(f"Timestamps are positions{how}: {least:,} to {most:,}.", markup=False)
-    else:
-        first, last = (_moment(int(time)) for time in to_microseconds(np.array(found.times), unit))
-        console.print(f"Timestamps are {unit}{how}: {first} to {last} (UTC).", markup=False)
-    repeats = int(found.is_repeat.sum())
-    if repeats and not drop_repeats:
-        console.print(f"{repeats:,} repeated rows stay (--drop-repeats leaves them out).")
-    if folder is not None:
-        kept = found.interactions - repeats * drop_repeats
-        console.print(
-            f"Writing {kept:,} interactions and {found.catalogue:,} items to {folder}"
-            + (", pictures copied." if found.pictures["found"] else "."),
-            markup=False,
-        )
-
-
-def _moment(microseconds: int) -> str:
-    since = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=microseconds)
-    return since.isoformat(" ", "seconds")
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    text = "" if value is None else text
-    return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + "…"

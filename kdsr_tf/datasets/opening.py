@@ -6,7 +6,7 @@ import codecs
 import os
 import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import fsspec
 
@@ -15,14 +15,12 @@ from kdsr_tf.datasets.amazon_reviews_2014 import reading as amazon
 from kdsr_tf.datasets.lines import LinesSource
 from kdsr_tf.datasets.movielens_1m import reading as movielens
 from kdsr_tf.datasets.pictures import Pictures
+from kdsr_tf.datasets.reading import PUBLISHED, Reading
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, files, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.image_paths import absolute_folder, check_folders
-
-PUBLISHED = ("movielens", "amazon")
-"""Formats that a file's ending does not tell."""
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
 _CHARACTERS = 1 << 20
@@ -32,11 +30,9 @@ def open_for_import(
     interactions: str,
     items: str | None,
     scratch: str,
+    reading: Reading,
     *,
-    published: str | None = None,
-    columns: Mapping[str, str] | None = None,
     images: Sequence[str] = (),
-    encoding: str | None = None,
     data_dir: str | None = None,
 ) -> Source:
     """Find the files and check that their columns are there.
@@ -46,10 +42,8 @@ def open_for_import(
             `tfds:NAME`.
         items: File of the catalogue.
         scratch: Existing local folder for files that must be unpacked or decoded first.
-        published: One of `PUBLISHED`, or None for files that their ending describes.
-        columns: Own column names by the expected ones.
+        reading: How the files are read.
         images: Folders and URIs, other than that of `items`, where pictures may lie.
-        encoding: Of text files that are not UTF-8.
         data_dir: Folder of prepared TFDS datasets.
 
     Raises:
@@ -57,13 +51,12 @@ def open_for_import(
     """
     config = SourceConfig(
         path=interactions,
-        columns=dict(columns or {}),
+        columns=dict(reading.columns),
         image_folders=list(images),
         tfds={"data_dir": data_dir},
     )
     if items is None:
-        if published or encoding:
-            option = "--format" if published else "--encoding"
+        for option in reading.options_given():
             raise InputError(f"{option} describes two files: give INTERACTIONS and ITEMS.")
         if not interactions.startswith(TFDS_PREFIX) and os.path.isfile(interactions):
             raise InputError(
@@ -81,9 +74,9 @@ def open_for_import(
             "Rename one of them."
         )
     folder = absolute_folder(posixpath.dirname(items) or ".")
-    if published:
-        return _open_published(published, config, folder, interactions, items)
-    readable = [_readable(path, scratch, encoding) for path in (interactions, items)]
+    if reading.published:
+        return _open_published(reading.published, config, folder, interactions, items)
+    readable = [_readable(path, scratch, reading.encoding) for path in (interactions, items)]
     return open_files(config, folder, *readable)
 
 

@@ -211,7 +211,6 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
         (["clicks.csv", "goods.tsv.gz"], "lacks the columns user_id, item_id, timestamp"),
         (["clicks.csv", "goods.tsv.gz"], "or --column user_id=NAME to `kdsr data import`"),
         (["clicks.csv", "goods.tsv.gz", *COLUMNS], "rows of goods.tsv would be rejected"),
-        (["clicks.csv", "goods.tsv.gz", "--column", "user_id"], "--column takes NAME=OWN"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "klingon"], "--encoding=klingon"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "utf-8"], "is not in utf-8 throughout"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "cp1252", *COLUMNS], "would be rejected"),
@@ -227,6 +226,13 @@ def test_every_mistake_is_one_message(arguments, message, shop, monkeypatch, cap
     assert message in " ".join(capsys.readouterr().err.split())
     assert run(*arguments) == 2
     assert "--output is not given" in capsys.readouterr().err
+
+
+def test_an_option_that_cannot_be_understood_is_told_first(shop, capsys):
+    assert run("clicks.csv", "goods.tsv.gz", "--column", "user_id") == 2
+    assert "--column takes NAME=OWN, such as user_id=customer. Received: user_id" in (
+        " ".join(capsys.readouterr().err.split())
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_files_are_read(shop, capsys):

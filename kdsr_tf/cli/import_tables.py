@@ -1,0 +1,90 @@
+"""What `kdsr data import` found, as tables and sentences."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdsr_tf.config import PrepareConfig
+from kdsr_tf.console import console, output, table
+from kdsr_tf.schema import ITEM_ID, USER_ID
+from kdsr_tf.sources.interactions import TIMESTAMP
+from kdsr_tf.sources.time_units import to_microseconds
+
+if TYPE_CHECKING:
+    from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.sources import Source
+
+_LONGEST_CELL = 60
+_ORDINALS = ("first", "second", "third")
+
+
+def show(found: Findings, source: Source) -> None:
+    """Tables of what is there and what is wrong."""
+    least = PrepareConfig().k_core
+    rows: list[tuple[str, int]] = [
+        ("usable interactions", found.interactions),
+        ("of these repeated (user, item, time)", int(found.is_repeat.sum())),
+        ("users", len(found.lengths)),
+        (f"of these with fewer than {least} interactions", int((found.lengths < least).sum())),
+        ("usable items", found.catalogue),
+        ("of these without interaction", found.catalogue - found.items_taken),
+        *((f"items with pictures {outcome}", n) for outcome, n in sorted(found.pictures.items())),
+    ]
+    output.print(table(f"{source.path}", ("what", "count"), rows))
+    if found.columns:
+        shares = [
+            (name, count, f"{count / found.catalogue:.1%}")
+            for name, count in found.columns.most_common()
+        ]
+        output.print(table("Columns of the catalogue", ("column", "items", "share"), shares))
+    if found.rejected:
+        reasons = collections.Counter({key: count for key, (count, _) in found.rejected.items()})
+        rejected = [(*key, n, found.rejected[key][1]) for key, n in reasons.most_common()]
+        heading = ("file", "reason", "rows", "first")
+        output.print(table("Rows that cannot be used", heading, rejected))
+    interactions, items = found.samples
+    names = [USER_ID, ITEM_ID, TIMESTAMP]
+    rows = [[_cell(sample[name]) for name in names] for sample in interactions]
+    output.print(table("First interactions", names, rows))
+    names = list(dict.fromkeys(name for sample in items for name in sample))
+    rows = [[name, *(_cell(sample.get(name)) for sample in items)] for name in names]
+    output.print(table("First items", ["column", *_ORDINALS[: len(items)]], rows))
+
+
+def announce(
+    found: Findings, unit: str | None, told: str | None, drop_repeats: bool, folder: str | None
+) -> None:
+    """What the second reading does."""
+    least, most = found.times
+    how = "" if told else " (guessed from their size; --timestamp-unit says otherwise)"
+    if unit is None:
+        console.print(f"Timestamps are positions{how}: {least:,} to {most:,}.", markup=False)
+    else:
+        first, last = (_moment(int(time)) for time in to_microseconds(np.array(found.times), unit))
+        console.print(f"Timestamps are {unit}{how}: {first} to {last} (UTC).", markup=False)
+    repeats = int(found.is_repeat.sum())
+    if repeats and not drop_repeats:
+        console.print(f"{repeats:,} repeated rows stay (--drop-repeats leaves them out).")
+    if folder is not None:
+        kept = found.interactions - repeats * drop_repeats
+        console.print(
+            f"Writing {kept:,} interactions and {found.catalogue:,} items to {folder}"
+            + (", pictures copied." if found.pictures["found"] else "."),
+            markup=False,
+        )
+
+
+def _moment(microseconds: int) -> str:
+    since = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=microseconds)
+    return since.isoformat(" ", "seconds")
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = "" if value is None else text
+    return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + "…"
