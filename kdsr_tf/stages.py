@@ -131,6 +131,7 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
             stage="evaluate",
             keys=("evaluate",),
             inputs=("sequences", "examples", "student", *features),
+            version=2,
         ),
         *new_items,
         Artifact(

@@ -10,6 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kdsr_tf.schema import PAD
+
+NOT_RANKED = int(np.iinfo(np.int32).max)
+"""Rank of a target that no list may hold: it was taken out, or its score is not a number."""
+
 _LISTS_AT_ONCE = 512
 
 
@@ -75,8 +80,8 @@ ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Rank of each target, the worst possible one among equal scores.
 
-    A model that scores everything alike ranks every target last. A score that
-    is not a number counts as a tie, so it never helps either.
+    A model that scores everything alike ranks every target last. Another item whose
+    score is not a number counts as a tie, so it never helps either.
 
     Args:
         scores: Scores of all candidates `(points, candidates)`; -inf removes a
@@ -84,7 +89,8 @@ def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: Column of each target `(points,)`.
 
     Returns:
-        int64 `(points,)`, 1 is best.
+        int64 `(points,)`, 1 is best; `NOT_RANKED` where the target's own score is -inf or
+        not a number, so that no cutoff counts it.
 
     Example:
         >>> pessimistic_ranks(np.array([[-np.inf, 3.0, 3.0, 1.0]]), np.array([1])).tolist()
@@ -93,28 +99,36 @@ def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     own = np.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
     worse = [np.count_nonzero(row < score) for row, score in zip(scores, own, strict=True)]
     ranks = scores.shape[1] - np.array(worse, np.int64)
-    for point in np.flatnonzero(~(own > -np.inf)):
-        ranks[point] = np.count_nonzero(scores[point] != -np.inf) + (own[point] == -np.inf)
-    return ranks
+    return np.where(own > -np.inf, ranks, NOT_RANKED)
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the `k` best candidates, best first.
+    """Columns of the `k` best candidates, best first; `PAD` where no candidate is left.
 
-    Among equal scores at the end of the list, which ones are shown is arbitrary
+    A candidate whose score is -inf or not a number is never listed. Among equal scores at the end of the list, which ones are shown is arbitrary
     but the same in every run.
 
     Args:
-        scores: `(points, candidates)`.
-        k: At least 1; cut at the number of candidates.
+        scores: `(points, candidates)`; column `PAD` is that of padding.
+        k: At least 1.
 
     Returns:
-        int64 `(points, min(k, candidates))`.
+        int64 `(points, k)`.
+
+    Example:
+        >>> top_k(np.array([[-np.inf, 3.0, -np.inf, 5.0]]), 3).tolist()
+        [[3, 1, 0]]
     """
-    k = min(k, scores.shape[1])
-    best = np.sort(np.argpartition(scores, -k, axis=1)[:, -k:], axis=1)
-    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(best, order, axis=1)
+    # Negated, because a partition puts what is not a number last.
+    falling = -scores
+    shown = min(k, scores.shape[1])
+    best = np.sort(np.argpartition(falling, shown - 1, axis=1)[:, :shown], axis=1)
+    found = np.take_along_axis(falling, best, axis=1)
+    order = np.argsort(found, axis=1, kind="stable")
+    best = np.where(found < np.inf, best, PAD)
+    lists = np.full((len(scores), k), PAD, np.int64)
+    lists[:, :shown] = np.take_along_axis(best, order, axis=1)
+    return lists
 
 
 def mean_diversity(lists: np.ndarray, vectors: np.ndarray, present: np.ndarray) -> float | None:
@@ -124,7 +138,7 @@ def mean_diversity(lists: np.ndarray, vectors: np.ndarray, present: np.ndarray) 
     have diversity 0.
 
     Args:
-        lists: Items `(points, k)`.
+        lists: Items `(points, k)`; `PAD` is none.
         vectors: Vector of each item `(items + 1, size)`.
         present: Whether an item has the modality `(items + 1,)`.
 

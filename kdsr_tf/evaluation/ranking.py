@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kdsr_tf.evaluation.metrics import top_k
+from kdsr_tf.evaluation.metrics import NOT_RANKED, top_k
 from kdsr_tf.models.folding import fold
 from kdsr_tf.schema import PAD
 
@@ -101,9 +101,7 @@ class Ranker:
         for part in parts(len(histories), self.rows_at_once):
             scores = self.scores(vectors[part])
             exclude(scores, histories[part])
-            best = top_k(scores, k)
-            found = np.take_along_axis(scores, best, axis=1) > -np.inf
-            answers[part, : best.shape[1]] = np.where(found, best, PAD)
+            answers[part] = top_k(scores, k)
         return answers
 
 
@@ -135,7 +133,7 @@ def popularity_ranks(
     Args:
         counts: A count per item `(items + 1,)`; entry 0 is padding.
         targets: Items `(points,)`.
-        seen: Items that each point leaves out; a target among them is last.
+        seen: Items that each point leaves out; a target among them is `NOT_RANKED`.
 
     Returns:
         int64 `(points,)`, 1 is best.
@@ -149,7 +147,7 @@ def popularity_ranks(
     for point, items in enumerate(seen or ()):
         left_out, target = np.unique(items), targets[point]
         if target in left_out:
-            ranks[point] = num_items - len(left_out) + 1
+            ranks[point] = NOT_RANKED
         else:
             ranks[point] -= np.count_nonzero(counts[left_out] >= counts[target])
     return ranks

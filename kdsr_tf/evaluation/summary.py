@@ -10,6 +10,7 @@ import numpy as np
 
 from kdsr_tf.evaluation import metrics, resampling
 from kdsr_tf.evaluation.slices import Slice
+from kdsr_tf.schema import PAD
 
 _DIVERSITY_LISTS = 10_000
 
@@ -41,7 +42,7 @@ class Rankings:
         points: The test points.
         ranks: Rank of the target, 1 is best.
         popularity_ranks: Its rank by train frequency.
-        lists: The best items `(points, k)`, k the largest cutoff.
+        lists: The best items `(points, k)`, k the largest cutoff; `PAD` where no item is left.
     """
 
     points: TestPoints
@@ -150,7 +151,7 @@ def _beyond_accuracy(
     step = -(-len(lists) // _DIVERSITY_LISTS)
     for k in cutoffs:
         shown = lists[:, :k]
-        values[f"coverage_{k}"] = len(np.unique(shown)) / num_items
+        values[f"coverage_{k}"] = np.count_nonzero(np.unique(shown) != PAD) / num_items
         for modality, (vectors, present) in spaces.items():
             diversity = metrics.mean_diversity(shown[::step], vectors, present)
             if diversity is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from kdsr_tf.types import Tensor
@@ -11,8 +12,8 @@ from kdsr_tf.types import Tensor
 def pessimistic_ranks(targets: Tensor, logits: Tensor) -> Tensor:
     """Rank of each target, counting every item that scores no less than it.
 
-    A model that gives all items one score thus ranks its target last, and so does
-    one whose score is NaN.
+    A model that gives all items one score thus ranks its target last. A target whose own
+    score is NaN has the largest int32, so that no cutoff counts it.
 
     Args:
         targets: Ints `(count,)`: items `1..num_items`, or 0 for none.
@@ -29,7 +30,8 @@ def pessimistic_ranks(targets: Tensor, logits: Tensor) -> Tensor:
     """
     columns = ops.maximum(ops.cast(targets, "int32") - 1, 0)[:, None]
     own = ops.take_along_axis(logits, columns, axis=1)
-    return ops.sum(ops.cast(ops.logical_not(ops.less(logits, own)), "int32"), axis=1)
+    ranks = ops.sum(ops.cast(ops.logical_not(ops.less(logits, own)), "int32"), axis=1)
+    return ops.where(ops.isnan(own[:, 0]), np.iinfo("int32").max, ranks)
 
 
 class RankingMetric(keras.metrics.Metric):

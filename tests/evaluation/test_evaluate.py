@@ -10,6 +10,7 @@ import pytest
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
+from kdsr_tf.evaluation.metrics import NOT_RANKED
 from tests import factories
 
 NUM_ITEMS = 40
@@ -145,9 +146,32 @@ def test_seen_items_can_be_removed(workdir):
     oracle = _oracle_ranks(student, points, [history for _, _, history, _ in points])
     for (user, position, history, target), expected in zip(points, oracle, strict=True):
         got, shown = by_point[user, position]
-        left = NUM_ITEMS - len(set(history))
-        assert got == (left + 1 if target in history else expected)
+        assert got == (NOT_RANKED if target in history else expected)
         assert not set(history) & set(shown.tolist())
+
+
+@pytest.mark.parametrize("filter_seen", [False, True])
+def test_lists_longer_than_the_catalogue_count_what_they_hold(workdir, filter_seen):
+    from kdsr_tf.evaluation.catalogue import read_catalogue
+    from kdsr_tf.evaluation.evaluate import rank
+    from kdsr_tf.evaluation.ranking import Ranker
+    from kdsr_tf.evaluation.summary import summarise
+
+    config, student = workdir
+    config = config.model_copy(deep=True)
+    config.evaluate.filter_seen, config.evaluate.cutoffs = filter_seen, [NUM_ITEMS + 20]
+    examples = artifacts.read_manifest(stages.location(config, "examples"), written_by="distill")
+    found = rank(config, Ranker(student), read_catalogue(config), examples)
+    metrics = summarise(found, {}, {}, NUM_ITEMS, config.evaluate.cutoffs, 0)["metrics"]
+    assert metrics[f"coverage_{NUM_ITEMS + 20}"] == 1
+    # Only what was left out of a list can be missed by one that holds all the rest.
+    points = list(_points(config))
+    seen = [filter_seen and target in history for _, _, history, target in points]
+    assert any(seen) == filter_seen
+    assert metrics[f"hr_{NUM_ITEMS + 20}"] == pytest.approx(100 * (1 - np.mean(seen)))
+    lengths = sorted(np.count_nonzero(found.lists, axis=1))
+    taken = (len(set(history)) for _, _, history, _ in points)
+    assert lengths == sorted(NUM_ITEMS - filter_seen * number for number in taken)
 
 
 def test_recommendations_are_unseen_best_first_and_end_with_the_catalogue(workdir):

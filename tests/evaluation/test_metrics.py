@@ -45,12 +45,14 @@ def test_ties_and_nan_rank_against_the_model():
             [-inf, 3, 2, 1],  # target 2 is second
             [-inf, 2, 2, 2],  # all alike: last
             [-inf, nan, 2, 1],  # an unknown score may be better
-            [-inf, 1, nan, 1],  # the target's own score is unknown: last
-            [-inf, 1, -inf, 1],  # the target was filtered: behind everything
+            [-inf, 1, nan, 1],  # the target's own score is unknown: in no list
+            [-inf, 1, -inf, 1],  # the target was filtered: in no list
         ]
     )
     ranks = metrics.pessimistic_ranks(scores, np.full(5, 2))
-    assert ranks.tolist() == [2, 3, 2, 3, 3]
+    assert ranks.tolist() == [2, 3, 2, metrics.NOT_RANKED, metrics.NOT_RANKED]
+    # A cutoff above the size of the catalogue counts only what a list can hold.
+    assert metrics.hit_rate(ranks, 20).tolist() == [1, 1, 1, 0, 0]
 
 
 def test_ranks_equal_a_plain_sort():
@@ -66,7 +68,13 @@ def test_ranks_equal_a_plain_sort():
 def test_top_k_is_ordered_best_first():
     scores = np.array([[-np.inf, 1.0, 5.0, 0.5, 3.0], [-np.inf, 2.0, 2.0, 9.0, 0.0]])
     assert metrics.top_k(scores, 3).tolist() == [[2, 4, 1], [3, 1, 2]]
-    assert metrics.top_k(scores, 99).shape == (2, 5)
+
+
+def test_top_k_lists_only_what_can_be_recommended():
+    inf, nan = np.inf, np.nan
+    scores = np.array([[-inf, 1, 5, 0.5], [-inf, -inf, 2, nan], [-inf, -inf, -inf, -inf]])
+    assert metrics.top_k(scores, 5).tolist() == [[2, 1, 3, 0, 0], [2, 0, 0, 0, 0], [0] * 5]
+    assert metrics.top_k(scores, 1).tolist() == [[2], [2], [0]]
 
 
 def test_diversity_of_lists_worked_by_hand():
