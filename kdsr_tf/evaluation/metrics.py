@@ -105,8 +105,8 @@ def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Columns of the `k` best candidates, best first; `PAD` where no candidate is left.
 
-    A candidate whose score is -inf or not a number is never listed. Among equal scores at the end of the list, which ones are shown is arbitrary
-    but the same in every run.
+    A candidate whose score is -inf or not a number is never listed. Among equal scores at the
+    end of the list, which ones are shown is arbitrary but the same in every run.
 
     Args:
         scores: `(points, candidates)`; column `PAD` is that of padding.
