@@ -11,6 +11,8 @@ import numpy as np
 
 from kdsr_tf import schema
 from kdsr_tf.errors import KDSRError
+from serving.item_ids import count_of_items, rows_of_ids
+from serving.item_ids import item_ids as ids_in
 
 T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
@@ -89,6 +91,18 @@ class ModelRef:
     label: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.label, str | None):
+            raise ValueError(
+                "`model_name` and `label` must be text. "
+                f"Received: model_name={self.name!r}, label={self.label!r}."
+            )
+        # A bool is an int. gRPC sends int64.
+        is_number = isinstance(self.version, int) and not isinstance(self.version, bool)
+        if self.version is not None and not (is_number and 0 <= self.version < 2**63):
+            raise ValueError(
+                "`version` must be a whole number from 0 to 2^63 - 1. "
+                f"Received: version={self.version!r}."
+            )
         if self.version is not None and self.label is not None:
             raise ValueError(
                 "`version` and `label` exclude each other. "
@@ -118,23 +132,25 @@ def recommend(
 ) -> Query[list[list[Recommendation]]]:
     """See `serving.client.Client.recommend`."""
     signature = schema.SIGNATURE_RECOMMEND_WITH_SEEN if with_seen else schema.SIGNATURE_RECOMMEND
-    return _ranking(signature, {schema.HISTORY: _padded("histories", histories)}, len(histories), k)
+    rows = rows_of_ids("histories", histories)
+    return _ranking(signature, {schema.HISTORY: _padded(rows)}, len(rows), k)
 
 
 def similar_items(item_ids: Sequence[str], k: int) -> Query[list[list[Recommendation]]]:
     """See `serving.client.Client.similar_items`."""
-    _refuse_text("item_ids", item_ids)
-    inputs = {schema.ITEM_ID: np.array([*item_ids] or [""], object)}
-    return _ranking(schema.SIGNATURE_SIMILAR_ITEMS, inputs, len(item_ids), k)
+    asked = ids_in("item_ids", item_ids)
+    inputs = {schema.ITEM_ID: np.array(asked or [""], object)}
+    return _ranking(schema.SIGNATURE_SIMILAR_ITEMS, inputs, len(asked), k)
 
 
 def embed(histories: Sequence[Sequence[str]]) -> Query[np.ndarray]:
     """See `serving.client.Client.embed`."""
+    rows = rows_of_ids("histories", histories)
     return Query(
         schema.SIGNATURE_EMBED,
-        {schema.HISTORY: _padded("histories", histories)},
+        {schema.HISTORY: _padded(rows)},
         (schema.EMBEDDING,),
-        lambda outputs: outputs[schema.EMBEDDING][: len(histories)],
+        lambda outputs: outputs[schema.EMBEDDING][: len(rows)],
     )
 
 
@@ -142,30 +158,32 @@ def score(
     histories: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]]
 ) -> Query[list[list[float]]]:
     """See `serving.client.Client.score`."""
-    if len(histories) != len(candidates):
+    rows_of_history = rows_of_ids("histories", histories)
+    rows_of_candidates = rows_of_ids("candidates", candidates)
+    if len(rows_of_history) != len(rows_of_candidates):
         raise ValueError(
             "`histories` and `candidates` must be of equal length. "
-            f"Received: {len(histories)} and {len(candidates)}."
+            f"Received: {len(rows_of_history)} and {len(rows_of_candidates)}."
         )
-    wanted = _padded("candidates", candidates)
+    wanted = _padded(rows_of_candidates)
     width = wanted.shape[1]
 
     def read(outputs: Arrays) -> list[list[float]]:
         # A server that batches several callers may have made the rows longer, at their end.
         rows = outputs[schema.SCORES][:, :width]
         return [
-            row[width - len(names) :].tolist() for row, names in zip(rows, candidates, strict=False)
+            row[width - len(names) :].tolist()
+            for row, names in zip(rows, rows_of_candidates, strict=False)
         ]
 
-    inputs = {schema.HISTORY: _padded("histories", histories), schema.CANDIDATES: wanted}
+    inputs = {schema.HISTORY: _padded(rows_of_history), schema.CANDIDATES: wanted}
     return Query(schema.SIGNATURE_SCORE, inputs, (schema.SCORES,), read)
 
 
 def _ranking(
     signature: str, inputs: Arrays, num_rows: int, k: int
 ) -> Query[list[list[Recommendation]]]:
-    if k < 1:
-        raise KDSRError(f"`k` must be >= 1. Received: k={k}.")
+    k = count_of_items(k)
 
     def read(outputs: Arrays) -> list[list[Recommendation]]:
         items, scores = outputs[schema.ITEMS], outputs[schema.SCORES]
@@ -183,24 +201,15 @@ def _ranking(
     return Query(signature, inputs, (schema.ITEMS, schema.SCORES), read)
 
 
-def _padded(name: str, rows: Sequence[Sequence[str]]) -> np.ndarray:
+def _padded(rows: Sequence[Sequence[str]]) -> np.ndarray:
     """Strings `(batch, longest + 1)`, each row after at least one "".
 
     Rows of full length need no padding by the server, and where TF Serving pads anyway
     (batches of several callers), it repeats a tensor's first element: the "". No rows
     become one empty row, because JSON has no empty matrix; its answer is cut off again.
     """
-    _refuse_text(name, rows)
-    for row in rows:
-        _refuse_text(name, row)
     length = 1 + max(map(len, rows), default=0)
     padded = np.full((len(rows) or 1, length), "", object)
     for number, row in enumerate(rows):
-        if row:
-            padded[number, length - len(row) :] = list(row)
+        padded[number, length - len(row) :] = row
     return padded
-
-
-def _refuse_text(name: str, values: object) -> None:
-    if isinstance(values, str | bytes):
-        raise ValueError(f"`{name}` needs lists of item ids, not one text. Received: {values!r}.")

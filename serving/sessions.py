@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -36,8 +37,10 @@ class Session:
         label: str | None,
         tls: Tls | None,
     ) -> None:
-        if timeout_seconds <= 0:
-            raise ValueError(f"`timeout_seconds` must be > 0. Received: {timeout_seconds}.")
+        if not isinstance(target, str):
+            raise ValueError(f"`target` must be text, as 127.0.0.1:8500. Received: {target!r}.")
+        if not isinstance(timeout_seconds, numbers.Real) or not timeout_seconds > 0:
+            raise ValueError(f"`timeout_seconds` must be > 0. Received: {timeout_seconds!r}.")
         if tls is not None and target.startswith("http://"):
             raise ValueError(f"`tls` needs an https:// target. Received: {target}.")
         self.target = target

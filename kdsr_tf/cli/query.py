@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
 import click
 
 from kdsr_tf.cli.options import Invocation, configured
 from kdsr_tf.cli.sample import read_titles, recommendations_table
-from kdsr_tf.console import console, output
+from kdsr_tf.console import console, cut, output
 
-_HISTORY = "Item ids, oldest first; one with a comma stands in double quotes, as in CSV."
+_HISTORY = (
+    "Item ids, oldest first, divided by commas or line ends; one with a comma stands in double "
+    "quotes, as in CSV."
+)
+_LONGEST_SHOWN = 60
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -53,7 +58,7 @@ def query(
         raise click.UsageError("--similar excludes --history and --with-seen.")
     config = invocation.config
     target = find_target(config, rest)
-    item_ids = _item_ids(history) if similar is None else [similar]
+    item_ids = _item_ids(history) if similar is None else [_one_id(similar)]
     if invocation.dry_run:
         asked = f"like {similar}" if similar is not None else f"after {item_ids}"
         console.print(f"Would ask {target} for {k} items {asked}.", markup=False)
@@ -76,7 +81,7 @@ def query(
         if similar is None:
             [answer] = client.recommend([item_ids], k, with_seen)
         else:
-            [answer] = client.similar_items([similar], k)
+            [answer] = client.similar_items(item_ids, k)
     unknown = [item for item in item_ids if titles and item not in titles]
     if unknown:
         console.print(f"Not in the catalogue, so ignored: {', '.join(unknown)}", markup=False)
@@ -89,5 +94,21 @@ def query(
 
 
 def _item_ids(history: str) -> list[str]:
-    parts = next(csv.reader([history], skipinitialspace=True), [])
-    return [item for item in (part.strip() for part in parts) if item]
+    lines = csv.reader(io.StringIO(history, newline=""), skipinitialspace=True, strict=True)
+    try:
+        return [item for parts in lines for part in parts if (item := part.strip())]
+    except csv.Error as error:
+        received = cut(history, _LONGEST_SHOWN)
+        raise click.UsageError(
+            f"--history cannot be read as CSV: {error}. Put an id that holds a comma or a "
+            f"quotation mark in double quotes, and double its own. Received: {received}"
+        ) from None
+
+
+def _one_id(similar: str) -> str:
+    item_id = similar.strip()
+    if not item_id or "\n" in item_id or "\r" in item_id:
+        raise click.UsageError(
+            f"--similar takes one item id. Received: {cut(similar, _LONGEST_SHOWN)!r}."
+        )
+    return item_id

@@ -120,6 +120,28 @@ def test_history_may_hold_ids_with_commas(kdsr):
     assert """['a 1', 'b,2 "x"', 'c']""" in err
 
 
+@pytest.mark.parametrize(
+    "history", ["a 1\nb", "a 1\r\nb\r\n", "a 1\rb", "\n a 1 ,\n\n b,", "a 1,b"]
+)
+def test_history_may_have_several_lines(kdsr, history):
+    status, _, err = kdsr("query", "--dry-run", "--history", history)
+    assert status == 0 and "['a 1', 'b']" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--history", '"a,b', "--history cannot be read as CSV: unexpected end of data"),
+        ("--history", '"a"b,c', "cannot be read as CSV"),
+        ("--similar", "a\nb", "--similar takes one item id. Received: 'a b'"),
+        ("--similar", " ", "--similar takes one item id"),
+    ],
+)
+def test_ids_of_a_query_that_cannot_be_read_are_one_message(kdsr, option, value, says):
+    status, _, err = kdsr("query", "--dry-run", option, value)
+    assert status == 2 and says in " ".join(err.split()) and "Traceback" not in err
+
+
 def test_query_without_a_server_says_so(kdsr):
     status, _, err = kdsr(
         "query",

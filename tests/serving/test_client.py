@@ -113,7 +113,7 @@ def test_what_the_server_says_of_its_versions(client):
     [
         ("recommend", ([["item001"]], 0), "`k` must be >= 1"),
         ("recommend", ([["item001"]], oracle.K + 1), f"`k` must be at most {oracle.K}"),
-        ("recommend", (["item001"], 1), "`histories` needs lists"),
+        ("recommend", (["item001"], 1), r"`histories\[0\]` needs lists"),
         ("similar_items", ("item001", 1), "`item_ids` needs lists"),
         ("score", ([["item001"]], []), "equal length"),
     ],
