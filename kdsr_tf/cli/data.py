@@ -85,6 +85,7 @@ def import_data(
     kdsr data import tfds:movielens_1m --output data/ml-1m
     kdsr data import data/shop --check
     """
+    from kdsr_tf.cli.import_notes import show_notes
     from kdsr_tf.cli.import_tables import announce, show
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.opening import open_for_import, pictures_of
@@ -104,6 +105,7 @@ def import_data(
         with progress("Checking the interactions", total=source.num_interactions()) as bar:
             job.check_interactions(found, bar.advance)
         show(found, source)
+        show_notes(found, source)
         refuse(found, source, max_rejected_fraction)
         assumed = settle_unit(found.times, unit)
         announce(found, assumed, unit, drop_repeats, None if check else folder)

@@ -16,7 +16,8 @@ _OPTIONS = (
         "--format",
         "published",
         type=click.Choice(PUBLISHED),
-        help="Published files: ratings.dat and movies.dat; reviews_*_5.json.gz and meta_*.json.gz.",
+        help="Published files of any edition: ratings.dat and movies.dat, u.data and u.item, "
+        "ratings.csv and movies.csv; reviews or ratings of Amazon, then meta_*.",
     ),
     click.option(
         "--column",

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from kdsr_tf.datasets.lines import LinesPiece
 from kdsr_tf.datasets.pictures import pictures_by_item
+from kdsr_tf.datasets.published.lines import LinesPiece
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.files import read_batches
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import os
 import posixpath
 import shutil
@@ -11,16 +12,14 @@ from collections.abc import Sequence
 import fsspec
 
 from kdsr_tf.config import SourceConfig
-from kdsr_tf.datasets.amazon_reviews_2014 import reading as amazon
-from kdsr_tf.datasets.lines import LinesSource
-from kdsr_tf.datasets.movielens_1m import reading as movielens
 from kdsr_tf.datasets.pictures import Pictures
+from kdsr_tf.datasets.published.opening import open_published
 from kdsr_tf.datasets.reading import PUBLISHED, Reading
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, files, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
 from kdsr_tf.sources.folder import open_files
-from kdsr_tf.sources.image_paths import absolute_folder, check_folders
+from kdsr_tf.sources.image_paths import absolute_folder
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
 _CHARACTERS = 1 << 20
@@ -74,9 +73,13 @@ def open_for_import(
             "Rename one of them."
         )
     folder = absolute_folder(posixpath.dirname(items) or ".")
+    paths = (interactions, items)
     if reading.published:
-        return _open_published(reading.published, config, folder, interactions, items)
-    readable = [_readable(path, scratch, reading.encoding) for path in (interactions, items)]
+        if reading.encoding:
+            paths = tuple(_decoded(path, scratch, reading.encoding) for path in paths)
+        readable = functools.partial(_readable, scratch=scratch, encoding=None)
+        return open_published(reading.published, config, folder, paths, readable)
+    readable = [_readable(path, scratch, reading.encoding) for path in paths]
     return open_files(config, folder, *readable)
 
 
@@ -93,28 +96,6 @@ def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
     return Pictures(source.image_column, [*own, *local, *remote], local)
 
 
-def _open_published(
-    name: str, config: SourceConfig, folder: str, interactions: str, items: str
-) -> LinesSource:
-    if config.columns:
-        raise InputError(f"--format={name} knows its columns: leave out --column.")
-    if name == "movielens":
-        pieces = movielens.interactions(interactions), movielens.items(items)
-    else:
-        pieces = amazon.interactions(interactions), amazon.items(items, interactions)
-    return LinesSource(
-        path=folder,
-        interactions=interactions,
-        items=items,
-        item_columns=pieces[1].columns,
-        title_column=config.title_column,
-        image_column=config.image_column,
-        image_folders=check_folders(config.image_folders),
-        interaction_piece=pieces[0],
-        item_piece=pieces[1],
-    )
-
-
 def _readable(path: str, scratch: str, encoding: str | None) -> str:
     """The file, or its copy in `scratch`, unpacked and in UTF-8."""
     stem, suffix = posixpath.splitext(path)
@@ -128,13 +109,26 @@ def _readable(path: str, scratch: str, encoding: str | None) -> str:
             f"{', '.join(_COMPRESSIONS)} or not; published files are read with "
             f"--format={'|'.join(PUBLISHED)}."
         )
-    decode = encoding is not None and kind != "parquet"
-    if not compression and not decode:
+    if kind == "parquet":
+        encoding = None
+    return _copied(path, os.path.join(scratch, name), compression, encoding)
+
+
+def _decoded(path: str, scratch: str, encoding: str) -> str:
+    """Copy in UTF-8 of a file whose ending does not say how to read it."""
+    stem, suffix = posixpath.splitext(path)
+    compression = _COMPRESSIONS.get(suffix.lower())
+    name = posixpath.basename(stem if compression else path)
+    return _copied(path, os.path.join(scratch, name), compression, encoding)
+
+
+def _copied(path: str, target: str, compression: str | None, encoding: str | None) -> str:
+    """The file if it is neither packed nor in another encoding, otherwise its copy in UTF-8."""
+    if not compression and not encoding:
         return path
-    target = os.path.join(scratch, name)
     try:
         with fsspec.open(path, "rb", compression=compression) as packed, open(target, "wb") as file:
-            if not decode:
+            if not encoding:
                 shutil.copyfileobj(packed, file)
                 return target
             reader = codecs.getreader(encoding)(packed)

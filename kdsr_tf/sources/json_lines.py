@@ -15,6 +15,10 @@ LONGEST_LINE_BYTES = 16 << 20
 DEEPEST = 32
 """Levels of lists and objects; far deeper ones exhaust the stack of whoever copies them."""
 
+NOT_JSON = "not valid JSON"
+TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+"""Why a line has no values."""
+
 _HEAD_LINES = 100
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -42,9 +46,9 @@ def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
     except UnicodeDecodeError:
         return None, "not UTF-8"
     except (ValueError, RecursionError):
-        return None, "not valid JSON"
+        return None, NOT_JSON
     if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(values):
-        return None, f"nested deeper than {DEEPEST} levels"
+        return None, TOO_DEEP
     if b"\\ud" in line or b"\\uD" in line:
         try:
             json.dumps(values, ensure_ascii=False).encode()

@@ -215,7 +215,7 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
         (["clicks.csv", "goods.tsv.gz", "--encoding", "utf-8"], "is not in utf-8 throughout"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "cp1252", *COLUMNS], "would be rejected"),
         (["clicks.csv", "goods.tsv.gz", "--images", "gone", *COLUMNS], "there is no folder"),
-        (["clicks.csv", "goods.tsv.gz", "--format", "amazon"], "would be rejected"),
+        (["clicks.csv", "goods.tsv.gz", "--format", "amazon"], "does not have the metadata"),
         (["clicks.csv", "more/../clicks.csv"], "Both files are called clicks.csv"),
         ([".", "--format", "amazon"], "--format describes two files"),
     ],

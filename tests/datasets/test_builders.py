@@ -17,8 +17,7 @@ from beam_pipelines.prepare import prepare
 from kdsr_tf.cli.main import main
 from kdsr_tf.config import SourceConfig, load_config
 from kdsr_tf.datasets import builders
-from kdsr_tf.datasets.amazon_reviews_2014 import reading as amazon
-from kdsr_tf.datasets.movielens_1m import reading as movielens
+from kdsr_tf.datasets.published import amazon, amazon_items, movielens
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source
 from kdsr_tf.sources.files import read_batches
@@ -147,13 +146,17 @@ def _review(**changes):
         (movielens.parse_movie, None, "not MovieID::Title::Genres"),
         (amazon.parse_review, b'{"asin": "B1"}', "reviewerID is missing"),
         (amazon.parse_review, b'{"asin": "B1"', "not valid JSON"),
-        (amazon.parse_item, b"{'title': 'T'}", "asin is missing"),
-        (amazon.parse_item, b"{'asin': 'B1'", "neither a Python dictionary nor JSON"),
-        (amazon.parse_item, b"__import__('os').getcwd()", "neither a Python dictionary nor JSON"),
-        (amazon.parse_item, b"{[]: 1}", "neither a Python dictionary nor JSON"),
-        (amazon.parse_item, b"[" * 100_000, "neither a Python dictionary nor JSON"),
-        (amazon.parse_item, b"{'asin': 'B1', 'a': " + b"[" * 40 + b"]" * 40 + b"}", "nested"),
-        (amazon.parse_item, b"{'asin': '\xff'}", "not UTF-8"),
+        (amazon_items.parse_item, b"{'title': 'T'}", "asin is missing"),
+        (amazon_items.parse_item, b"{'asin': 'B1'", "neither a Python dictionary nor JSON"),
+        (
+            amazon_items.parse_item,
+            b"__import__('os').getcwd()",
+            "neither a Python dictionary nor JSON",
+        ),
+        (amazon_items.parse_item, b"{[]: 1}", "neither a Python dictionary nor JSON"),
+        (amazon_items.parse_item, b"[" * 100_000, "neither a Python dictionary nor JSON"),
+        (amazon_items.parse_item, b"{'asin': 'B1', 'a': " + b"[" * 40 + b"]" * 40 + b"}", "nested"),
+        (amazon_items.parse_item, b"{'asin': '\xff'}", "not UTF-8"),
         (amazon.parse_review, _review(reviewerID=7), "reviewerID is not text"),
         (amazon.parse_review, _review(asin=""), "asin is not text"),
         (amazon.parse_review, _review(unixReviewTime="soon"), "unixReviewTime is not an integer"),
@@ -170,7 +173,7 @@ def test_a_damaged_file_stops_the_build_at_its_line(tmp_path):
 
     path = tmp_path / "ratings.dat"
     path.write_bytes(b"1::2::3::4\nhalf a li")
-    piece = movielens.interactions(str(path))
+    piece = movielens.ratings_of(str(path))
     with pytest.raises(InputError, match=r"ratings\.dat row 2 .*download it again"):
         list(building.examples(piece, building.interaction_features()))
     (batch,) = read_batches(piece)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kdsr_tf.datasets import building
-from kdsr_tf.datasets.amazon_reviews_2014 import reading
+from kdsr_tf.datasets.published import amazon
 
 _URL = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 _CATEGORIES = {
@@ -89,9 +89,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             key: os.fspath(path)
             for key, path in (found | (dl_manager.download(rest) if rest else {})).items()
         }
-        piece = reading.interactions(paths["reviews"])
+        piece = amazon.reviews_of(paths["reviews"])
         if self._is_catalogue:
-            piece = reading.items(paths["meta"], paths["reviews"])
+            piece = amazon.items_of(paths["meta"], piece)
         images = building.picture_names(by_hand)
         return {building.SPLIT: self._generate_examples(piece, images)}
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from kdsr_tf.datasets import building
-from kdsr_tf.datasets.movielens_1m import reading
+from kdsr_tf.datasets.published import movielens
 
 _URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 
@@ -57,9 +57,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ratings, movies = (os.path.join(folder, name) for name in ("ratings.dat", "movies.dat"))
         images = building.picture_names(building.given_by_hand(dl_manager))
         if self.builder_config.name == "items":
-            piece = reading.items(movies)
+            piece = movielens.movies_of(movies)
         else:
-            piece = reading.interactions(ratings)
+            piece = movielens.ratings_of(ratings)
         return {building.SPLIT: self._generate_examples(piece, images)}
 
     def _generate_examples(

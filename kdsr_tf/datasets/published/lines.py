@@ -6,22 +6,25 @@ format. Builders and `kdsr data import` read through the same one.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import gzip
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import fsspec
 
+from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.files import read_lines
-from kdsr_tf.sources.folder import FolderSource
 
 Parsed = tuple[dict[str, Any] | None, str]
 """Values of a line, or None and the reason why it has none."""
 
 _GZIP = b"\x1f\x8b"
+_HEAD_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,9 @@ class LinesPiece(Piece):
         first_row: 0.
         names: Columns to rename, as in `Piece`.
         parse: A line, or None if it was too long, to its values.
-        columns: Names that `parse` gives.
+        columns: Names that are read of what `parse` gives, if no others are asked for.
+        left_out: What the last reading left out: records by the name of the field. A
+            field without a value is not counted.
     """
 
     path: str
@@ -42,37 +47,25 @@ class LinesPiece(Piece):
     first_row: int = 0
     parse: Callable[[bytes | None], Parsed]
     columns: tuple[str, ...]
+    left_out: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter, compare=False
+    )
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         """Batches with the columns of the format."""
+        self.left_out.clear()
+        columns = columns or list(self.columns)
+        known = set(columns)
+
+        def parse(line: bytes | None) -> Parsed:
+            values, reason = self.parse(line)
+            for name, value in (values or {}).items():
+                if name not in known and value not in (None, "", [], {}):
+                    self.left_out[name] += 1
+            return values, reason
+
         with opened(self.path) as file:
-            yield from read_lines(self, file, columns or list(self.columns), self.parse)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LinesSource(FolderSource):
-    """Interactions and catalogue in published formats.
-
-    Args:
-        interaction_piece: All interactions.
-        item_piece: All items.
-    """
-
-    interaction_piece: LinesPiece
-    item_piece: LinesPiece
-
-    def num_interactions(self) -> int:
-        """Lines of the interactions file, unpacked."""
-        with opened(self.interactions) as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-    def interaction_pieces(self) -> list[LinesPiece]:
-        """The file in one piece."""
-        return [self.interaction_piece]
-
-    def item_pieces(self) -> list[LinesPiece]:
-        """The file in one piece."""
-        return [self.item_piece]
+            yield from read_lines(self, file, columns, parse)
 
 
 @contextlib.contextmanager
@@ -86,3 +79,10 @@ def opened(path: str) -> Iterator[Any]:
                 yield unpacked
         else:
             yield file
+
+
+def head(path: str) -> list[bytes]:
+    """The first lines of a file that are not blank."""
+    with opened(path) as file:
+        lines = (line.rstrip(b"\r\n") for line in json_lines.read(file) if line and line.strip())
+        return list(itertools.islice(lines, _HEAD_LINES))

@@ -1,0 +1,44 @@
+"""What a user of `kdsr data import` must know of the texts and fields that were read."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import TYPE_CHECKING
+
+from kdsr_tf.console import console
+
+if TYPE_CHECKING:
+    from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.sources import Source
+
+_IMAGE_URL = "image_url"
+
+
+def show_notes(found: Findings, source: Source) -> None:
+    """Sentences about what is left out, each with its numbers and the remedy."""
+    from kdsr_tf.datasets.published.source import PublishedSource
+
+    if not isinstance(source, PublishedSource):
+        return
+    for file, counts in source.left_out().items():
+        listed = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        _say(f"Left out of {file}: {listed}.")
+    addresses = found.columns[_IMAGE_URL]
+    if addresses and source.image_column not in found.columns:
+        _say(
+            f"Items with addresses of pictures (column {_IMAGE_URL}): {addresses:,}, none of them "
+            f"declared. Their pictures are used with {_declaration(found)}."
+        )
+
+
+def _declaration(found: Findings) -> str:
+    """The option for the server of the first address."""
+    for sample in found.samples[1]:
+        if address := sample.get(_IMAGE_URL):
+            parts = urllib.parse.urlsplit(address if isinstance(address, str) else address[0])
+            return f"--images {parts.scheme}://{parts.netloc}"
+    return "--images https://SERVER"
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Data sets as they are published: which edition two files are, and how it is read."""

@@ -1,0 +1,235 @@
+"""The per-category files of the Amazon reviews of 2014, 2018 and 2023.
+
+Interactions: reviews as JSON lines, or ratings as CSV, which has a header only in 2023.
+Catalogue: see `amazon_items`. An item without a review is left out, because a category
+has many times as many; a reviewed item without metadata has its id only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdsr_tf.datasets.published import amazon_items
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head
+from kdsr_tf.errors import InputError
+from kdsr_tf.sources import json_lines
+from kdsr_tf.sources.batches import Batch, Piece
+from kdsr_tf.sources.files import FilePiece, read_batches
+
+_COLUMNS = ("user_id", "item_id", "timestamp")
+
+
+class _Names(NamedTuple):
+    """What an edition calls the fields of a review."""
+
+    user_id: str
+    item_id: str
+    timestamp: str
+    rating: str
+
+
+_OLD = _Names("reviewerID", "asin", "unixReviewTime", "overall")
+_NEW = _Names("user_id", "parent_asin", "timestamp", "rating")
+"""Of 2023; the metadata has the parent of variants only, so it is the item."""
+
+_RATINGS_HEADER = b"user_id,parent_asin,rating,timestamp"
+_BEGINS = re.compile(rb"""\{['"]asin['"]: ?['"]([A-Za-z0-9]+)['"]""")
+_ASIN_LENGTH = 10
+_WITHOUT_REVIEW = "items without a review"
+_ID_AGAIN = "further rows of an item"
+_EXPECTED = (
+    "--format=amazon reads reviews (reviews_*.json.gz, *_5.json.gz, *.jsonl) or ratings (*.csv), "
+    "and then the metadata (meta_*), of 2014, 2018 and 2023."
+)
+
+
+def pieces(
+    interactions: str, items: str, readable: Callable[[str], str], images: Sequence[str] = ()
+) -> tuple[Piece, Piece, Sequence[str]]:
+    """Both files of an edition as pieces, and the columns of the catalogue.
+
+    Args:
+        interactions: Reviews or ratings.
+        items: Metadata.
+        readable: Path of an unpacked copy of a CSV file.
+        images: Addresses below which pictures are declared.
+
+    Raises:
+        InputError: for a file that is not of such an edition.
+    """
+    lines = head(items)
+    if not any(amazon_items.parse_item(line)[0] for line in lines):
+        problem = "does not have the metadata of an edition of the Amazon reviews"
+        if any(parse_review(line)[0] for line in lines):
+            problem = "holds reviews, and the metadata belongs here"
+        raise InputError(f"{items} {problem}. Its first line: {_first(lines)}. {_EXPECTED}")
+    reviews = _interactions(interactions, items, readable)
+    catalogue = items_of(items, reviews, images)
+    return reviews, catalogue, catalogue.columns
+
+
+def reviews_of(path: str) -> LinesPiece:
+    """Reviews: every one is an interaction, whatever its stars."""
+    return LinesPiece(path=path, parse=parse_review, columns=(*_COLUMNS, "rating"))
+
+
+def items_of(path: str, reviews: Piece, images: Sequence[str] = ()) -> LinesPiece:
+    """Metadata of the items that have an interaction.
+
+    Args:
+        path: The metadata of the whole category.
+        reviews: The interactions.
+        images: Addresses below which pictures are declared.
+    """
+    parse = functools.partial(amazon_items.parse_item, images=tuple(images))
+    return _ReviewedItems(path=path, parse=parse, columns=amazon_items.COLUMNS, reviews=reviews)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ReviewedItems(LinesPiece):
+    reviews: Piece
+
+    def read(self, columns: list[str] | None) -> Iterator[Batch]:
+        wanted: set[str] = set()
+        for batch in read_batches(self.reviews, ["item_id"]):
+            ids = batch.columns["item_id"]
+            wanted.update(ids if isinstance(ids, list) else _texts(ids.unique().to_pylist()))
+        next_row = 0
+        found: set[str] = set()
+        parse = functools.partial(_parse_wanted, wanted, self.parse)
+        category = dataclasses.replace(self, parse=parse)
+        for batch in LinesPiece.read(category, columns):
+            next_row = max([next_row, *(batch.rows[-1:] + 1)])
+            kept = []
+            for position, item_id in enumerate(batch.columns["item_id"]):
+                if item_id not in wanted:
+                    self.left_out[_WITHOUT_REVIEW] += 1
+                elif item_id in found:
+                    self.left_out[_ID_AGAIN] += 1
+                else:
+                    found.add(item_id)
+                    kept.append(position)
+            values = {name: [column[k] for k in kept] for name, column in batch.columns.items()}
+            yield Batch(batch.rows[kept], values, batch.rejected)
+        bare = sorted(wanted - found)
+        yield Batch(np.arange(next_row, next_row + len(bare)), {"item_id": bare}, [])
+
+
+def _parse_wanted(
+    wanted: set[str], parse: Callable[[bytes | None], Parsed], line: bytes | None
+) -> Parsed:
+    """The item of a line; of one that is not wanted the id only.
+
+    Few products of a category are in its 5-core, and a literal takes long to parse.
+    """
+    begins = _BEGINS.match(line or b"")
+    item_id = begins[1].decode() if begins else None
+    if item_id is not None and item_id not in wanted:
+        return {"item_id": item_id}, ""
+    values, problem = parse(line)
+    if values is not None and values["item_id"] not in wanted:
+        return {"item_id": values["item_id"]}, ""
+    return values, problem
+
+
+def parse_review(line: bytes | None) -> Parsed:
+    """A review of any edition; fields that are not read keep their names.
+
+    Example:
+        >>> parse_review(b'{"reviewerID": "A1", "asin": "B1", "overall": 5.0, '
+        ...     b'"unixReviewTime": 1390953600}')[0]
+        {'user_id': 'A1', 'item_id': 'B1', 'timestamp': 1390953600, 'rating': 5.0}
+    """
+    review, problem = json_lines.parse(line)
+    if review is None:
+        return None, problem
+    names = _NEW if _NEW.user_id in review else _OLD
+    if names is _NEW and _NEW.item_id not in review:
+        names = names._replace(item_id="asin")
+    values = {}
+    for name, own in names._asdict().items():
+        if own not in review and name in _COLUMNS:
+            return None, f"{own} is missing"
+        values[name] = review.pop(own, None)
+    for name in ("user_id", "item_id"):
+        if not isinstance(values[name], str) or not values[name]:
+            return None, f"{getattr(names, name)} is not text"
+    if not isinstance(values["timestamp"], int):
+        return None, f"{names.timestamp} is not an integer"
+    if not isinstance(values["rating"], int | float | None):
+        return None, f"{names.rating} is not a number"
+    # Other fields come after: a field of 2023 is called `title`, but it is the review's.
+    return values | {name: value for name, value in review.items() if name not in values}, ""
+
+
+def parse_rating(line: bytes | None, item_first: bool = False) -> Parsed:
+    """A line of ratings without a header: user, item, rating, time; in 2018 the item is first.
+
+    Example:
+        >>> parse_rating(b"A1,B1,5.0,1390953600")[0]
+        {'user_id': 'A1', 'item_id': 'B1', 'timestamp': 1390953600, 'rating': 5.0}
+    """
+    try:
+        fields = (line or b"").decode().strip().split(",")
+    except UnicodeDecodeError:
+        return None, "not UTF-8"
+    if len(fields) != 4 or not all(fields):
+        return None, "not user,item,rating,time"
+    try:
+        rating, timestamp = float(fields[2]), int(fields[3])
+    except ValueError:
+        return None, "rating or time is not a number"
+    user_id, item_id = (fields[1], fields[0]) if item_first else fields[:2]
+    values: dict[str, Any] = {"user_id": user_id, "item_id": item_id}
+    return values | {"timestamp": timestamp, "rating": rating}, ""
+
+
+def _interactions(path: str, items: str, readable: Callable[[str], str]) -> Piece:
+    lines = head(path)
+    if any(parse_review(line)[0] for line in lines):
+        return reviews_of(path)
+    if lines and lines[0].replace(b'"', b"").startswith(_RATINGS_HEADER):
+        return FilePiece(readable(path), 0, 0, (("item_id", _NEW.item_id),))
+    if any(parse_rating(line)[0] for line in lines):
+        parse = functools.partial(parse_rating, item_first=_is_item_first(lines, items))
+        return LinesPiece(path=path, parse=parse, columns=(*_COLUMNS, "rating"))
+    problem = "does not have the reviews or ratings of an edition of the Amazon reviews"
+    if any(amazon_items.parse_item(line)[0] for line in lines):
+        problem = "holds metadata, and the reviews belong here"
+    raise InputError(f"{path} {problem}. Its first line: {_first(lines)}. {_EXPECTED}")
+
+
+def _is_item_first(lines: list[bytes], items: str) -> bool:
+    """Whether ratings begin with the item, as in 2018.
+
+    All ids of items have ten characters, those of users more. Where that does not tell,
+    the catalogue does.
+    """
+    rows = [row for row in (parse_rating(line)[0] for line in lines) if row]
+    first, second = ({row[name] for row in rows} for name in ("user_id", "item_id"))
+    lengths = [{len(one) == _ASIN_LENGTH for one in ids} for ids in (first, second)]
+    if lengths in ([{True}, {False}], [{False}, {True}]):
+        return lengths[0] == {True}
+    catalogue = LinesPiece(path=items, parse=amazon_items.parse_item, columns=("item_id",))
+    for batch in catalogue.read(None):
+        for item_id in batch.columns["item_id"]:
+            if item_id in second or item_id in first:
+                return item_id not in second
+    return False
+
+
+def _texts(ids: list[bytes | str | None]) -> Iterator[str]:
+    """Ids as text; those that are not UTF-8 are rejected where interactions are read."""
+    for one in ids:
+        if one:
+            yield one if isinstance(one, str) else one.decode("utf-8", "replace")
+
+
+def _first(lines: list[bytes]) -> str:
+    return repr(lines[0][:80].decode("utf-8", "replace")) if lines else "none"

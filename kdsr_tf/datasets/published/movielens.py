@@ -1,0 +1,241 @@
+"""The editions of MovieLens, from 100k of 1998 to 32M and "latest".
+
+100k: `u.data` (tabs) and `u.item` (`|`). 1M and 10M: `.dat`, fields between `::`.
+All later ones: CSV with a header. Texts are UTF-8, but Latin-1 in 100k and 1M; 10M
+has the files of 1M in UTF-8, so the content tells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, opened
+from kdsr_tf.errors import InputError
+from kdsr_tf.sources.batches import Batch, Piece
+from kdsr_tf.sources.encodings import encoding_of
+from kdsr_tf.sources.files import FilePiece
+
+_RATING = ("UserID", "MovieID", "Rating", "Timestamp")
+_RATING_100K = ("user id", "item id", "rating", "timestamp")
+_MOVIE = ("MovieID", "Title", "Genres")
+_MOVIE_100K = ("movie id", "movie title", "release date", "video release date", "IMDb URL")
+_GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+_NO_GENRES = b"(no genres listed)"
+_CONTROL = re.compile("[\x80-\x9f]")
+"""Never in a text in Latin-1; letters and quotation marks in Windows-1252."""
+
+_RATING_NAMES = (("user_id", "userId"), ("item_id", "movieId"))
+_RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
+ITEM_COLUMNS = ("item_id", "title", "genres")
+_ITEM_COLUMNS_100K = (*ITEM_COLUMNS, "release_date", "video_release_date", "imdb_url")
+
+_LAYOUTS = {
+    "dat": "ratings.dat and movies.dat (fields between ::, of 1M and 10M)",
+    "100k": "u.data (tabs) and u.item (|) of 100k",
+    "csv": "ratings.csv and movies.csv (20M, 25M, 32M, latest)",
+}
+
+
+def pieces(
+    interactions: str, items: str, readable: Callable[[str], str]
+) -> tuple[Piece, Piece, Sequence[str]]:
+    """Both files of an edition as pieces, and the columns of the catalogue.
+
+    Args:
+        interactions: `ratings.dat`, `u.data` or `ratings.csv`.
+        items: `movies.dat`, `u.item` or `movies.csv`.
+        readable: Path of an unpacked copy of a CSV file.
+
+    Raises:
+        InputError: for a file that is not of MovieLens, or two of different layouts.
+    """
+    layout = _layout(interactions, _rating_layout, "ratings")
+    other = _layout(items, _movie_layout, "movies")
+    if layout != other:
+        raise InputError(
+            f"{interactions} has the layout of {_LAYOUTS[layout]}, {items} that of "
+            f"{_LAYOUTS[other]}. Give both files of one edition."
+        )
+    if layout == "csv":
+        ratings = FilePiece(readable(interactions), 0, 0, _RATING_NAMES)
+        return ratings, _MoviesPiece(readable(items), 0, 0, _RATING_NAMES[1:]), ITEM_COLUMNS
+    if layout == "100k":
+        movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K)
+        ratings = LinesPiece(path=interactions, parse=parse_rating_100k, columns=_RATING_COLUMNS)
+        return ratings, movies, _ITEM_COLUMNS_100K
+    return ratings_of(interactions), movies_of(items), ITEM_COLUMNS
+
+
+def ratings_of(path: str) -> LinesPiece:
+    """`ratings.dat`: every rating is an interaction, whatever its stars."""
+    return LinesPiece(path=path, parse=parse_rating, columns=_RATING_COLUMNS)
+
+
+def movies_of(path: str) -> LinesPiece:
+    """`movies.dat`: the catalogue, movies without a rating included."""
+    return _catalogue(path, parse_movie, ITEM_COLUMNS)
+
+
+def parse_rating(line: bytes | None) -> Parsed:
+    """A line of `ratings.dat`.
+
+    Example:
+        >>> parse_rating(b"1::1193::5::978300760")[0]
+        {'user_id': '1', 'item_id': '1193', 'rating': 5.0, 'timestamp': 978300760}
+    """
+    return _rating(*_fields(line, "::", _RATING))
+
+
+def parse_rating_100k(line: bytes | None) -> Parsed:
+    r"""A line of `u.data`.
+
+    Example:
+        >>> parse_rating_100k(b"196\t242\t3\t881250949")[0]
+        {'user_id': '196', 'item_id': '242', 'rating': 3.0, 'timestamp': 881250949}
+    """
+    return _rating(*_fields(line, "\t", _RATING_100K))
+
+
+def parse_movie(line: bytes | None, encoding: str = "utf-8") -> Parsed:
+    """A line of `movies.dat`.
+
+    Example:
+        >>> parse_movie("73::Misérables, Les (1995)::Drama|Musical".encode())[0]
+        {'item_id': '73', 'title': 'Misérables, Les (1995)', 'genres': ['Drama', 'Musical']}
+    """
+    fields, problem = _fields(line, "::", _MOVIE, encoding=encoding)
+    if fields is None:
+        return None, problem
+    genres = [] if fields[2] == _NO_GENRES.decode() else fields[2].split("|")
+    return {"item_id": fields[0], "title": fields[1], "genres": genres}, ""
+
+
+def parse_movie_100k(line: bytes | None, encoding: str = "utf-8") -> Parsed:
+    """A line of `u.item`, whose genres are 19 flags.
+
+    Example:
+        >>> line = b"2|GoldenEye (1995)|01-Jan-1995|||0|1|1" + b"|0" * 13 + b"|1|0|0"
+        >>> parse_movie_100k(line)[0]["genres"]
+        ['Action', 'Adventure', 'Thriller']
+    """
+    names = (*_MOVIE_100K, *_GENRES_100K)
+    fields, problem = _fields(line, "|", names, required=2, encoding=encoding)
+    if fields is None:
+        return None, problem
+    about, flags = fields[: len(_MOVIE_100K)], fields[len(_MOVIE_100K) :]
+    if not set(flags) <= {"0", "1"}:
+        return None, "a genre is neither 0 nor 1"
+    genres = [name for name, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"]
+    names = ("item_id", "title", "release_date", "video_release_date", "imdb_url")
+    return dict(zip(names, about, strict=True)) | {"genres": genres}, ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _MoviesPiece(FilePiece):
+    """`movies.csv`, whose genres are a list between `|`."""
+
+    def read(self, columns: list[str] | None) -> Iterator[Batch]:
+        for batch in super().read(columns):
+            values = dict(batch.columns)
+            if "genres" in values:
+                values["genres"] = [_genres(one) for one in values["genres"].to_pylist()]
+            yield dataclasses.replace(batch, columns=values)
+
+
+def _genres(value: Any) -> list[bytes]:
+    return value.split(b"|") if value and value != _NO_GENRES else []
+
+
+def _catalogue(path: str, parse: Callable[..., Parsed], columns: Sequence[str]) -> LinesPiece:
+    """A catalogue in UTF-8, otherwise in Latin-1, as the old editions are documented."""
+    with opened(path) as file:
+        parse = functools.partial(parse, encoding=encoding_of(file) or "latin-1")
+    return LinesPiece(path=path, parse=parse, columns=tuple(columns))
+
+
+def _layout(path: str, layout_of: Callable[[bytes], str | None], what: str) -> str:
+    lines = head(path)
+    found = [layout for layout in map(layout_of, lines) if layout]
+    if not found:
+        first = lines[0][:80].decode("utf-8", "replace") if lines else "nothing"
+        files = "; ".join(_LAYOUTS.values())
+        raise InputError(
+            f"{path} does not have the {what} of an edition of MovieLens. Its first line: "
+            f"{first!r}. --format=movielens reads {files}; the ratings come first."
+        )
+    return found[0]
+
+
+def _rating_layout(line: bytes) -> str | None:
+    if parse_rating(line)[0]:
+        return "dat"
+    if parse_rating_100k(line)[0]:
+        return "100k"
+    return "csv" if line.replace(b'"', b"").startswith(b"userId,movieId,rating,timestamp") else None
+
+
+def _movie_layout(line: bytes) -> str | None:
+    if parse_movie(line, "latin-1")[0]:
+        return "dat"
+    if parse_movie_100k(line, "latin-1")[0]:
+        return "100k"
+    return "csv" if line.replace(b'"', b"").startswith(b"movieId,title,genres") else None
+
+
+def _rating(fields: list[str] | None, problem: str) -> Parsed:
+    if fields is None:
+        return None, problem
+    try:
+        rating, timestamp = float(fields[2]), int(fields[3])
+    except ValueError:
+        return None, "Rating or Timestamp is not a number"
+    values: dict[str, Any] = {"user_id": fields[0], "item_id": fields[1]}
+    return values | {"rating": rating, "timestamp": timestamp}, ""
+
+
+def _fields(
+    line: bytes | None,
+    separator: str,
+    names: Sequence[str],
+    *,
+    required: int | None = None,
+    encoding: str = "utf-8",
+) -> tuple[list[str] | None, str]:
+    """Fields of a line, of which the first `required` are not empty."""
+    try:
+        text = "" if line is None else line.decode(encoding)
+    except UnicodeDecodeError:
+        return None, "not UTF-8"
+    if encoding == "latin-1" and _CONTROL.search(text):
+        return None, "neither UTF-8 nor Latin-1"
+    fields = text.rstrip("\r\n").split(separator)
+    if len(fields) != len(names):
+        return None, f"not {separator.join(names)}"
+    for name, field in zip(names[:required], fields, strict=False):
+        if not field:
+            return None, f"{name} is empty"
+    return fields, ""
