@@ -99,7 +99,7 @@ def import_data(
         source = open_for_import(
             interactions, items, scratch, reading, images=images, data_dir=data_dir
         )
-        job = Import(source, pictures_of(source, images))
+        job = Import(source, pictures_of(source, images), reading.unescape_html)
         with progress("Checking the catalogue") as bar:
             found = job.check_items(bar.advance)
         with progress("Checking the interactions", total=source.num_interactions()) as bar:

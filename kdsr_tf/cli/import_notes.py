@@ -5,19 +5,28 @@ from __future__ import annotations
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from kdsr_tf.console import console
+from kdsr_tf.console import console, cut
 
 if TYPE_CHECKING:
     from kdsr_tf.datasets.importing import Findings
     from kdsr_tf.sources import Source
 
 _IMAGE_URL = "image_url"
+_LONGEST_TEXT = 80
 
 
 def show_notes(found: Findings, source: Source) -> None:
-    """Sentences about what is left out, each with its numbers and the remedy."""
+    """Sentences about what is left out or odd, each with its numbers and the remedy."""
     from kdsr_tf.datasets.published.source import PublishedSource
 
+    if found.escaped_example:
+        name, text = found.escaped_example
+        shown = cut(text[max(0, text.index("&") - _LONGEST_TEXT // 2) :], _LONGEST_TEXT)
+        _say(
+            f"Items with HTML entities in their texts: {found.escaped:,} of {found.catalogue:,} "
+            f"({found.escaped / found.catalogue:.1%}), such as {name} {shown!r}. Decode them with "
+            "--unescape-html."
+        )
     if not isinstance(source, PublishedSource):
         return
     for file, counts in source.left_out().items():

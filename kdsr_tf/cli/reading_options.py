@@ -27,6 +27,11 @@ _OPTIONS = (
         help="What a column is called in your files, such as user_id=customer. Repeatable.",
     ),
     click.option("--encoding", help="Encoding of text files that are not UTF-8, such as latin-1."),
+    click.option(
+        "--unescape-html",
+        is_flag=True,
+        help="Decode HTML entities such as &amp; and &#39; in the texts of the catalogue.",
+    ),
 )
 
 
@@ -34,8 +39,19 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command these options; it receives them as `reading`."""
 
     @functools.wraps(command)
-    def packed(published: str | None, columns: Sequence[str], encoding: str | None, **rest: Any):
-        reading = Reading(published=published, columns=_own_names(columns), encoding=encoding)
+    def packed(
+        published: str | None,
+        columns: Sequence[str],
+        encoding: str | None,
+        unescape_html: bool,
+        **rest: Any,
+    ):
+        reading = Reading(
+            published=published,
+            columns=_own_names(columns),
+            encoding=encoding,
+            unescape_html=unescape_html,
+        )
         return command(reading=reading, **rest)
 
     for option in reversed(_OPTIONS):

@@ -26,6 +26,7 @@ from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
+from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
 from kdsr_tf.sources.interactions import TIMESTAMP, UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, row_as_json
 from kdsr_tf.sources.time_units import to_microseconds
@@ -53,6 +54,8 @@ class Findings:
             `[interactions]`.
         columns: Items that have a value, by column of the catalogue.
         pictures: Items by what became of their pictures: `Pictures.OUTCOMES`.
+        escaped: Items with HTML entities in their texts.
+        escaped_example: One such text, and the name of its column.
         rejected: Per file and reason: how many, and where the first one is.
         samples: The first usable interactions and items.
     """
@@ -64,6 +67,8 @@ class Findings:
     is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    escaped: int = 0
+    escaped_example: tuple[str, str] | None = None
     rejected: dict[tuple[str, str], tuple[int, str]] = dataclasses.field(default_factory=dict)
     samples: tuple[list[dict[str, Any]], list[dict[str, Any]]] = dataclasses.field(
         default_factory=lambda: ([], [])
@@ -84,6 +89,14 @@ class Findings:
         """All rows of both files, rejected ones included."""
         return self.interactions + self.catalogue + sum(n for n, _ in self.rejected.values())
 
+    def notice_entities(self, values: dict[str, Any]) -> None:
+        """Count an item if one of its texts holds HTML entities."""
+        for name, value in values.items():
+            if text := text_with_entities(value):
+                self.escaped += 1
+                self.escaped_example = self.escaped_example or (name, text)
+                return
+
     def reject(self, row: Rejected) -> None:
         """Count a rejected row under its file and reason."""
         key = row.where.rpartition(" row ")[0], row.reason
@@ -101,6 +114,7 @@ class Import:
     Args:
         source: What `open_source` or `kdsr_tf.datasets.opening` gives.
         pictures: Finds the pictures of items.
+        unescape_html: Decode HTML entities in the texts of the catalogue.
 
     Example:
         >>> job = Import(source, pictures)  # doctest: +SKIP
@@ -108,9 +122,10 @@ class Import:
         >>> job.check_interactions(found, bar.advance)  # doctest: +SKIP
     """
 
-    def __init__(self, source: Source, pictures: Pictures):
+    def __init__(self, source: Source, pictures: Pictures, unescape_html: bool = False):
         self._source = source
         self._pictures = pictures
+        self._unescape_html = unescape_html
 
     def check_items(self, advance: Advance) -> Findings:
         """Read the catalogue once.
@@ -126,6 +141,7 @@ class Import:
                 continue
             found.numbers[row.item_id] = len(found.numbers)
             found.columns.update(row.values.keys())
+            found.notice_entities(self._texts(row.values))
             if len(found.samples[1]) < _SAMPLES:
                 found.samples[1].append(row.values)
         return found
@@ -223,9 +239,17 @@ class Import:
                 yield Rejected(ID_TWICE, row.where, row_as_json(row.values))
                 continue
             seen.add(row.item_id)
+            if self._unescape_html:
+                decoded = in_texts(self._texts(row.values), unescaped)
+                row = row._replace(values=row.values | decoded)
             values, rejected = self._pictures.placed(row, outcomes, folder)
             yield from rejected
             yield row._replace(values=values)
+
+    def _texts(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values that may hold text for people: neither the id nor paths of pictures."""
+        without = (ITEM_ID, self._source.image_column)
+        return {name: value for name, value in values.items() if name not in without}
 
     def _interactions(self, known: dict[str, int]) -> Iterator[tuple[Interactions, np.ndarray]]:
         """Batches without unknown items, and the numbers of their items."""

@@ -17,11 +17,13 @@ class Reading:
         published: One of `PUBLISHED`, or None for files that their ending describes.
         columns: Own column names by the expected ones.
         encoding: Encoding of text files that are not UTF-8.
+        unescape_html: Whether HTML entities in the texts of the catalogue are decoded.
     """
 
     published: str | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     encoding: str | None = None
+    unescape_html: bool = False
 
     def options_given(self) -> list[str]:
         """Options that describe two files, and that a folder has no use for."""

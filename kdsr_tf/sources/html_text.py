@@ -13,9 +13,14 @@ _HIDDEN = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.
 _TAG = re.compile(
     r"<!--.*?-->|</?(?:a|b|big|blockquote|body|br|center|code|dd|div|dl|dt|em|font|h[1-6]|head|hr"
     r"|html|i|iframe|img|input|li|link|meta|noscript|ol|p|pre|script|section|small|span|strong|style"
-    r"|sub|sup|table|tbody|td|tfoot|th|thead|title|tr|tt|u|ul)\b[^<>]*>",
+    r"|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul)\b[^<>]*>",
     re.IGNORECASE | re.DOTALL,
 )
+_BEFORE_STOP = re.compile(r" *\0[ \0]*(?=[.,;:!?])")
+_BETWEEN = re.compile(r" *\0[ \0]*")
+_AT_END = re.compile(r"^ | $")
+"""What is left of tags, each a NUL: a blank, but not before a stop or at an end."""
+
 _MOST_TIMES = 4
 
 
@@ -52,9 +57,18 @@ def plain(text: str) -> str:
     text = unescaped(text)
     if "<" not in text:
         return text
-    bare = _TAG.sub(" ", _HIDDEN.sub(" ", text))
-    # Blanks are tidied only where a tag was.
-    return text if bare == text else re.sub(r" +(?=[.,;:!?\s]|$)|^ +", "", bare)
+    bare = _TAG.sub("\0", _HIDDEN.sub("\0", text))
+    return text if bare == text else _AT_END.sub("", _BETWEEN.sub(" ", _BEFORE_STOP.sub("", bare)))
+
+
+def text_with_entities(value: Any) -> str | None:
+    """The first text in a catalogue value, in lists and objects too, that holds an entity."""
+    if isinstance(value, str):
+        return value if has_entities(value) else None
+    if not isinstance(value, (list, tuple, dict)) or _is_vector(value):
+        return None
+    parts = value.values() if isinstance(value, dict) else value
+    return next(filter(None, map(text_with_entities, parts)), None)
 
 
 def in_texts(value: Any, change: Callable[[str], str]) -> Any:
@@ -62,10 +76,15 @@ def in_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, (list, tuple)):
-        return [in_texts(part, change) for part in value]
+        return value if _is_vector(value) else [in_texts(part, change) for part in value]
     if isinstance(value, dict):
         return {name: in_texts(part, change) for name, part in value.items()}
     return value
+
+
+def _is_vector(value: Any) -> bool:
+    """Whether a list begins with a number: a vector is long and holds no text."""
+    return isinstance(value, (list, tuple)) and isinstance(next(iter(value), ""), (int, float))
 
 
 def _is_known(entity: str) -> bool:

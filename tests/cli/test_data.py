@@ -169,6 +169,27 @@ def test_times_of_one_unit_become_microseconds(times, options, expected, tmp_pat
         assert status == 2 and expected in " ".join(capsys.readouterr().err.split())
 
 
+def test_html_entities_are_noticed_and_decoded_on_demand(tmp_path, capsys):
+    goods = [
+        {"item_id": "a&amp;b", "title": "Salt &amp;amp; Pepper", "tags": ["5&quot;", "R&D"]},
+        {"item_id": "b", "title": "R&D; 1 & 2 <3", "vector": [0.5, 1]},
+        {"item_id": "c", "title": "Plain", "about": {"size": "5&#39; &le; 6&prime;"}},
+    ]
+    folder = official.write_same(tmp_path / "in", [("u", "b", 3)], goods)
+    assert run(folder, "--output", tmp_path / "out") == 0
+    assert read(tmp_path / "out")[1] == goods
+    said = capsys.readouterr().err
+    assert "2 of 3 (66.7%), such as title 'Salt &amp;amp; Pepper'" in said
+    assert "Decode them with --unescape-html." in said
+    assert run(folder, "--output", tmp_path / "new", "--unescape-html") == 0
+    assert read(tmp_path / "new")[1] == [
+        {"item_id": "a&amp;b", "title": "Salt & Pepper", "tags": ['5"', "R&D"]},
+        goods[1],
+        {"item_id": "c", "title": "Plain", "about": {"size": "5' ≤ 6′"}},
+    ]
+    assert "HTML" not in capsys.readouterr().err
+
+
 def test_published_files(tmp_path):
     movielens = official.write_movielens(tmp_path / "movielens") / "ml-1m"
     files = movielens / "ratings.dat", movielens / "movies.dat"

@@ -66,7 +66,7 @@ def test_clean_data_has_no_fault(clean):
     findings, skipped = check(clean)
     assert skipped == []
     assert {one.check for one in findings if one.severity != OK} == CLEAN
-    assert len(findings) == 24
+    assert len(findings) == 25
     clean = clean.model_copy(deep=True)
     clean.windows.max_length = 2  # not what the sequences were made with
     assert check(clean)[0] == findings
@@ -233,6 +233,18 @@ def test_equal_titles_are_found(workdir):
         titles = ["Item 2 ", "item 2", *table["title"].to_pylist()[2:]]
         pq.write_table(table.set_column(2, "title", [titles]), path)
     assert found_by(workdir)["items with the same title"].count == 2
+
+
+def test_titles_with_html_entities_are_found(workdir):
+    assert "titles with HTML entities" not in found_by(workdir)
+    with factories.editing(workdir, "sequences") as target:
+        path = os.path.join(target, "items.parquet")
+        table = pq.read_table(path)
+        titles = ["Salt &amp; Pepper", "5&#39;", "R&D; 1 & 2", *table["title"].to_pylist()[3:]]
+        pq.write_table(table.set_column(2, "title", [titles]), path)
+    found = found_by(workdir)["titles with HTML entities"]
+    assert (found.severity, found.count, found.total) == ("warning", 2, len(titles))
+    assert "Salt &amp; Pepper" in found.examples[0] and "--unescape-html" in found.meaning
 
 
 @pytest.mark.parametrize(

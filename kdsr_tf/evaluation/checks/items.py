@@ -13,6 +13,7 @@ from kdsr_tf import schema
 from kdsr_tf.artifacts import find_files
 from kdsr_tf.evaluation.checks.finding import NOTE, WARNING, Finding, finding
 from kdsr_tf.evaluation.checks.log import Log
+from kdsr_tf.sources.html_text import has_entities
 
 _MOST_QUERIES = 20_000
 _MOST_NEIGHBOURS = 100_000
@@ -52,6 +53,21 @@ def check_titles(log: Log) -> Finding:
         "items",
         (_twins(log, group) for group in same),
         "One product under several ids divides its interactions. Merge ids in the source.",
+    )
+
+
+def check_entities(log: Log) -> Finding:
+    """Titles as a web page writes them, which people and text encoders see as they are."""
+    escaped = [index for index, title in enumerate(log.titles) if has_entities(title)]
+    return finding(
+        "titles with HTML entities",
+        WARNING,
+        len(escaped),
+        log.num_items,
+        "items",
+        map(log.item, escaped),
+        "Entities such as &amp; and &#39; are shown and encoded as they stand. Decode them in "
+        "the source, or import it with `kdsr data import --unescape-html`.",
     )
 
 

@@ -9,7 +9,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.evaluation.checks.finding import SEVERITIES, Finding
 from kdsr_tf.evaluation.checks.histories import check_histories
-from kdsr_tf.evaluation.checks.items import check_features, check_titles
+from kdsr_tf.evaluation.checks.items import check_entities, check_features, check_titles
 from kdsr_tf.evaluation.checks.log import Log
 
 
@@ -41,7 +41,7 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
             sequences.config["windows.max_length"],
             config.evaluate.filter_seen,
         )
-        found.append(check_titles(log))
+        found += [check_titles(log), check_entities(log)]
         bar.advance()
         for name in later:
             reason = _unusable(config, name, sequences.fingerprint)
