@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import functools
 import os
 import posixpath
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import fsspec
 
@@ -18,6 +20,7 @@ from kdsr_tf.datasets.reading import PUBLISHED, Reading
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, files, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
+from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.image_paths import absolute_folder
 
@@ -75,8 +78,7 @@ def open_for_import(
     folder = absolute_folder(posixpath.dirname(items) or ".")
     paths = (interactions, items)
     if reading.published:
-        if reading.encoding:
-            paths = tuple(_decoded(path, scratch, reading.encoding) for path in paths)
+        paths = tuple(_decoded(path, scratch, reading.encoding) for path in paths)
         readable = functools.partial(_readable, scratch=scratch, encoding=None)
         return open_published(reading.published, config, folder, paths, readable)
     readable = [_readable(path, scratch, reading.encoding) for path in paths]
@@ -111,13 +113,23 @@ def _readable(path: str, scratch: str, encoding: str | None) -> str:
         )
     if kind == "parquet":
         encoding = None
+    elif not encoding:
+        with _unpacked(path, compression) as file:
+            is_packed = file.read(6).startswith(files.COMPRESSED)
+            file.seek(0)
+            encoding = None if is_packed else settled_encoding(path, file)
     return _copied(path, os.path.join(scratch, name), compression, encoding)
 
 
-def _decoded(path: str, scratch: str, encoding: str) -> str:
-    """Copy in UTF-8 of a file whose ending does not say how to read it."""
+def _decoded(path: str, scratch: str, encoding: str | None) -> str:
+    """Copy in UTF-8 of a published file, if it has another encoding by word or by mark."""
     stem, suffix = posixpath.splitext(path)
     compression = _COMPRESSIONS.get(suffix.lower())
+    if not encoding:
+        with _unpacked(path, compression) as file:
+            encoding = marked(file.read(4))
+        if encoding in (None, UTF_8):
+            return path
     name = posixpath.basename(stem if compression else path)
     return _copied(path, os.path.join(scratch, name), compression, encoding)
 
@@ -127,7 +139,7 @@ def _copied(path: str, target: str, compression: str | None, encoding: str | Non
     if not compression and not encoding:
         return path
     try:
-        with fsspec.open(path, "rb", compression=compression) as packed, open(target, "wb") as file:
+        with _unpacked(path, compression) as packed, open(target, "wb") as file:
             if not encoding:
                 shutil.copyfileobj(packed, file)
                 return target
@@ -136,8 +148,16 @@ def _copied(path: str, target: str, compression: str | None, encoding: str | Non
                 file.write(text.encode())
     except LookupError:
         raise InputError(f"--encoding={encoding} is not known. Try latin-1 or cp1252.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not in {encoding} throughout: {error.reason}.") from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be unpacked: {error}.") from None
+    except UnicodeError as error:
+        raise InputError(f"{path} is not in {encoding} throughout: {error}.") from None
     return target
+
+
+@contextlib.contextmanager
+def _unpacked(path: str, compression: str | None) -> Iterator[Any]:
+    try:
+        with fsspec.open(path, "rb", compression=compression) as file:
+            yield file
+    except (OSError, EOFError) as error:
+        verb = "unpacked" if compression else "read"
+        raise InputError(f"{path} cannot be {verb}: {error}.") from None

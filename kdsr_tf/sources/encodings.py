@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Any
+from typing import Any, NamedTuple
+
+from kdsr_tf.errors import InputError
 
 UTF_8 = "utf-8"
 
@@ -20,31 +22,83 @@ _MARKS = {
 _BLOCK_BYTES = 1 << 20
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _NOT_ASCII = re.compile("[^\0-\x7f\udc80-\udcff]")
+_CONTROL = re.compile("[\udc80-\udc9f]")
+"""Control characters in Latin-1, letters and quotation marks in Windows-1252."""
 
 
-def encoding_of(file: Any) -> str | None:
-    """Encoding of a binary file, which is read to its end.
+class Encoding(NamedTuple):
+    """What the bytes of a file tell.
 
-    A file is UTF-8 if more of its characters beyond ASCII are valid in it than are not:
-    one damaged line does not make another encoding, and text in an 8-bit encoding is
-    hardly ever valid UTF-8.
+    Args:
+        name: `utf-8`, `utf-16` or `utf-32` (the latter two with a byte order mark), or
+            None for any other.
+        likely: Name of an encoding to try, if `name` is None.
+        where: Place and bytes of the first character that is not UTF-8.
+    """
 
-    Returns:
-        `utf-8`, `utf-16` or `utf-32` (the latter two with a byte order mark), or None
-        for any other.
+    name: str | None
+    likely: str = ""
+    where: str = ""
+
+
+def marked(start: bytes) -> str | None:
+    """Encoding of the byte order mark that a file begins with, if there is one."""
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+
+
+def encoding_of(file: Any) -> Encoding:
+    """Read a binary file to its end.
+
+    A file is UTF-8 if its characters beyond ASCII are valid in it as often as not: one
+    damaged line does not make another encoding, and text in an 8-bit encoding is hardly
+    ever valid UTF-8.
     """
     block = file.read(_BLOCK_BYTES)
-    for mark, encoding in _MARKS.items():
-        if block.startswith(mark):
-            return encoding
+    if encoding := marked(block):
+        return Encoding(encoding)
     if b"\0" in block:
-        return None
+        little = block[1::2].count(0) > block[::2].count(0)
+        return Encoding(None, "utf-16-le" if little else "utf-16-be", "line 1")
     decoder = codecs.getincrementaldecoder(UTF_8)("surrogateescape")
-    valid = invalid = 0
-    while block:
-        text = decoder.decode(block)
+    valid = invalid = controls = lines = 0
+    where = ""
+    is_end = False
+    while not is_end:
+        is_end = not block
+        text = decoder.decode(block, final=is_end)
         if not text.isascii():
             valid += len(_NOT_ASCII.findall(text))
             invalid += len(_UNDECODED.findall(text))
+            controls += len(_CONTROL.findall(text))
+            where = where or _first_undecoded(text, lines)
+        lines += text.count("\n")
         block = file.read(_BLOCK_BYTES)
-    return UTF_8 if valid >= invalid else None
+    if valid >= invalid:
+        return Encoding(UTF_8)
+    return Encoding(None, "cp1252" if controls else "latin-1", where)
+
+
+def settled_encoding(path: str, file: Any) -> str | None:
+    """Encoding of a binary file, which is read to its end; None for UTF-8.
+
+    Raises:
+        InputError: if it is neither UTF-8 nor marked as UTF-16 or UTF-32.
+    """
+    found = encoding_of(file)
+    if found.name is None:
+        raise InputError(
+            f"{path} is not in UTF-8 ({found.where}). Name its encoding to `kdsr data import`: "
+            f"--encoding {found.likely}, if that is it. Or save the file as UTF-8."
+        )
+    return None if found.name == UTF_8 else found.name
+
+
+def _first_undecoded(text: str, lines_before: int) -> str:
+    """Line and bytes around the first byte that is not UTF-8, if there is one."""
+    found = _UNDECODED.search(text)
+    if not found:
+        return ""
+    begins = text.rfind("\n", 0, found.start()) + 1
+    around = text[max(begins, found.start() - 20) : found.start() + 10].splitlines()[0]
+    line = lines_before + text.count("\n", 0, begins) + 1
+    return f"line {line:,}: {around.encode(UTF_8, 'surrogateescape')!r}"

@@ -27,7 +27,7 @@ FORMATS = ("parquet", "csv", "tsv", "jsonl")
 
 _BATCH_BYTES = 64 << 20
 _NULL_IN_FIXED_LISTS = "Expected all lists to be of size"
-_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """Beginnings of gzip, zip (and Excel), bzip2, xz and zstd files."""
 
 
@@ -101,7 +101,7 @@ def _column_names(path: str, file: Any) -> list[str]:
     else:
         start = file.read(6)
         file.seek(0)
-        if start.startswith(_COMPRESSED):
+        if start.startswith(COMPRESSED):
             raise InputError(f"{path} is compressed, although its name does not say so. Unpack it.")
         if ending(path) in csv_files.DELIMITERS:
             names = csv_files.column_names(path, file) if start else []

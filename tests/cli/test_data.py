@@ -31,6 +31,8 @@ w,,978300902
 GOODS = "sku\tname\tphoto\na\tCafé\tpics/a.png\nb\tB\tpics/gone.png\na\tAgain\t\nc\tC\t\n"
 OWN = ("user_id=customer", "item_id=sku", "timestamp=when", "title=name", "image=photo")
 COLUMNS = [part for own in OWN for part in ("--column", own)]
+SHOP = "clicks.csv", "goods.tsv.gz"
+LATIN_1 = "--encoding", "latin-1"
 
 
 def run(*arguments):
@@ -102,6 +104,21 @@ def test_an_ending_may_be_in_capitals(shop):
     files = shop / "CLICKS.CSV", shop / "GOODS.TSV.GZ"
     assert run(*files, "--max-rejected-fraction", "0.5", *COLUMNS, "--output", shop / "out") == 0
     assert [len(rows) for rows in read(shop / "out")] == [4, 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_texts_with_a_byte_order_mark_are_read_as_what_they_are(encoding, ending, tmp_path):
+    clicks, goods = "user_id,item_id,timestamp\nu,ä,7\n", 'item_id,title\nä,"Café, 5 €"\n'
+    if ending == "jsonl":
+        clicks = '{"user_id": "u", "item_id": "ä", "timestamp": 7}\n'
+        goods = '{"item_id": "ä", "title": "Café, 5 €"}\n'
+    files = [tmp_path / f"{name}.{ending}" for name in ("clicks", "goods")]
+    for path, text in zip(files, (clicks, goods), strict=True):
+        path.write_bytes(text.encode(encoding))
+    assert run(*files, "--output", tmp_path / "out") == 0
+    rows, items = read(tmp_path / "out")
+    assert (rows, items) == ([("u", "ä", 7)], [{"item_id": "ä", "title": "Café, 5 €"}])
 
 
 def test_check_writes_nothing_and_counts_what_prepare_would_reject(shop, capsys):
@@ -229,13 +246,15 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
         (["clicks.csv"], "Give the catalogue's file after it"),
         (["clicks.csv", "none.tsv"], "There is no file"),
         (["clicks.csv", "pics/a.png"], "its ending does not say how to read it"),
-        (["clicks.csv", "goods.tsv.gz"], "lacks the columns user_id, item_id, timestamp"),
-        (["clicks.csv", "goods.tsv.gz"], "or --column user_id=NAME to `kdsr data import`"),
-        (["clicks.csv", "goods.tsv.gz", *COLUMNS], "rows of goods.tsv would be rejected"),
+        ([*SHOP, *LATIN_1], "lacks the columns user_id, item_id, timestamp"),
+        ([*SHOP, *LATIN_1], "or --column user_id=NAME to `kdsr data import`"),
+        ([*SHOP, *LATIN_1, *COLUMNS], "rows of goods.tsv would be rejected"),
+        ([*SHOP, *COLUMNS], "goods.tsv.gz is not in UTF-8 (line 2: b'a\\tCaf"),
+        ([*SHOP, *COLUMNS], "--encoding latin-1, if that is it"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "klingon"], "--encoding=klingon"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "utf-8"], "is not in utf-8 throughout"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "cp1252", *COLUMNS], "would be rejected"),
-        (["clicks.csv", "goods.tsv.gz", "--images", "gone", *COLUMNS], "there is no folder"),
+        ([*SHOP, *LATIN_1, "--images", "gone", *COLUMNS], "there is no folder"),
         (["clicks.csv", "goods.tsv.gz", "--format", "amazon"], "does not have the metadata"),
         (["clicks.csv", "more/../clicks.csv"], "Both files are called clicks.csv"),
         ([".", "--format", "amazon"], "--format describes two files"),

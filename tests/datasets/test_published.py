@@ -42,6 +42,9 @@ def refused(folder, capsys, form, ratings, items, *options):
 def write_dat(folder, encoding):
     lines = [f"{user}::{item}::3.5::{time}\n" for user, item, time in RATINGS]
     (folder / "ratings.dat").write_text("".join(lines))
+    if encoding == "utf-16":
+        path = folder / "ratings.dat"
+        path.write_bytes(path.read_text().encode(encoding))
     movies = f"1::{CITY}::Adventure|Drama\n2::Amélie (2001)::(no genres listed)\n"
     (folder / "movies.dat").write_bytes(movies.encode(encoding))
 
@@ -63,8 +66,8 @@ def write_100k(folder):
     (folder / "u.item").write_bytes(movies.encode("latin-1"))
 
 
-# 1M is in Latin-1, 10M in UTF-8; a byte order mark is what an editor adds.
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig"])
+# 1M is in Latin-1, 10M in UTF-8; the others are what editors make of it.
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig", "utf-16"])
 def test_dat_files_are_read_in_the_encoding_that_they_have(encoding, tmp_path, capsys):
     write_dat(tmp_path, encoding)
     rows, items = imported(tmp_path, "ratings.dat", "movies.dat", "movielens")

@@ -173,7 +173,7 @@ def _genres(value: Any) -> list[bytes]:
 def _catalogue(path: str, parse: Callable[..., Parsed], columns: Sequence[str]) -> LinesPiece:
     """A catalogue in UTF-8, otherwise in Latin-1, as the old editions are documented."""
     with opened(path) as file:
-        parse = functools.partial(parse, encoding=encoding_of(file) or "latin-1")
+        parse = functools.partial(parse, encoding=encoding_of(file).name or "latin-1")
     return LinesPiece(path=path, parse=parse, columns=tuple(columns))
 
 
