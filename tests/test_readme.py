@@ -26,6 +26,7 @@ def test_program_in_the_readme_learns(tmp_path, backend):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     losses = [float(value) for value in re.findall(r"next_item: ([\d.]+)", done.stdout)]
     assert len(losses) == 10
     # Three items can follow each item, so a perfect model comes down to log 3 = 1.10.

@@ -12,6 +12,7 @@ from keras import ops
 from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.ops.window_attention import num_weights, window_attention
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
@@ -163,5 +164,5 @@ class CausalAttention(keras.layers.Layer):
         future = position[None, :] > position[:, None]
         # -3e4 is finite in float16 and leaves no weight after the softmax.
         scores = scores + ops.cast(future, scores.dtype) * -3e4
-        weights = self._drop(ops.softmax(scores), training=training)
+        weights = self._drop(softmax(scores), training=training)
         return ops.concatenate(ops.unstack(ops.matmul(weights, value), self.num_heads), axis=-1)

@@ -9,6 +9,7 @@ from keras import ops
 
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.masking import masked_softmax
+from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.types import Tensor
 
 
@@ -57,7 +58,7 @@ class SoftmaxGate(keras.layers.Layer):
         energies = [self._energy(self._hidden(candidate)) for candidate in candidates]
         energies = ops.concatenate(energies, axis=-1)
         if present is None:
-            weights = ops.softmax(energies)
+            weights = softmax(energies)
         else:
             weights = masked_softmax(energies, ops.stack(present, axis=-1))
         return sum(weights[..., k : k + 1] * candidate for k, candidate in enumerate(candidates))

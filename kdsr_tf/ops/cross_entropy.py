@@ -6,6 +6,7 @@ import math
 
 from keras import ops
 
+from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.types import Tensor
 
 CHUNK_NUMBERS = 6 * 2**20
@@ -175,7 +176,7 @@ def cross_entropy_of(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Probabilities `(count, columns)` and losses `(count, 1)`.
     """
-    probabilities = ops.softmax(logits)
+    probabilities = softmax(logits)
     own = ops.take_along_axis(probabilities, column, axis=1)
 
     def exact() -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.schema import PAD
 from kdsr_tf.types import Tensor
 
@@ -76,4 +77,4 @@ def masked_softmax(scores: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
     """
     # -3e4 is finite in float16 and leaves no weight after the softmax.
     scores = ops.where(mask, scores, ops.cast(-3e4, scores.dtype))
-    return ops.softmax(scores, axis=axis)
+    return softmax(scores, axis=axis)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
@@ -89,7 +90,7 @@ class _Group:
         ]
         pairs = [pair for pair in self._compared if pair]
         scores = sum(ops.matmul(query, _turned(key)) for query, key in pairs)
-        self._weights = ops.softmax(scores + _mask(scores))
+        self._weights = softmax(scores + _mask(scores))
         self._used = self._weights if factors is None else self._weights * factors
 
     def outputs(self) -> Tensor:

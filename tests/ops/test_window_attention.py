@@ -24,7 +24,8 @@ def plain(given, parts, lengths, starts, factors):
         for head in range(HEADS):
             compared = [part[:, :2, head] for part in held if part.shape[1] > 1]
             scores = sum(ops.matmul(part[:, 0], ops.transpose(part[:, 1])) for part in compared)
-            weights = ops.softmax(scores / SIZE**0.5 + future)
+            weights = ops.exp(scores / SIZE**0.5 + future)
+            weights = weights / ops.sum(weights, axis=-1, keepdims=True)
             kept = factors[window, head, :length, :length]
             found.append(ops.matmul(weights * kept, held[0][:, -1, head]))
     return ops.concatenate([ops.reshape(part, (-1,)) for part in found])
