@@ -32,7 +32,9 @@ def choose_encoder(config: Config, modality: str, source: Source) -> Encoder:
         return precomputed_encoder(source, section.column, f"encode.{modality}.column")
     if modality == "text":
         return _text_encoder(section)
-    return _image_encoder(section)
+    encoder = _image_encoder(section)
+    encoder.folders = source.image_folders
+    return encoder
 
 
 def _text_encoder(section: TextEncoderConfig) -> Encoder:

@@ -21,12 +21,10 @@ from apache_beam.ml.inference.base import ModelHandler
 from beam_pipelines.handlers.pictures import read_picture
 from kdsr_tf.artifacts import exists
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.sources.image_files import UnreadableImage, is_far, read_image
 
 LONGEST_TEXT = 100_000
 """Characters of a text above which it is taken for broken data."""
-
-LARGEST_IMAGE_BYTES = 64 << 20
-"""Size of an image file above which it is not read."""
 
 _READERS = 8
 """Most pictures decoded ahead side by side: as many where they lie far away, one per processor
@@ -196,11 +194,11 @@ class TextEncoder(Encoder):
 
 
 class ImageEncoder(Encoder):
-    """Base of encoders whose contents are paths of pictures.
+    """Base of encoders whose contents are pictures: paths, URIs or the bytes of files.
 
     `prepare` decodes and resizes, on several threads: `encode` sees uint8
     `[image_size, image_size, 3]`.
-    Files larger than `LARGEST_IMAGE_BYTES` are refused before they are read.
+    Files larger than `image_files.LARGEST_BYTES` are refused before they are read.
 
     Args:
         image_size: Side of the square picture, in pixels.
@@ -209,6 +207,9 @@ class ImageEncoder(Encoder):
     """
 
     group_size = 512
+
+    folders: Sequence[str] = ()
+    """Folders and URIs that the user declared: where web addresses may redirect to."""
 
     def __init__(self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32):
         super().__init__(batch_size)
@@ -219,11 +220,11 @@ class ImageEncoder(Encoder):
         # A smaller limit must not keep vectors of pictures that it refuses.
         return {"image_size": self.image_size, "max_pixels": self.max_pixels}
 
-    def identify(self, content: str) -> bytes:
-        return _read_bytes(content)
+    def identify(self, content: str | bytes) -> bytes:
+        return self._read(content)
 
     @contextlib.contextmanager
-    def preparing(self, batch: Sequence[str]) -> Iterator[list[Future]]:
+    def preparing(self, batch: Sequence[str | bytes]) -> Iterator[list[Future]]:
         """Every content being prepared on several threads: futures of elements or `Unusable`."""
         far = any(map(is_far, batch))
         with ThreadPoolExecutor(_READERS if far else min(os.cpu_count() or 1, _READERS)) as pool:
@@ -233,20 +234,22 @@ class ImageEncoder(Encoder):
                 # After an error nobody waits for the rest.
                 pool.shutdown(cancel_futures=True)
 
-    def _prepared(self, batch: Sequence[str]) -> list[Any]:
+    def _prepared(self, batch: Sequence[str | bytes]) -> list[Any]:
         with self.preparing(batch) as elements:
             return [element.result() for element in elements]
 
-    def prepare(self, content: str) -> np.ndarray:
+    def prepare(self, content: str | bytes) -> np.ndarray:
+        data = self._read(content)
         try:
-            return read_picture(_read_bytes(content), self.image_size, self.max_pixels)
+            return read_picture(data, self.image_size, self.max_pixels)
         except ValueError as error:
             raise Unusable(str(error)) from None
 
-
-def is_far(path: str) -> bool:
-    """Whether a path is a URI, whose file is waited for rather than computed with."""
-    return "://" in path
+    def _read(self, content: str | bytes) -> bytes:
+        try:
+            return read_image(content, self.folders)
+        except UnreadableImage as reason:
+            raise Unusable(str(reason)) from None
 
 
 def local_file(path: str, key: str) -> str:
@@ -285,25 +288,3 @@ def files_below(folder: str) -> list[str]:
         for name in names
         if not name.startswith(".")
     )
-
-
-def _read_bytes(path: str) -> bytes:
-    # Opening a pipe would wait for ever, reading a device would never end.
-    far = is_far(path)
-    if not far and not os.path.isfile(path) and os.path.exists(path):
-        raise Unusable("image path is not a file")
-    try:
-        with (fsspec.open if far else open)(path, "rb") as file:
-            size = getattr(file, "size", None) or 0 if far else os.fstat(file.fileno()).st_size
-            data = bytearray()
-            # Not every server tells the size, or sends as much at once as it is asked for.
-            while max(size, len(data)) <= LARGEST_IMAGE_BYTES and (block := file.read(1 << 20)):
-                data += block
-    except FileNotFoundError:
-        raise Unusable("image file does not exist") from None
-    except Exception as error:
-        # Every filesystem raises the errors of the library behind it.
-        raise Unusable(f"image file cannot be read ({type(error).__name__})") from None
-    if max(size, len(data)) > LARGEST_IMAGE_BYTES:
-        raise Unusable(f"image file is larger than {LARGEST_IMAGE_BYTES:,} bytes")
-    return bytes(data)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.handlers.encoder import ImageEncoder, Unusable, is_far
+from beam_pipelines.handlers.encoder import ImageEncoder, Unusable
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.sources.image_files import is_far
 
 PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
 """What Keras Hub raises for presets that are unknown, incomplete or of another kind."""

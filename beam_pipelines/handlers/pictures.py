@@ -10,9 +10,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read, where PIL was built with them. PIL knows more, among them
-some that run other programs (EPS) or hold pictures larger than they say (ICO)."""
+from kdsr_tf.sources.image_values import FORMATS, NOT_AN_IMAGE
 
 
 def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
@@ -43,7 +41,7 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
             too_large = image.width * image.height > max_pixels
             picture = None if too_large else _decoded(image, size)
     except UnidentifiedImageError:
-        raise ValueError("not an image") from None
+        raise ValueError(NOT_AN_IMAGE) from None
     except Image.DecompressionBombError:
         # PIL has a limit of its own, twice what it warns of.
         too_large, max_pixels = True, min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)

@@ -24,7 +24,8 @@ from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sequences import ITEMS_FILE, read_items
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Rejected
-from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, as_text, row_as_json, usable_pictures
+from kdsr_tf.sources.image_values import pictures
+from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, as_text, row_as_json
 
 IMAGE = "image"
 ITEMS_SCHEMA = pa.schema(
@@ -46,7 +47,8 @@ class Entry(NamedTuple):
     Args:
         item_id: Its id.
         title: Shown to people; the id where there is none.
-        image: Path or URI of the first picture, or None.
+        image: Path or URI of the first picture that has one, or None.
+        has_picture: Whether a picture can be used; one within the catalogue has no path.
         columns: Other columns of the catalogue that have a value.
         has_text: Whether one of them holds text.
     """
@@ -54,6 +56,7 @@ class Entry(NamedTuple):
     item_id: str
     title: str
     image: str | None
+    has_picture: bool
     columns: tuple[str, ...]
     has_text: bool
 
@@ -116,22 +119,19 @@ class _KeepFirst(beam.DoFn):
         for row in others:
             yield _rejected(ID_TWICE, row)
         title = as_text(first.values.get(self._source.title_column)) or item_id
-        image, reason = self._image(first)
-        if reason is not None:
-            yield _rejected(reason, first)
+        found = pictures(first.values.get(self._source.image_column), self._source.image_path)
+        usable = [picture.content for picture in found if picture.reason is None]
+        image = next((content for content in usable if isinstance(content, str)), None)
+        if found and not usable:
+            yield _rejected(found[0].reason, first)
         others = {
             name: value
             for name, value in first.values.items()
             if name not in (schema.ITEM_ID, self._source.image_column)
         }
-        columns = (*others, self._source.image_column) if image is not None else tuple(others)
-        yield Entry(item_id, title, image, columns, any(map(_is_text, others.values())))
-
-    def _image(self, row: CatalogueRow) -> tuple[str | None, str | None]:
-        """Path of the first picture that can be used, or why the first one cannot."""
-        value = row.values.get(self._source.image_column)
-        found, reasons = usable_pictures(value, self._source.image_path)
-        return (found[0], None) if found else (None, reasons[0] if reasons else None)
+        columns = (*others, self._source.image_column) if usable else tuple(others)
+        has_text = any(map(_is_text, others.values()))
+        yield Entry(item_id, title, image, bool(usable), columns, has_text)
 
 
 def sorted_hashes(entries: beam.PCollection) -> beam.PCollection:
@@ -206,7 +206,7 @@ def write_items(
             continue
         titles[position], images[position] = entry.title, entry.image
         columns.update(entry.columns)
-        modalities["image"] += entry.image is not None
+        modalities["image"] += entry.has_picture
         modalities["text"] += entry.has_text
     values = [np.arange(1, size + 1), vocabulary.item_ids, titles, images, train_counts[1:]]
     arrays = [

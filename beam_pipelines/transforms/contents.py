@@ -182,7 +182,7 @@ def _read(file: str | Piece, declare: Declare) -> Iterator[tuple[str, int | Decl
     if isinstance(file, str):
         yield from _read_vocabulary(file)
         return
-    for row in read_items(file):
+    for row in read_items(file, declare.source.image_column):
         # Rows that cannot be read have no id to join by; `prepare` reports them.
         if not isinstance(row, Rejected):
             yield declare(row)

@@ -12,7 +12,8 @@ from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import ending
 from kdsr_tf.sources.files import read_batches
-from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing, pictures
+from kdsr_tf.sources.image_values import pictures
+from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing
 
 
 class Part(NamedTuple):
@@ -81,16 +82,9 @@ class Declare:
             if text:
                 yield Part(text, text)
         else:
-            for path in pictures(row.values.get(self.source.image_column)):
-                yield self._picture(path)
-
-    def _picture(self, path: Any) -> Part:
-        if not isinstance(path, str):
-            return Part(path, reason="image path is not text")
-        try:
-            return Part(path, self.source.image_path(path))
-        except InputError:
-            return Part(path, reason="image path leads outside the source folder")
+            value = row.values.get(self.source.image_column)
+            for picture in pictures(value, self.source.image_path):
+                yield Part(*picture)
 
 
 def declare(config: Config, modality: str, source: Source) -> Declare:

@@ -33,16 +33,20 @@ class ReadItems(beam.PTransform):
     def __init__(self, source: Source):
         super().__init__()
         self._pieces = source.item_pieces()
+        self._image_column = source.image_column
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
         return (
             pipeline
             | "Pieces" >> beam.Create(self._pieces, reshuffle=len(self._pieces) > 1)
-            | "Read" >> beam.ParDo(_ReadItems()).with_outputs(REJECTED, main=ROWS)
+            | "Read" >> beam.ParDo(_ReadItems(self._image_column)).with_outputs(REJECTED, main=ROWS)
         )
 
 
 class _ReadItems(beam.DoFn):
+    def __init__(self, image_column: str):
+        self._image_column = image_column
+
     def process(self, piece: Piece) -> Iterator[Any]:
-        for row in read_items(piece):
+        for row in read_items(piece, self._image_column):
             yield beam.pvalue.TaggedOutput(REJECTED, row) if isinstance(row, Rejected) else row

@@ -86,7 +86,7 @@ def import_data(
     kdsr data import data/shop --check
     """
     from kdsr_tf.cli.import_notes import show_notes
-    from kdsr_tf.cli.import_tables import announce, show
+    from kdsr_tf.cli.import_tables import announce, show, show_pictures
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.opening import open_for_import, pictures_of
 
@@ -99,12 +99,15 @@ def import_data(
         source = open_for_import(
             interactions, items, scratch, reading, images=images, data_dir=data_dir
         )
-        job = Import(source, pictures_of(source, images), reading.unescape_html)
+        with progress("Listing the pictures"):
+            pictures = pictures_of(source, images)
+        job = Import(source, pictures, reading.unescape_html)
         with progress("Checking the catalogue") as bar:
             found = job.check_items(bar.advance)
         with progress("Checking the interactions", total=source.num_interactions()) as bar:
             job.check_interactions(found, bar.advance)
-        show(found, source)
+        show(found, source, pictures.unused())
+        show_pictures(found, pictures)
         show_notes(found, source)
         refuse(found, source, max_rejected_fraction)
         assumed = settle_unit(found.times, unit)

@@ -17,14 +17,21 @@ from kdsr_tf.sources.time_units import to_microseconds
 
 if TYPE_CHECKING:
     from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.datasets.pictures import Pictures
     from kdsr_tf.sources import Source
 
 _LONGEST_CELL = 60
 _ORDINALS = ("first", "second", "third")
 
 
-def show(found: Findings, source: Source) -> None:
-    """Tables of what is there and what is wrong."""
+def show(found: Findings, source: Source, unused_pictures: int) -> None:
+    """Tables of what is there and what is wrong.
+
+    Args:
+        found: What the first reading found.
+        source: What was read.
+        unused_pictures: Pictures below `--images` that no item has.
+    """
     least = PrepareConfig().k_core
     rows: list[tuple[str, int]] = [
         ("usable interactions", found.interactions),
@@ -35,6 +42,8 @@ def show(found: Findings, source: Source) -> None:
         ("of these without interaction", found.catalogue - found.items_taken),
         *((f"items with pictures {outcome}", n) for outcome, n in sorted(found.pictures.items())),
     ]
+    if unused_pictures:
+        rows.append(("pictures in --images of no item", unused_pictures))
     output.print(table(f"{source.path}", ("what", "count"), rows))
     if found.columns:
         shares = [
@@ -54,6 +63,17 @@ def show(found: Findings, source: Source) -> None:
     names = list(dict.fromkeys(name for sample in items for name in sample))
     rows = [[name, *(_cell(sample.get(name)) for sample in items)] for name in names]
     output.print(table("First items", ["column", *_ORDINALS[: len(items)]], rows))
+
+
+def show_pictures(found: Findings, pictures: Pictures) -> None:
+    """Which pictures are not taken, and what may be the cause."""
+    if found.lost_pictures:
+        lost = sorted(found.lost_pictures.items(), key=lambda item: -item[1][0])
+        rows = [(*key, count, where, _cell(row)) for key, (count, where, row) in lost]
+        heading = ("file", "reason", "pictures", "first", "its value")
+        output.print(table("Pictures that are not taken", heading, rows))
+    for warning in pictures.warnings(found.pictures):
+        console.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
 
 
 def announce(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from kdsr_tf.datasets.pictures import pictures_by_item
+from kdsr_tf.datasets.item_pictures import files_below
 from kdsr_tf.datasets.published.lines import LinesPiece
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.files import read_batches
@@ -28,7 +28,7 @@ def interaction_features() -> tfds.features.FeaturesDict:
 
 
 def item_features(**more: Any) -> tfds.features.FeaturesDict:
-    """Features of a catalogue; `image` is a file's name in `images/`, or empty.
+    """Features of a catalogue; `image` is a file's path below `images/`, or empty.
 
     Args:
         **more: Further features by name.
@@ -60,7 +60,7 @@ def examples(
     Args:
         piece: The file.
         features: Of the records.
-        images: File names of pictures by item id, for the feature `image`.
+        images: Paths of pictures by item id, for the feature `image`.
 
     Raises:
         InputError: at the first line that does not have the format: a published file
@@ -89,12 +89,13 @@ def given_by_hand(dl_manager: tfds.download.DownloadManager) -> epath.Path | Non
 
 
 def picture_names(manual_dir: epath.Path | None) -> dict[str, str]:
-    """Names of the pictures in `images/` by item id: `images/B0009P4PZC.jpg`."""
+    """Paths of the pictures below `images/` by item id: `images/B0009P4PZC.jpg`."""
     folder = manual_dir / "images" if manual_dir else None
     if folder is None or not folder.is_dir():
         return {}
-    found = pictures_by_item(os.fspath(folder))
-    return {item_id: os.path.basename(path) for item_id, path in found.items()}
+    root = os.fspath(folder)
+    found = reversed(list(files_below(root)))
+    return {file.stem: os.path.relpath(file.path, root) for file in found}
 
 
 def _given(value: Any, feature: Any) -> Any:

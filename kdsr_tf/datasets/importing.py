@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kdsr_tf.artifacts import join
-from kdsr_tf.datasets.pictures import Pictures
+from kdsr_tf.datasets.pictures import LostPicture, Pictures
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
@@ -54,6 +54,8 @@ class Findings:
             `[interactions]`.
         columns: Items that have a value, by column of the catalogue.
         pictures: Items by what became of their pictures: `Pictures.OUTCOMES`.
+        lost_pictures: Pictures that are not taken, per file and reason: how many, where the
+            first one is, and its row.
         escaped: Items with HTML entities in their texts.
         escaped_example: One such text, and the name of its column.
         rejected: Per file and reason: how many, and where the first one is.
@@ -67,6 +69,9 @@ class Findings:
     is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    lost_pictures: dict[tuple[str, str], tuple[int, str, str]] = dataclasses.field(
+        default_factory=dict
+    )
     escaped: int = 0
     escaped_example: tuple[str, str] | None = None
     rejected: dict[tuple[str, str], tuple[int, str]] = dataclasses.field(default_factory=dict)
@@ -103,6 +108,12 @@ class Findings:
         count, first = self.rejected.get(key, (0, row.where))
         self.rejected[key] = count + 1, first
 
+    def lose(self, picture: LostPicture) -> None:
+        """Count a picture that is not taken under its file and reason."""
+        key = picture.where.rpartition(" row ")[0], picture.reason
+        count, where, row = self.lost_pictures.get(key, (0, picture.where, picture.row))
+        self.lost_pictures[key] = count + 1, where, row
+
     def num_rejected(self, path: str) -> int:
         """Rejected rows of a file."""
         return sum(found[0] for key, found in self.rejected.items() if key[0] == label(path))
@@ -135,6 +146,9 @@ class Import:
         """
         found = Findings()
         for row in self._items(found.pictures):
+            if isinstance(row, LostPicture):
+                found.lose(row)
+                continue
             advance(1)
             if isinstance(row, Rejected):
                 found.reject(row)
@@ -205,8 +219,8 @@ class Import:
         with fsspec.open(join(folder, REJECTED_FILE), "w", encoding="utf-8") as rejected:
             with fsspec.open(join(folder, ITEMS_FILE), "w", encoding="utf-8") as file:
                 for row in self._items(collections.Counter(), folder):
-                    advance(1)
-                    is_bad = isinstance(row, Rejected)
+                    is_bad = not isinstance(row, CatalogueRow)
+                    advance(not isinstance(row, LostPicture))
                     _write_line(
                         rejected if is_bad else file, row._asdict() if is_bad else row.values
                     )
@@ -228,7 +242,7 @@ class Import:
 
     def _items(
         self, outcomes: collections.Counter[str], folder: str | None = None
-    ) -> Iterator[CatalogueRow | Rejected]:
+    ) -> Iterator[CatalogueRow | Rejected | LostPicture]:
         """The catalogue without repeated ids; pictures are copied where a folder is given."""
         seen: set[str] = set()
         for row in self._source.read_items():
@@ -242,8 +256,8 @@ class Import:
             if self._unescape_html:
                 decoded = in_texts(self._texts(row.values), unescaped)
                 row = row._replace(values=row.values | decoded)
-            values, rejected = self._pictures.placed(row, outcomes, folder)
-            yield from rejected
+            values, lost = self._pictures.placed(row, outcomes, folder)
+            yield from lost
             yield row._replace(values=values)
 
     def _texts(self, values: dict[str, Any]) -> dict[str, Any]:

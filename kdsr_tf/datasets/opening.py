@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 
 from kdsr_tf.config import SourceConfig
+from kdsr_tf.datasets.item_pictures import ItemPictures
 from kdsr_tf.datasets.pictures import Pictures
 from kdsr_tf.datasets.published.opening import open_published
 from kdsr_tf.datasets.reading import PUBLISHED, Reading
@@ -23,6 +24,7 @@ from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
 from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.image_paths import absolute_folder
+from kdsr_tf.sources.items import CatalogueRow
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
 _CHARACTERS = 1 << 20
@@ -92,10 +94,13 @@ def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
         source: What is imported.
         images: As in `open_for_import`.
     """
-    remote = [folder for folder in images if "://" in folder]
-    local = [absolute_folder(folder) for folder in images if folder not in remote]
+    folders = [absolute_folder(folder) for folder in images]
+    local = [folder for folder in folders if "://" not in folder]
+    remote = [folder for folder in folders if "://" in folder]
     own = [] if source.path.startswith(TFDS_PREFIX) else [source.path]
-    return Pictures(source.image_column, [*own, *local, *remote], local)
+    rows = source.read_items() if local else ()
+    by_item = ItemPictures(local, (row.item_id for row in rows if isinstance(row, CatalogueRow)))
+    return Pictures(source.image_column, [*own, *local, *remote], by_item)
 
 
 def _readable(path: str, scratch: str, encoding: str | None) -> str:

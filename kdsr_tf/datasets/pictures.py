@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import collections
+import hashlib
+import itertools
 import os
 import posixpath
-from collections.abc import Sequence
-from typing import Any
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import fsspec
 
-from kdsr_tf.sources.batches import Rejected
+from kdsr_tf.datasets.item_pictures import ItemPictures, listed
+from kdsr_tf.errors import InputError
+from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.image_files import is_far, local_problem
 from kdsr_tf.sources.image_paths import allowed_path
-from kdsr_tf.sources.items import CatalogueRow, row_as_json, usable_pictures
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tiff")
+from kdsr_tf.sources.image_values import ENDINGS, OUTSIDE, Picture, picture_ending, pictures
+from kdsr_tf.sources.items import CatalogueRow, row_as_json
 
 _FOLDER = "images"
+_EXAMPLES = 3
+_LONGEST_NAME = 100
+_MOST_LISTED = 10_000
+"""Files looked at for examples of what is there."""
+
+
+class LostPicture(NamedTuple):
+    """A picture that the catalogue names and that is not taken; its item stays.
+
+    Args:
+        reason: Short and equal for equal causes, so that reasons can be counted.
+        where: File and row.
+        row: Id and value as JSON.
+    """
+
+    reason: str
+    where: str
+    row: str
 
 
 class Pictures:
     """Finds the pictures that a catalogue names, or that are named after its items.
 
     Args:
-        column: Column of the catalogue with paths of pictures.
+        column: Column of the catalogue with pictures.
         folders: Where pictures may lie; a relative path is looked up in each. Local
             paths and URIs; pictures at a URI are neither checked nor copied.
-        by_item: Local folders with pictures named after items, such as `B0009P4PZC.jpg`,
-            for items whose column is empty.
+        by_item: Pictures of items whose column has none.
     """
 
     OUTCOMES = ("found", "missing", "remote")
 
-    def __init__(self, column: str, folders: Sequence[str], by_item: Sequence[str] = ()):
+    def __init__(self, column: str, folders: Sequence[str], by_item: ItemPictures):
         self._column = column
         self._folders = tuple(folders)
-        self._by_item: dict[str, str] = {}
-        for folder in reversed(by_item):
-            self._by_item |= pictures_by_item(folder)
-        self._sources: dict[str, str] = {}
+        self._by_item = by_item
+        self._sources: dict[str, str | bytes] = {}
+        self._examples: list[str] = []
 
     def placed(
         self, row: CatalogueRow, outcomes: collections.Counter[str], folder: str | None
-    ) -> tuple[dict[str, Any], list[Rejected]]:
+    ) -> tuple[dict[str, Any], list[LostPicture]]:
         """A row's values with the paths that its pictures have in the new folder.
 
         Args:
@@ -51,48 +72,93 @@ class Pictures:
             folder: Where pictures are copied to; None copies nothing.
 
         Returns:
-            The values, and the row as rejected for paths that may not be read.
+            The values, and the pictures that are not taken.
         """
-        value = row.values.get(self._column)
-        if value is None:
-            value = self._by_item.get(row.item_id)
-        if value is None:
-            return row.values, []
-        paths, reasons = usable_pictures(value, self._resolve)
-        remote = [path for path in paths if "://" in path]
-        found = [path for path in paths if os.path.isfile(path)]
-        outcomes.update(
-            outcome
-            for outcome, count in zip(
-                self.OUTCOMES,
-                (len(found), len(paths) - len(found) - len(remote), len(remote)),
-                strict=True,
-            )
-            if count
-        )
-        kept = remote + [self._place(path, folder) for path in found]
+        declared = self._declared(row)
+        lost = [picture for picture in declared if picture.content is None]
+        usable = [picture.content for picture in declared if picture.content is not None]
+        remote = [content for content in usable if is_far(content)]
+        found = [content for content in usable if not is_far(content)]
+        counts = zip(self.OUTCOMES, map(len, (found, lost, remote)), strict=True)
+        outcomes.update(outcome for outcome, count in counts if count)
+        kept = remote + [self._place(content, row.item_id, folder) for content in found]
         values = {name: value for name, value in row.values.items() if name != self._column}
         if kept:
             values[self._column] = kept[0] if len(kept) == 1 else kept
-        text = row_as_json(row.values)
-        return values, [Rejected(reason, row.where, text) for reason in reasons[:1]]
+        return values, [self._lost(picture, row) for picture in lost]
+
+    def _declared(self, row: CatalogueRow) -> list[Picture]:
+        """The pictures of the column; those named after the item where none of them is there."""
+        named = pictures(row.values.get(self._column), self._resolve)
+        declared = [self._checked(picture) for picture in named]
+        if not any(picture.content for picture in declared):
+            declared += map(self._of_item, self._by_item.of(row.item_id))
+        return declared
+
+    def _of_item(self, path: str) -> Picture:
+        try:
+            return Picture(path, allowed_path(path, self._folders))
+        except InputError:  # a link
+            return Picture(path, reason=OUTSIDE)
+
+    def unused(self) -> int:
+        """Pictures of `by_item` that no item has, once all rows were `placed`."""
+        return len(set(self._by_item.paths) - set(self._sources.values()))
+
+    def warnings(self, outcomes: collections.Counter[str]) -> Iterator[str]:
+        """What a person should know of pictures that were looked for.
+
+        Args:
+            outcomes: As `placed` has counted them.
+        """
+        if outcomes["missing"] and not outcomes["found"] + outcomes["remote"]:
+            yield (
+                f"None of the pictures that column {self._column} names was found "
+                f"({outcomes['missing']:,} items). Looked for {listed(self._examples)} in "
+                f"{' and '.join(self._folders) or 'no folder'}. {self._there()}"
+            )
+        yield from self._by_item.warnings(found_elsewhere=bool(outcomes["found"]))
 
     def _resolve(self, value: str) -> str:
         """The path in the first folder that has it."""
         if not self._folders:
             return allowed_path(value, ())
         candidates = [allowed_path(value, (first, *self._folders)) for first in self._folders]
-        return next(filter(os.path.isfile, candidates), candidates[0])
+        found = next(filter(os.path.isfile, candidates), None)
+        if found is None and "/" not in value and "\\" not in value:
+            found = self._by_item.named(value)
+        return found or candidates[0]
 
-    def _place(self, path: str, folder: str | None) -> str:
+    def _checked(self, picture: Picture) -> Picture:
+        content = picture.content
+        if isinstance(content, str) and not is_far(content):
+            reason = local_problem(content)
+            return picture if reason is None else Picture(picture.declared, None, reason)
+        return picture
+
+    def _lost(self, picture: Picture, row: CatalogueRow) -> LostPicture:
+        if len(self._examples) < _EXAMPLES:
+            self._examples.append(str(picture.declared))
+        declared = {ITEM_ID: row.item_id, self._column: picture.declared}
+        return LostPicture(picture.reason, row.where, row_as_json(declared))
+
+    def _there(self) -> str:
+        """Examples of the pictures that the local folders hold."""
+        shown = self._by_item.paths[:_EXAMPLES] or list(
+            itertools.islice(_pictures_below(self._folders), _EXAMPLES)
+        )
+        return f"Pictures there: {listed(shown)}." if shown else "There are no pictures."
+
+    def _place(self, content: str | bytes, item_id: str, folder: str | None) -> str:
         """Path of a picture in the new folder; two pictures never share one."""
-        real = os.path.realpath(path)
-        roots = [os.path.realpath(root) + os.sep for root in self._folders if "://" not in root]
-        name = real.removeprefix(max(filter(real.startswith, roots), key=len))
-        name = name.removeprefix(_FOLDER + os.sep).replace(os.sep, "/")
+        if isinstance(content, bytes):
+            name = urllib.parse.quote(item_id, safe="")[:_LONGEST_NAME] + picture_ending(content)
+        else:
+            name = self._name(content)
+        source = content if isinstance(content, str) else hashlib.sha256(content).digest()
         stem, ending = posixpath.splitext(name)
         number = 1
-        while self._sources.setdefault(name, path) != path:
+        while self._sources.setdefault(name, source) != source:
             number += 1
             name = f"{stem}_{number}{ending}"
         target = posixpath.join(_FOLDER, name)
@@ -100,11 +166,29 @@ class Pictures:
             filesystem, root = fsspec.core.url_to_fs(folder)
             destination = posixpath.join(root, target)
             filesystem.makedirs(posixpath.dirname(destination), exist_ok=True)
-            filesystem.put_file(path, destination)
+            if isinstance(content, bytes):
+                filesystem.pipe_file(destination, content)
+            else:
+                filesystem.put_file(content, destination)
         return target
 
+    def _name(self, path: str) -> str:
+        """Path of a picture below the folder that it lies in."""
+        real = os.path.realpath(path)
+        roots = [os.path.realpath(root) + os.sep for root in self._folders if "://" not in root]
+        name = real.removeprefix(max(filter(real.startswith, roots), key=len))
+        return name.removeprefix(_FOLDER + os.sep).replace(os.sep, "/")
 
-def pictures_by_item(folder: str) -> dict[str, str]:
-    """Paths of the pictures of a local folder by item id, the name without its ending."""
-    found = (entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(ENDINGS))
-    return {os.path.splitext(os.path.basename(path))[0]: path for path in sorted(found)}
+
+def _pictures_below(folders: Sequence[str]) -> Iterator[str]:
+    """Some pictures of local folders."""
+    files = (
+        os.path.join(parent, name)
+        for folder in folders
+        if not is_far(folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
+    for path in itertools.islice(files, _MOST_LISTED):
+        if path.lower().endswith(ENDINGS):
+            yield path

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import posixpath
+import re
 import urllib.parse
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ import fsspec
 from kdsr_tf.errors import InputError
 
 _LOCAL_SCHEMES = ("file", "local")
+_LOCAL_URI = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _UNLISTABLE = ("http://", "https://")
 
 
@@ -24,8 +27,8 @@ def allowed_path(value: str, folders: Sequence[str]) -> str:
     of its machine or addresses of its network.
 
     Args:
-        value: Path or URI as the catalogue has it; a relative path starts at the
-            first folder.
+        value: Path or URI as the catalogue has it, with slashes or backslashes; a
+            relative path starts at the first folder.
         folders: Absolute local paths and URIs.
 
     Returns:
@@ -99,11 +102,15 @@ def _absolute(value: str, folder: str | None) -> str | None:
     """The path with dots resolved, or None where no reading of it is safe."""
     if "\0" in value or "::" in value or not _is_unicode(value):
         return None
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme.lower() in _LOCAL_SCHEMES:
-        return os.path.normpath(rest) if os.path.isabs(rest) else None
-    if separator:
+    if local := _LOCAL_URI.match(value):
+        value = urllib.parse.unquote(value[local.end() :])
+    elif "://" in value:
+        scheme, _, rest = value.partition("://")
         return None if _climbs(rest) else f"{scheme.lower()}://{rest}"
+    if "\0" in value or _DRIVE.match(value):
+        return None
+    # Windows writes folders with backslashes.
+    value = value.replace("\\", "/")
     if os.path.isabs(value):
         return os.path.normpath(value)
     if folder is None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.batches import Piece, Rejected, shortened
 from kdsr_tf.sources.files import read_batches
-from kdsr_tf.sources.json_lines import is_deep
 
 MAX_ID_BYTES = 1_024
 """Longest id, in bytes of UTF-8."""
@@ -44,12 +41,16 @@ class CatalogueRow(NamedTuple):
     values: dict[str, Any]
 
 
-def read_items(piece: Piece) -> Iterator[CatalogueRow | Rejected]:
+def read_items(piece: Piece, image_column: str) -> Iterator[CatalogueRow | Rejected]:
     """Rows of a piece of the catalogue, in file order.
 
     A row is rejected if it cannot be read, is not UTF-8, or has no id or one
     longer than `MAX_ID_BYTES`. A repeated id is *not* rejected here: only a
     reader of all pieces can tell.
+
+    Args:
+        piece: What to read.
+        image_column: Column that may hold the bytes of pictures, which are no text.
     """
     for batch in read_batches(piece):
         yield from batch.rejected
@@ -59,7 +60,7 @@ def read_items(piece: Piece) -> Iterator[CatalogueRow | Rejected]:
         }
         for position, row in enumerate(batch.rows.tolist()):
             values = {name: column[position] for name, column in columns.items()}
-            yield _checked(piece, row, values)
+            yield _checked(piece, row, values, image_column)
 
 
 def as_text(value: Any) -> str:
@@ -85,41 +86,6 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and not value
 
 
-def pictures(value: Any) -> list[Any]:
-    """What an image column holds, as a list: one path, or several as a list or its JSON text.
-
-    Example:
-        >>> pictures("a.jpg"), pictures('["a.jpg", "b.jpg"]'), pictures(None)
-        (['a.jpg'], ['a.jpg', 'b.jpg'], [])
-    """
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        # A file's name may begin with a bracket too.
-        with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(value)
-            value = value if is_deep(found) else found
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return [path for path in values if not is_missing(path)]
-
-
-def usable_pictures(value: Any, resolve: Callable[[str], str]) -> tuple[list[str], list[str]]:
-    """Paths of an image column that may be read, and why the others may not.
-
-    Args:
-        value: Content of the column, as `pictures` takes it.
-        resolve: `Source.image_path`.
-    """
-    found, reasons = [], []
-    for path in pictures(value):
-        if not isinstance(path, str):
-            reasons.append("image path is not text")
-            continue
-        try:
-            found.append(resolve(path))
-        except InputError:
-            reasons.append("image path leads outside the source folder")
-    return found, reasons
-
-
 def row_as_json(values: dict[str, Any]) -> str:
     """A row for a dead letter: long texts and lists cut, bytes made readable.
 
@@ -143,11 +109,13 @@ def plain_value(scalar: pa.Scalar) -> Any:
         return getattr(scalar, "value", None)
 
 
-def _checked(piece: Piece, row: int, values: dict[str, Any]) -> CatalogueRow | Rejected:
+def _checked(
+    piece: Piece, row: int, values: dict[str, Any], image_column: str
+) -> CatalogueRow | Rejected:
     where = piece.where(row)
     for name, value in values.items():
         try:
-            values[name] = _decoded(value)
+            values[name] = _decoded(value, name == image_column)
         except UnicodeDecodeError:
             return Rejected(f"{name} is not UTF-8", where, row_as_json(values))
     item_id = values.get(ITEM_ID)
@@ -161,11 +129,16 @@ def _checked(piece: Piece, row: int, values: dict[str, Any]) -> CatalogueRow | R
     return CatalogueRow(str(item_id), row, where, present)
 
 
-def _decoded(value: Any) -> Any:
+def _decoded(value: Any, may_be_bytes: bool) -> Any:
     if isinstance(value, bytes):
-        return value.decode()
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            if may_be_bytes:
+                return value
+            raise
     if isinstance(value, list) and any(isinstance(part, (bytes, list)) for part in value):
-        return [_decoded(part) for part in value]
+        return [_decoded(part, may_be_bytes) for part in value]
     return value
 
 

@@ -21,6 +21,7 @@ class Source(Protocol):
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path of the picture.
+        image_folders: Folders and URIs where pictures may lie beside the source's own.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Source(Protocol):
     item_columns: tuple[str, ...]
     title_column: str
     image_column: str
+    image_folders: tuple[str, ...]
 
     def fingerprint(self) -> str:
         """Hash of everything that an artifact made from the source depends on."""
@@ -57,4 +59,4 @@ class Source(Protocol):
     def read_items(self) -> Iterator[CatalogueRow | Rejected]:
         """All rows of the catalogue, in file order."""
         for piece in self.item_pieces():
-            yield from items.read_items(piece)
+            yield from items.read_items(piece, self.image_column)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.handlers.encoder import Unusable
-from beam_pipelines.handlers.pictures import FORMATS, read_picture
+from beam_pipelines.handlers.pictures import read_picture
 from kdsr_tf.errors import InputError
+from kdsr_tf.sources.image_values import FORMATS, NO_KEY
 from tests.beam_pipelines import catalogues
 
 MAX_PIXELS = 1_000_000
@@ -201,7 +202,10 @@ BAD_PATHS = {
     "memory": ("memory://secret.png", OUTSIDE),
     "nul": ("a\0.png", OUTSIDE),
     "number": (7, "image path is not text"),
-    "object": ({"url": "a.png"}, "image path is not text"),
+    "windows": ("..\\..\\secret.png", OUTSIDE),
+    "drive": ("C:\\secret.png", OUTSIDE),
+    "object": ({"url": "a.png"}, NO_FILE),
+    "no key": ({"width": 3}, NO_KEY),
     "surrogate": ('["\\ud800.png"]', OUTSIDE),
     "brackets": ("[" * 100_000, "image file cannot be read (OSError)"),
 }
@@ -241,6 +245,7 @@ def test_bad_pictures_become_dead_letters_and_spare_their_batch(tmp_path):
     assert {reason for _, reason in catalogues.rejected(config, "sequences")} == {
         OUTSIDE,
         "image path is not text",
+        NO_KEY,
     }
     alone = _catalogue(tmp_path, "alone", good)
     assert catalogues.run(alone).counts["rejected"] == 0
@@ -253,7 +258,7 @@ def test_too_many_bad_pictures_fail_the_job_and_name_the_reason(tmp_path):
     rows = [("a", "images/rgb.png"), *((key, path) for key, (path, _) in BAD_PATHS.items())]
     config = _catalogue(tmp_path, "source", rows)
     config.encode.max_rejected_fraction = 0.9
-    expected = rf"18 of 19 items.*: {OUTSIDE} \(9 dead letters, first: items.jsonl row 8\)"
+    expected = rf"21 of 22 items.*: {OUTSIDE} \(11 dead letters, first: items.jsonl row 8\)"
     with pytest.raises(InputError, match=expected):
         catalogues.run(config)
 

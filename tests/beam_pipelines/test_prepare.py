@@ -225,7 +225,7 @@ def test_another_catalogue_starts_a_new_vocabulary(tmp_path, shared, continued):
     pq.write_table(old, tmp_path / "items.parquet")
     ids = [*["r", "s"][:shared], "a"]
     core = Core(np.zeros(0, np.uint64), hashes_of(pa.array(ids)), None)
-    entries = [Entry(item_id, item_id, None, (), False) for item_id in ids]
+    entries = [Entry(item_id, item_id, None, False, (), False) for item_id in ids]
     vocabulary = number_items(None, entries, core, str(tmp_path))
     assert vocabulary.item_ids == (["p", "q", "r", "s", "a"] if continued else ["a", "r"])
 

@@ -82,6 +82,7 @@ def test_own_files_become_a_source_folder(shop, capsys):
     assert (shop / "out" / "images" / "c.jpg").read_bytes() == b"picture of c"
     rejected = (shop / "out" / "rejected.jsonl").read_text().splitlines()
     assert [(row["reason"], row["where"]) for row in map(json.loads, rejected)] == [
+        ("image file does not exist", "goods.tsv row 2"),
         ("item_id occurs twice", "goods.tsv row 3"),
         ("item_id is missing", "clicks.csv row 6"),
         ("item_id is not in the catalogue", "clicks.csv row 5"),

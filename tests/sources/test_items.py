@@ -13,7 +13,7 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source
 from kdsr_tf.sources.batches import Rejected
-from kdsr_tf.sources.items import as_text, pictures
+from kdsr_tf.sources.items import as_text
 
 _CLICK = "user_id,item_id,timestamp\nu,a,1\n"
 
@@ -62,12 +62,6 @@ def test_text_of_any_value():
     assert as_text(["Comedy", "", "Drama"]) == "Comedy, Drama"
     assert as_text(1999) == "1999"
     assert as_text(None) == as_text(float("nan")) == as_text([]) == as_text("  ") == ""
-
-
-def test_a_list_of_pictures_as_text_or_what_only_looks_like_one():
-    assert pictures('["a.png", "b.png"]') == ["a.png", "b.png"]
-    for text in ("[draft] a.png", "[" * 100_000, "[" * 500 + "]" * 500):
-        assert pictures(text) == [text]
 
 
 def test_fingerprint_follows_content_and_pictures(folder):
