@@ -25,6 +25,7 @@ from typing import Any
 import fsspec
 
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
+from kdsr_tf.paths import copy_folder, remove_folder
 
 MANIFEST = "manifest.json"
 
@@ -215,13 +216,13 @@ def committing(directory: str, manifest: Manifest) -> Iterator[str]:
     prefix = f"{parent}/.{name}."
     filesystem.makedirs(parent, exist_ok=True)
     for leftover in filesystem.glob(f"{glob.escape(prefix)}*"):
-        filesystem.rm(leftover, recursive=True)
+        remove_folder(filesystem, leftover)
     attempt = f"{prefix}{uuid.uuid4().hex[:12]}"
     filesystem.makedirs(attempt)
     try:
         yield filesystem.unstrip_protocol(attempt) if "://" in directory else attempt
     except BaseException:
-        filesystem.rm(attempt, recursive=True)
+        remove_folder(filesystem, attempt)
         raise
     manifest.files = _file_sizes(filesystem, attempt)
     manifest.seconds = round(time.monotonic() - started, 3)
@@ -240,15 +241,16 @@ def _replace(filesystem: Any, attempt: str, final: str, manifest: Manifest) -> N
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, aside)
         os.rename(attempt, final)
-        if os.path.exists(aside):
-            filesystem.rm(aside, recursive=True)
+        with contextlib.suppress(OSError):
+            remove_folder(filesystem, aside)
         return
     if filesystem.exists(final):
         # The mark goes first: from here until the new mark, readers refuse.
         with contextlib.suppress(FileNotFoundError):
             filesystem.rm_file(f"{final}/{MANIFEST}")
-        filesystem.rm(final, recursive=True)
-    filesystem.mv(attempt, final, recursive=True)
+        remove_folder(filesystem, final)
+    copy_folder(filesystem, attempt, final)
+    remove_folder(filesystem, attempt)
     with filesystem.open(f"{final}/{MANIFEST}", "w") as file:
         file.write(text)
 

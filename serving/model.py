@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import grpc
@@ -130,14 +132,28 @@ class ServableModel:
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(saved.graph_def, name="")
             session = tf.compat.v1.Session(graph=graph, config=_IN_CALLERS_THREAD)
-            session.run(
-                saved.saver_def.restore_op_name,
-                {saved.saver_def.filename_tensor_name: os.path.join(self._path, _VARIABLES)},
-            )
+            with _without_pattern(self._path) as folder:
+                session.run(
+                    saved.saver_def.restore_op_name,
+                    {saved.saver_def.filename_tensor_name: os.path.join(folder, _VARIABLES)},
+                )
             session.run(saved.signature_def[_MAIN_OPERATION].outputs[_MAIN_OPERATION].name)
             return {
                 name: _call(session, definition) for name, definition in self.signature_defs.items()
             }
+
+
+@contextlib.contextmanager
+def _without_pattern(folder: str) -> Iterator[str]:
+    """A name of a folder that TensorFlow, which looks for variables by pattern, takes literally."""
+    if not glob.has_magic(folder):
+        yield folder
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{opened}"
+    finally:
+        os.close(opened)
 
 
 def _call(session: tf.compat.v1.Session, definition: meta_graph_pb2.SignatureDef) -> _Call:

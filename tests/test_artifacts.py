@@ -167,7 +167,7 @@ def test_old_content_is_deleted_only_after_the_new_has_its_place(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["sequences"]
 
 
-@pytest.mark.parametrize("name", ["{}/shop [2026]", "memory://{}/shop"])
+@pytest.mark.parametrize("name", ["{}/shop [2026]", "memory://{}/shop [2026]"])
 def test_files_are_found_by_name_whatever_the_folder_is_called(tmp_path, name):
     directory = name.format(tmp_path)
     with artifacts.committing(directory, _manifest()) as target:
@@ -176,6 +176,9 @@ def test_files_are_found_by_name_whatever_the_folder_is_called(tmp_path, name):
     expected = [artifacts.join(directory, name) for name in ("b-1.bin", "b-2.bin")]
     assert artifacts.find_files(directory, "b-*.bin") == expected
     assert artifacts.find_files(f"{directory}/absent", "*") == []
+    with artifacts.committing(directory, _manifest()) as target:
+        _put(b"y", target, "d.bin")
+    assert artifacts.find_files(directory, "*.bin") == [artifacts.join(directory, "d.bin")]
 
 
 def test_a_mismatch_names_both_sides():

@@ -87,7 +87,7 @@ def test_shipped_configurations_name_no_folder():
         (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
         (["evaluate.cutoffs=[]"], ["`evaluate.cutoffs`", "at least 1"]),
         (["serve.grpc_port=99999"], ["`serve.grpc_port`", "65535", "99999"]),
-        (["workdir=''"], ["`workdir`", "at least 1"]),
+        (["workdir="], ["`workdir`", "at least 1"]),
     ],
 )
 def test_mistake_is_named_with_its_remedy(assignments, words):
@@ -137,6 +137,41 @@ def test_overrides_win_over_the_file_and_the_last_one_wins(tmp_path):
 def test_select_gives_plain_data():
     config = Config(seed=3)
     assert select(config, ("seed", "evaluate.cutoffs")) == {"seed": 3, "evaluate.cutoffs": [5, 20]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-05-01", "007", "1e3", "Item #{title}", "a: b", "[x]", " two ", "yes", "~x", '"q"', "#"],
+)
+def test_text_of_an_override_is_taken_as_typed(text):
+    keys = ["encode.text.template", "source.columns.item_id", "serve.version_labels.stable"]
+    config = load_config(overrides=[f"{keys[0]}={text}", f"{keys[1]}={text}", f"{keys[2]}=3"])
+    assert (config.encode.text.template, config.source.columns["item_id"]) == (text, text)
+    assert config.serve.version_labels == {"stable": 3}
+
+
+def test_text_that_may_be_null_takes_names_and_null():
+    for text in ("2024-05-01", "007"):
+        assert load_config(overrides=[f"run={text}"]).run == text
+    assert load_config(overrides=["source.path=data/shop #2"]).source.path == "data/shop #2"
+    for text in ("null", ""):
+        assert load_config(overrides=["run=a", f"run={text}"]).run is None
+
+
+def test_other_overrides_are_yaml_in_which_a_text_keeps_its_hash():
+    given = ["encode.text.arguments.name=shop #2", "encode.text.arguments.quoted='a #1'"]
+    given += ["encode.text.arguments.size=3", "evaluate.cutoffs=[5, 10]", "train.weight_decay=0.1"]
+    config = load_config(overrides=given)
+    expected = {"name": "shop #2", "quoted": "a #1", "size": 3}
+    assert config.encode.text.arguments == expected
+    assert (config.evaluate.cutoffs, config.train.weight_decay) == ([5, 10], 0.1)
+
+
+def test_number_in_a_file_where_a_text_belongs_names_the_quotes(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("run: 007\n")
+    with pytest.raises(ConfigError, match=r"`run`: .*Received: 7\. .* in quotes\."):
+        load_config(str(path))
 
 
 def test_overrides_of_texts_need_no_quotes():

@@ -17,6 +17,7 @@ GROUND = {
     "schema",
     "errors",
     "hashing",
+    "paths",
     "types",
     "config",
     "artifacts",

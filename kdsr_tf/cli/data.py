@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import fsspec
 
 from kdsr_tf import artifacts
 from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli.options import PATH
 from kdsr_tf.cli.reading_options import reading_options
 from kdsr_tf.config import PrepareConfig
 from kdsr_tf.console import console, progress
@@ -33,9 +35,11 @@ def data() -> None:
 
 
 @data.command("import")
-@click.argument("interactions")
-@click.argument("items", required=False)
-@click.option("--output", "folder", metavar="FOLDER", help="Where the result is written.")
+@click.argument("interactions", type=PATH)
+@click.argument("items", type=PATH, required=False)
+@click.option(
+    "--output", "folder", type=PATH, metavar="FOLDER", help="Where the result is written."
+)
 @reading_options
 @click.option(
     "--timestamp-unit",
@@ -45,12 +49,13 @@ def data() -> None:
 )
 @click.option(
     "--images",
+    type=PATH,
     metavar="FOLDER",
     multiple=True,
     help="Where pictures lie, beside the folder of ITEMS; also those named ITEM_ID.jpg. A URI "
     "such as https://cdn.example/shop is left as it is. Repeatable.",
 )
-@click.option("--data-dir", metavar="FOLDER", help="Prepared TFDS datasets (tfds:NAME).")
+@click.option("--data-dir", type=PATH, metavar="FOLDER", help="Prepared TFDS datasets (tfds:NAME).")
 @click.option("--drop-repeats", is_flag=True, help="Leave out repeated user, item and time.")
 @click.option(
     "--max-rejected-fraction",
@@ -123,9 +128,8 @@ def import_data(
                 target, found, unit=assumed, drop_repeats=drop_repeats, advance=bar.advance
             )
     console.print(f"Written to {folder}. Next:", markup=False, soft_wrap=True)
-    console.print(
-        f"kdsr run --config FILE --set source.path={folder}", markup=False, soft_wrap=True
-    )
+    given = shlex.quote(f"source.path={folder}")
+    console.print(f"kdsr run --config FILE --set {given}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import experiment_table, plan
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import PATH, Invocation, configured
 from kdsr_tf.cli.repeat import (
     REPEATED,
     forget_seeds,
@@ -45,7 +45,7 @@ def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="NAME_OR_FILE")
+@click.argument("name", type=PATH, metavar="NAME_OR_FILE")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list,
               help="List the experiments that come with KDSR-TF and stop.")  # fmt: skip
 @click.option(

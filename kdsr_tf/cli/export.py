@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from kdsr_tf import stages
+from kdsr_tf.cli.options import PATH
 from kdsr_tf.cli.summary import stage_table
-from kdsr_tf.config import Config
+from kdsr_tf.config import Config, override
 from kdsr_tf.console import console
 
 _PREVIOUS = 0
@@ -14,6 +15,7 @@ _PREVIOUS = 0
 
 ADD_ITEMS = click.option(
     "--add-items",
+    type=PATH,
     metavar="FILE",
     help="Items that arrived after training (export.add_items): they enter by their texts, "
     "pictures or vectors alone.",
@@ -32,8 +34,7 @@ def with_added_items(config: Config, path: str | None) -> Config:
     """The configuration with `export.add_items`, where a path is given."""
     if path is None:
         return config
-    added = config.export.model_copy(update={"add_items": path})
-    return config.model_copy(update={"export": added})
+    return override(config, [f"export.add_items={path}"])
 
 
 def encode_new_items(config: Config) -> None:

@@ -14,12 +14,28 @@ import click
 from kdsr_tf import artifacts
 from kdsr_tf.config import Config, dump_config, load_config
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.paths import expand_home
 
 CONFIG_FILE = "config.yaml"
 """`kdsr run` leaves the configuration it used in the working directory."""
 
 
-_CONFIG = click.option("--config", "config_path", metavar="FILE", help="YAML configuration.")
+class PathType(click.Path):
+    """A local path or URI of a person; a leading `~` becomes the home folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(expand_home(value), param, ctx)
+
+
+PATH = PathType(readable=False)
+"""Anything; the command itself says what is missing."""
+
+FILE = PathType(exists=True, dir_okay=False)
+"""An existing local file."""
+
+_CONFIG = click.option(
+    "--config", "config_path", type=PATH, metavar="FILE", help="YAML configuration."
+)
 _COMMON = (
     click.option(
         "--set",
@@ -28,7 +44,7 @@ _COMMON = (
         multiple=True,
         help="Override a configuration key, such as train.epochs=3. Repeatable.",
     ),
-    click.option("--workdir", metavar="DIR", help="Folder or URI of every artifact."),
+    click.option("--workdir", type=PATH, metavar="DIR", help="Folder or URI of every artifact."),
     click.option("--print-config", is_flag=True, help="Print the configuration and stop."),
     click.option("--dry-run", is_flag=True, help="Say what would run, and why, and stop."),
 )

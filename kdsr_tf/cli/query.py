@@ -8,7 +8,7 @@ import json
 
 import click
 
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import FILE, Invocation, configured
 from kdsr_tf.cli.sample import read_titles, recommendations_table
 from kdsr_tf.console import console, cut, output
 
@@ -17,7 +17,6 @@ _HISTORY = (
     "quotes, as in CSV."
 )
 _LONGEST_SHOWN = 60
-_FILE = click.Path(exists=True, dir_okay=False)
 
 
 @click.command()
@@ -29,9 +28,9 @@ _FILE = click.Path(exists=True, dir_okay=False)
 @click.option("--rest", is_flag=True, help="Ask over REST instead of gRPC.")
 @click.option("--model-version", type=click.IntRange(min=0), help="Version to ask.")
 @click.option("--label", help="Label of the version to ask.")
-@click.option("--root-certificates", type=_FILE, help="PEM file; makes the connection encrypted.")
-@click.option("--certificate", type=_FILE, help="PEM file: the client's certificate.")
-@click.option("--key", type=_FILE, help="PEM file: its private key.")
+@click.option("--root-certificates", type=FILE, help="PEM file; makes the connection encrypted.")
+@click.option("--certificate", type=FILE, help="PEM file: the client's certificate.")
+@click.option("--key", type=FILE, help="PEM file: its private key.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
 def query(
     invocation: Invocation,

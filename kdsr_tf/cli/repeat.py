@@ -89,7 +89,7 @@ def forget_seeds(config: Config) -> None:
     """Remove `seeds.json`: while runs are made again it would take new and old ones for one arm."""
     filesystem, path = fsspec.core.url_to_fs(artifacts.join(config.run_directory, SEEDS_FILE))
     if filesystem.exists(path):
-        filesystem.rm(path)
+        filesystem.rm_file(path)
 
 
 def write_seeds(config: Config, runs: Sequence[Config]) -> tuple[dict[str, Spread], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.compare import markdown_table
 from kdsr_tf.cli.experiment import cached_external
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import PATH, Invocation, configured
 from kdsr_tf.cli.repeat import run_inputs, write_config
 from kdsr_tf.cli.run import run_stage
 from kdsr_tf.cli.workdir import locked
@@ -35,7 +36,7 @@ _FAILURES_IN_A_ROW = 3
 
 
 @click.command()
-@click.option("--space", "name", default="search", metavar="FILE",
+@click.option("--space", "name", type=PATH, default="search", metavar="FILE",
               help="YAML file of the space; without it λ1, λ2, τ, ε, dropout and η.")  # fmt: skip
 @click.option("--trials", type=click.IntRange(1), default=30, show_default=True,
               help="Trials in all, those of earlier calls included.")  # fmt: skip
@@ -223,7 +224,7 @@ def _show(study: optuna.Study, folder: str, metric: str) -> None:
     if shares:
         output.print(table("What mattered", ("key", "importance"), _importance_cells(shares)))
     best = artifacts.join(folder, "best.yaml")
-    console.print(f"Use it: kdsr run --config {best}", markup=False, soft_wrap=True)
+    console.print(f"Use it: kdsr run --config {shlex.quote(best)}", markup=False, soft_wrap=True)
 
 
 def _short(row: Mapping[str, Any], study: optuna.Study) -> list[str]:

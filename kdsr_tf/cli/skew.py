@@ -6,11 +6,12 @@ import dataclasses
 import itertools
 import json
 import tempfile
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import FILE, PATH, Invocation, configured
 from kdsr_tf.console import console, output, table
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @configured()
 @click.option(
     "--requests",
+    type=PATH,
     multiple=True,
     metavar="FILE",
     help="Request log of TF Serving; repeatable. Without one, a live server is asked.",
@@ -41,11 +43,11 @@ if TYPE_CHECKING:
 @click.option("--model-version", type=click.IntRange(min=0), help="Version to ask.")
 @click.option(
     "--root-certificates",
-    type=click.File("rb"),
+    type=FILE,
     help="PEM file; makes the connection to a live server encrypted.",
 )
-@click.option("--certificate", type=click.File("rb"), help="PEM file: the client's certificate.")
-@click.option("--key", type=click.File("rb"), help="PEM file: its private key.")
+@click.option("--certificate", type=FILE, help="PEM file: the client's certificate.")
+@click.option("--key", type=FILE, help="PEM file: its private key.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
 def skew(
     invocation: Invocation,
@@ -53,9 +55,9 @@ def skew(
     samples: int,
     tolerance: float | None,
     model_version: int | None,
-    root_certificates: BinaryIO | None,
-    certificate: BinaryIO | None,
-    key: BinaryIO | None,
+    root_certificates: str | None,
+    certificate: str | None,
+    key: str | None,
     as_json: bool,
 ) -> None:
     """Compare served with offline scores.
@@ -96,7 +98,7 @@ def skew(
         files = (root_certificates, key, certificate)
         credentials = None
         if any(files) or serve.tls_certificate:
-            pem = (None if file is None else file.read() for file in files)
+            pem = (None if file is None else Path(file).read_bytes() for file in files)
             credentials = grpc.ssl_channel_credentials(*pem)
         logs = skews.ask(
             source,

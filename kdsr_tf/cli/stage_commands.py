@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import export as exporting
 from kdsr_tf.cli import plan
 from kdsr_tf.cli import report as reporting
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import PATH, Invocation, configured
 from kdsr_tf.cli.summary import metrics_table, slices_table, stage_table
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
@@ -106,6 +107,7 @@ _TRIPLETS = click.option(
 
 _WARM_START = click.option(
     "--warm-start",
+    type=PATH,
     metavar="STUDENT",
     help="Start from an earlier student/ (or its .keras file): rows are kept by item id.",
 )
@@ -202,7 +204,10 @@ def _profile(config: Config) -> None:
     from kdsr_tf.training.profiling import profile
 
     folder = profile(config)
-    console.print(f"The trace is in {folder}. Look at it with: tensorboard --logdir {folder}")
+    console.print(
+        f"The trace is in {folder}. Look at it with: tensorboard --logdir {shlex.quote(folder)}",
+        markup=False,
+    )
 
 
 _OWN_OPTIONS = {

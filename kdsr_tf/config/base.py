@@ -6,12 +6,16 @@ from typing import Annotated
 
 import pydantic
 
+from kdsr_tf.paths import expand_home
+
 PositiveInt = Annotated[int, pydantic.Field(gt=0)]
 PositiveFloat = Annotated[float, pydantic.Field(gt=0)]
 NonNegativeInt = Annotated[int, pydantic.Field(ge=0)]
 NonNegativeFloat = Annotated[float, pydantic.Field(ge=0)]
 Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
+PathText = Annotated[str, pydantic.AfterValidator(expand_home)]
+"""Local path, URI or name; a leading `~` becomes the home folder."""
 
 
 class Section(pydantic.BaseModel):

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from kdsr_tf.config.base import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from kdsr_tf.config.base import (
+    Fraction,
+    NonNegativeInt,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+)
 
 Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -24,9 +31,9 @@ class TfdsConfig(Section):
         items_split: Split that holds the catalogue.
     """
 
-    data_dir: str | None = None
+    data_dir: PathText | None = None
     split: str = "train"
-    items: str | None = None
+    items: PathText | None = None
     items_split: str = "train"
 
 
@@ -48,10 +55,10 @@ class SourceConfig(Section):
         tfds: Further settings of `tfds:` paths.
     """
 
-    path: str | None = None
+    path: PathText | None = None
     title_column: str = "title"
     image_column: str = "image"
-    image_folders: list[str] = pydantic.Field(default_factory=list)
+    image_folders: list[PathText] = pydantic.Field(default_factory=list)
     columns: dict[str, str] = pydantic.Field(default_factory=dict)
     tfds: TfdsConfig = TfdsConfig()
 
@@ -104,7 +111,7 @@ class TextEncoderConfig(Section):
 
     encoder: Literal["embedded", "keras_hub", "precomputed", "custom"] = "embedded"
     template: str = "{title}"
-    preset: str | None = None
+    preset: PathText | None = None
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     max_tokens: TokenLimit = 256
     column: str = "text_vector"
@@ -142,8 +149,8 @@ class ImageEncoderConfig(Section):
     )
     model: str = "MobileNetV2"
     arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
-    weights: str | None = None
-    preset: str | None = None
+    weights: PathText | None = None
+    preset: PathText | None = None
     pooling: Literal["auto", "mean", "cls"] = "auto"
     class_name: str | None = None
     image_size: PositiveInt = 224

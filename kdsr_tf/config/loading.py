@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import fsspec
 import pydantic
@@ -15,6 +15,7 @@ from kdsr_tf.config.base import Section
 from kdsr_tf.config.root import Config
 from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.paths import expand_home
 
 
 def load_config(
@@ -26,8 +27,9 @@ def load_config(
 
     Args:
         path: YAML file or URI; None starts from the defaults.
-        overrides: Assignments `a.b=value`; the value is read as YAML, but where the
-            key holds text, `{title}` and `2024` are texts.
+        overrides: Assignments `a.b=value`. Where the key holds text, the value is the text as
+            typed: `{title} #2`, `2024-05-01` and `007` too. If the key may be null, `null` and
+            the empty text are null. Other values are read as YAML.
         workdir: Replaces `workdir`.
 
     Returns:
@@ -41,9 +43,7 @@ def load_config(
         >>> load_config(overrides=["train.epochs=3"]).train.epochs
         3
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        values = _read_yaml(path)
+    values = {} if path is None else _read_yaml(expand_home(path))
     for assignment in overrides:
         _assign(values, assignment)
     if workdir is not None:
@@ -112,35 +112,51 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"`--set` takes KEY=VALUE. Received: {assignment!r}.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
     *parents, last = path = key.strip().split(".")
-    if value is not None and not isinstance(value, str) and _holds_text(path):
-        value = text
     section: Any = values
     for parent in parents:
         if not isinstance(section.get(parent), dict):
             section[parent] = {}
         section = section[parent]
-    section[last] = value
+    section[last] = _as_typed(text, _alternatives_at(path))
 
 
-def _holds_text(path: Sequence[str]) -> bool:
-    """Whether the key at a path takes a text."""
-    annotation: Any = Config
+def _as_typed(text: str, kinds: Sequence[Any]) -> Any:
+    """The value of an assignment to a key of some kinds."""
+    if str in kinds:
+        return None if type(None) in kinds and text in ("", "null") else text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    # In YAML a text without quotes ends before " #".
+    quoted = text.lstrip().startswith(("'", '"'))
+    return text.strip() if isinstance(value, str) and not quoted else value
+
+
+def _alternatives_at(path: Sequence[str]) -> tuple[Any, ...]:
+    """The types that the key at a path takes; none if it is not known."""
+    kinds: tuple[Any, ...] = (Config,)
     for name in path:
-        section = _section_of(annotation)
+        section = _section_of(kinds)
+        values = [get_args(kind)[1] for kind in kinds if get_origin(kind) is dict]
         if section is not None and name in section.model_fields:
-            annotation = section.model_fields[name].annotation
-        elif get_origin(annotation) is dict:
-            _, annotation = get_args(annotation)
+            kinds = _alternatives(section.model_fields[name].annotation)
+        elif values:
+            kinds = _alternatives(values[0])
         else:
-            return False
-    return annotation is str or (
-        isinstance(annotation, types.UnionType) and str in get_args(annotation)
-    )
+            return ()
+    return kinds
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, each without its constraints."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return tuple(kind for one in get_args(annotation) for kind in _alternatives(one))
+    return (annotation,)
 
 
 def _check_keys(values: Mapping[str, Any], section: type, path: tuple[str, ...]) -> None:
@@ -151,21 +167,23 @@ def _check_keys(values: Mapping[str, Any], section: type, path: tuple[str, ...])
             valid = ", ".join(".".join((*path, name)) for name in near)
             name = ".".join((*path, str(key)))
             raise ConfigError(f"Unknown configuration key `{name}`. Did you mean: {valid}?")
-        nested = _section_of(fields[key].annotation)
+        nested = _section_of(_alternatives(fields[key].annotation))
         if nested is not None and isinstance(value, Mapping):
             _check_keys(value, nested, (*path, key))
 
 
-def _section_of(annotation: Any) -> type | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
+def _section_of(kinds: Sequence[Any]) -> type[Section] | None:
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
     return None
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     if not name:
-        return message
-    return f"`{name}`: {message}. Received: {problem['input']!r}."
+        return f"{message}."
+    quote = problem["type"] == "string_type" and problem["input"] is not None
+    remedy = " A text that YAML would read as another value stands in quotes." if quote else ""
+    return f"`{name}`: {message}. Received: {problem['input']!r}.{remedy}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import pydantic
 
 from kdsr_tf.config.backbones import check_backbone, needs_modalities
-from kdsr_tf.config.base import Section, Seed
+from kdsr_tf.config.base import PathText, Section, Seed
 from kdsr_tf.config.data import (
     DistillConfig,
     EncodeConfig,
@@ -45,7 +45,7 @@ class Config(Section):
         seed: Seed of everything random.
     """
 
-    workdir: Annotated[str, pydantic.Field(min_length=1)] = "work"
+    workdir: Annotated[PathText, pydantic.Field(min_length=1)] = "work"
     run: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     places: dict[SharedArtifact, PlaceBelow] = pydantic.Field(default_factory=dict)
     seed: Seed = 0

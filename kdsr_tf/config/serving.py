@@ -9,6 +9,7 @@ import pydantic
 from kdsr_tf.config.base import (
     NonNegativeFloat,
     NonNegativeInt,
+    PathText,
     PositiveFloat,
     PositiveInt,
     Section,
@@ -53,9 +54,9 @@ class ExportConfig(Section):
     recall_floor: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.99
     keep_versions: PositiveInt = 3
     exact_table: Literal["float32", "float16", "int8"] = "float32"
-    allow_items: str | None = None
-    deny_items: str | None = None
-    add_items: str | None = None
+    allow_items: PathText | None = None
+    deny_items: PathText | None = None
+    add_items: PathText | None = None
     added_items_boost: PositiveFloat = 1.0
     request_log_rate: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.01
 
@@ -109,9 +110,9 @@ class ServeConfig(Section):
     max_request_bytes: PositiveInt = 4 << 20
     rest_timeout_seconds: PositiveFloat = 30.0
     drain_seconds: NonNegativeFloat = 10.0
-    tls_certificate: str | None = None
-    tls_key: str | None = None
-    tls_client_ca: str | None = None
+    tls_certificate: PathText | None = None
+    tls_key: PathText | None = None
+    tls_client_ca: PathText | None = None
 
     @pydantic.model_validator(mode="after")
     def _check_tls(self) -> ServeConfig:

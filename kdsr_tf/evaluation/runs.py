@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from kdsr_tf import artifacts
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError, MissingArtifactError
 from kdsr_tf.evaluation.results import Evaluation, read_evaluation
+from kdsr_tf.paths import expand_home
 
 EVALUATION = "evaluation"
 SEEDS_FILE = "seeds.json"
@@ -38,7 +40,7 @@ def find_arms(runs: Sequence[str]) -> list[Arm]:
         runs: Each `PATH` or `NAME=PATH`. A path is an `evaluation/` folder, a folder
             that holds one, a folder in which `kdsr repeat` left `seeds.json` (or that
             file), or a pattern such as `work/runs/kd-seed-*`: all it finds are seeds of
-            one arm.
+            one arm. Folders that exist are taken literally, brackets and stars included.
 
     Returns:
         One `Arm` per run, with names that differ; of paths without a name, what is left
@@ -66,7 +68,7 @@ def find_arms(runs: Sequence[str]) -> list[Arm]:
 def find_evaluations(path: str) -> list[str]:
     """The `evaluation/` folders behind one path; see `find_arms`."""
     path = path.rstrip("/")
-    if "*" in path:
+    if glob.has_magic(path) and not artifacts.exists(path):
         return _all_matches(path)
     if path.endswith(f"/{SEEDS_FILE}") or path == SEEDS_FILE:
         return _of_seeds(path.removesuffix(SEEDS_FILE).rstrip("/") or ".")
@@ -94,14 +96,17 @@ def find_evaluations(path: str) -> list[str]:
 
 
 def split_name(run: str) -> tuple[str, str]:
-    """Name and path of `NAME=PATH`; a bare path is its own name.
+    """Name and path of `NAME=PATH`; a bare path is its own name. `~` is the home folder.
 
     Example:
         >>> split_name("kd=work/runs/a"), split_name("work/")
         (('kd', 'work/runs/a'), ('work', 'work/'))
     """
     name, separator, path = run.partition("=")
-    return (name, path) if separator and name else (run.rstrip("/"), run)
+    if separator and name and not artifacts.exists(expand_home(run)):
+        return name, expand_home(path)
+    path = expand_home(run)
+    return path.rstrip("/"), path
 
 
 def _without_common_folders(paths: Sequence[str]) -> list[str]:
@@ -121,7 +126,10 @@ def _without_common_folders(paths: Sequence[str]) -> list[str]:
 
 def _all_matches(pattern: str) -> list[str]:
     filesystem, local = fsspec.core.url_to_fs(pattern)
-    found = sorted(filesystem.glob(local))
+    literal, rest = "", local
+    while (end := rest.find("/") + 1) and filesystem.exists(f"{literal}{rest[:end]}"):
+        literal, rest = f"{literal}{rest[:end]}", rest[end:]
+    found = sorted(filesystem.glob(glob.escape(literal) + rest))
     if not found:
         raise MissingArtifactError(f"Nothing matches {pattern}.")
     remote = "://" in pattern

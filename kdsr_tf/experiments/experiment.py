@@ -18,6 +18,7 @@ import yaml
 from kdsr_tf.config.base import Section
 from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.paths import expand_home
 
 FOLDER = Path(__file__).parent.parent / "configs" / "experiments"
 """The experiments that come with KDSR-TF."""
@@ -193,7 +194,7 @@ def load_section(kind: type[_Kind], name: str, packaged: Mapping[str, Path]) -> 
     Raises:
         ConfigError: if there is no such file, or if it is wrong.
     """
-    path = str(packaged.get(name, name))
+    path = str(packaged.get(name) or expand_home(name))
     try:
         with fsspec.open(path, "r") as file:
             values = yaml.load(file, UniqueKeyLoader)

@@ -8,6 +8,7 @@ student's (`gate_checks`). Run as a module it judges a folder:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -63,8 +64,10 @@ def judge(folder: str, sample: Sample) -> list[Check]:
     for variant in VARIANTS:
         path = os.path.join(folder, variant)
         checks += check_files(variant, path)
-        # The model is kept: its signatures die with it.
-        model = tf.saved_model.load(path)
+        # TensorFlow takes the path of the variables for a pattern, in which `[1]` is no text: the
+        # model is loaded from within its folder. It is kept: its signatures die with it.
+        with contextlib.chdir(path):
+            model = tf.saved_model.load(".")
         checks += check_answers(variant, model.signatures, sample)
     return checks
 

@@ -25,6 +25,7 @@ from kdsr_tf.artifacts import MANIFEST, Manifest
 from kdsr_tf.console import console
 from kdsr_tf.errors import KDSRError
 from kdsr_tf.export.gate_sample import VARIANTS
+from kdsr_tf.paths import remove_folder
 
 CARD = "model_card.md"
 ROLLBACK_OF = "rollback_of"
@@ -273,7 +274,7 @@ def _drop(folder: str) -> None:
         # A half-deleted version must not look complete.
         if filesystem.exists(f"{path}/{_SAVED_MODEL}"):
             filesystem.rm_file(f"{path}/{_SAVED_MODEL}")
-        filesystem.rm(path, recursive=True)
+        remove_folder(filesystem, path)
     except OSError as error:
         console.print(
             f"Warning: {folder} is no longer needed and cannot be deleted: {error}.",

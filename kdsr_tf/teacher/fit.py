@@ -80,7 +80,7 @@ def _teach_modality(config: Config, modality: str) -> Manifest:
             config, modality, features, sequences, folder, bar.advance
         )
     for warning in manifest.details["warnings"]:
-        console.print(f"[yellow]{warning}[/yellow]")
+        console.print(warning, style="yellow", markup=False)
     return manifest
 
 

@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from kdsr_tf.artifacts import find_files
 from kdsr_tf.console import console
 from kdsr_tf.errors import TrainingError
+from kdsr_tf.paths import remove_folder
 
 KEPT = 2
 
@@ -123,7 +124,9 @@ class Checkpoints:
             with self._filesystem.open(final, "wb") as file:
                 np.savez(file, **arrays)
         for old in self._files()[:-KEPT]:
-            self._filesystem.rm_file(old)
+            # A file that cannot be deleted now is tried again after the next one.
+            with contextlib.suppress(OSError):
+                self._filesystem.rm_file(old)
 
     def latest(self) -> State | None:
         """The newest readable checkpoint, or None."""
@@ -131,7 +134,7 @@ class Checkpoints:
             try:
                 return self._read(path)
             except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-                console.print(f"Skipping the damaged checkpoint {path}: {error}")
+                console.print(f"Skipping the damaged checkpoint {path}: {error}", markup=False)
         return None
 
     def values_of(self, callback: str) -> dict[str, Any] | None:
@@ -159,7 +162,7 @@ class Checkpoints:
     def delete(self) -> None:
         """Remove the folder, and the one that holds it if nothing else is there."""
         if self._filesystem.exists(self._local):
-            self._filesystem.rm(self._local, recursive=True)
+            remove_folder(self._filesystem, self._local)
         parent = self._local.rsplit("/", 1)[0]
         if self._filesystem.exists(parent) and not self._filesystem.ls(parent):
             self._filesystem.rmdir(parent)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
+from kdsr_tf.console import console
 from kdsr_tf.models.kdsr import KDSR
 from kdsr_tf.models.student import Student
+from kdsr_tf.paths import copy_folder
 from kdsr_tf.training import rates
 from kdsr_tf.training.building import read_teachers
 from kdsr_tf.training.cluster import is_chief
@@ -93,11 +96,23 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
                 _write_history(join(target, "refit_history.csv"), refit_rows)
             _save_student(model.student, join(target, STUDENT_FILE))
             _write_items(join(target, sequences.ITEMS_FILE), items)
-            _copy(run.logs, join(target, "logs"))
-            write_projector(model.student, items, join(target, "logs"))
+            with _said("The logs for TensorBoard are not all there"):
+                _copy(run.logs, join(target, "logs"))
+                write_projector(model.student, items, join(target, "logs"))
     if chief:
-        run.checkpoints.delete()
+        with _said(f"The checkpoints of this training stay in {run.checkpoints.directory}"):
+            run.checkpoints.delete()
     return manifest
+
+
+@contextlib.contextmanager
+def _said(outcome: str) -> Iterator[None]:
+    """Report what fails after the last epoch, where the student does not depend on it."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        console.print(f"Warning: {outcome}. {reason}.", style="yellow", markup=False)
 
 
 def _details(
@@ -148,4 +163,4 @@ def _save_student(student: Student, path: str) -> None:
 
 def _copy(source: str, target: str) -> None:
     filesystem, source = fsspec.core.url_to_fs(source)
-    filesystem.copy(source, fsspec.core.url_to_fs(target)[1], recursive=True)
+    copy_folder(filesystem, source, fsspec.core.url_to_fs(target)[1])

@@ -19,7 +19,8 @@ from tests.export import oracle
 
 @pytest.fixture(scope="module")
 def server(models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("versions")
+    # TensorFlow itself would take the brackets and the star for a pattern.
+    folder = tmp_path_factory.mktemp("versions") / "shop [1]*"
     for version, name in ((3, "good"), (4, "next")):
         shutil.copytree(f"{models}/{name}/exact", folder / str(version))
     options = ServeConfig(

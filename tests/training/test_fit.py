@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fsspec.implementations.local import LocalFileSystem
 from google.protobuf import text_format
 from tensorboard.plugins import projector
 
@@ -16,6 +17,7 @@ from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
 from kdsr_tf.metrics.retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.training import fit
 from kdsr_tf.training.building import build_model
 from kdsr_tf.training.callbacks import (
     RETENTION_PAIRS,
@@ -51,7 +53,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(workdir, tmp_path_factory):
-    workdir = shutil.copytree(workdir, tmp_path_factory.mktemp("trained") / "work")
+    workdir = shutil.copytree(workdir, tmp_path_factory.mktemp("trained") / "work [1] *?#2, é")
     config = make_config(workdir)
     return config, train(config), read(config)
 
@@ -150,6 +152,23 @@ def test_oracle_selects_on_test_points_and_says_so(oracle):
     windows = manifest.counts["validation_windows"]
     assert windows == manifest.counts["train_windows"] > 0
     assert manifest.counts["steps"] == 2 * -(-windows // config.train.batch_size)
+
+
+def test_no_training_is_lost_by_what_follows_the_last_epoch(workdir, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(fit, "write_projector", fail)
+    monkeypatch.setattr(Checkpoints, "delete", fail)
+    monkeypatch.setattr(LocalFileSystem, "rm_file", fail)
+    config = make_config(shutil.copytree(workdir, tmp_path / "work"))
+    manifest = train(config)
+    student, rows = read(config)
+    assert manifest.counts["epochs"] == len(rows) == 3
+    assert student.num_items == 40
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Warning: The logs for TensorBoard are not all there. PermissionError" in said
+    assert "Warning: The checkpoints of this training stay in" in said
 
 
 def test_student_is_saved_alone_and_logs_for_tensorboard(trained):

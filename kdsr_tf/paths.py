@@ -1,0 +1,90 @@
+"""Paths as people write them, and folders that are taken literally.
+
+A path that a person gives passes `expand_home` once, where it becomes a value: the keys of
+the configuration that hold paths and the arguments of the command line. Behind that edge
+every character of a path is itself. fsspec reads brackets, stars and question marks of a
+folder that it copies or removes as a pattern; the functions here do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+from typing import Any
+
+from kdsr_tf.errors import InputError
+
+_HOME = re.compile(r"^((?:tfds:|file://|local://)?)(~.*)$", re.DOTALL)
+
+
+class NoHomeError(InputError, ValueError):
+    """A path begins with the home folder of nobody."""
+
+
+def expand_home(path: str) -> str:
+    """A path with the home folder in place of a leading `~` or `~name`.
+
+    Args:
+        path: Local path, URI or `tfds:` path.
+
+    Raises:
+        NoHomeError: if there is no such home folder. A file whose own name begins with a
+            tilde is written with its folder, such as `./~notes.csv`.
+
+    Example:
+        >>> expand_home("gs://shop/~a"), expand_home("data/~"), expand_home("./~notes.csv")
+        ('gs://shop/~a', 'data/~', './~notes.csv')
+        >>> expand_home("~/shop") == os.path.expanduser("~/shop")
+        True
+    """
+    found = _HOME.match(path)
+    if found is None:
+        return path
+    prefix, written = found.groups()
+    whole = os.path.expanduser(written)
+    if whole.startswith("~"):
+        name = written.split("/")[0]
+        raise NoHomeError(
+            f"There is no home folder {name}. Give the whole path, or "
+            f"{prefix}./{written} where the name itself begins with a tilde."
+        )
+    return prefix + whole
+
+
+def copy_folder(filesystem: Any, source: str, target: str) -> None:
+    """Copy the files below a folder to a new folder of the same filesystem.
+
+    Args:
+        filesystem: Of fsspec.
+        source: Existing folder, without protocol.
+        target: The folder that takes its files, without protocol.
+    """
+    files = filesystem.find(source)
+    targets = [f"{target}{path.removeprefix(source)}" for path in files]
+    for folder in sorted({path.rsplit("/", 1)[0] for path in targets}):
+        filesystem.makedirs(folder, exist_ok=True)
+    if files:
+        # Two lists are taken as they are, and object stores copy them side by side.
+        filesystem.copy(files, targets)
+
+
+def remove_folder(filesystem: Any, folder: str) -> None:
+    """Remove a folder and everything below it.
+
+    Args:
+        filesystem: Of fsspec.
+        folder: Existing folder, without protocol or closing slash.
+    """
+    if "file" in filesystem.protocol or not glob.has_magic(folder):
+        filesystem.rm(folder, recursive=True)
+        return
+    found = filesystem.find(folder, withdirs=True, detail=True)
+    below = [name for name, info in found.items() if info["type"] == "directory"]
+    for path in found.keys() - set(below):
+        filesystem.rm_file(path)
+    for path in sorted({*below, folder}, key=len, reverse=True):
+        # An object store has no folders, or drops one with its last file.
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rmdir(path)
