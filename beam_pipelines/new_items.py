@@ -19,11 +19,12 @@ from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, InputError, StaleArtifactError
-from kdsr_tf.schema import ITEM, ITEM_ID
+from kdsr_tf.schema import ITEM, ITEM_ID, TITLE
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.export_files import open_new_items
+from kdsr_tf.sources.items import as_text
 
 
 def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
@@ -100,7 +101,7 @@ def _write_vocabulary(
     """Number the new items after the known ones, in the order of their file."""
     folder = stages.location(config, "sequences")
     known = set(sequences.read_items(folder, ITEM_ID)[ITEM_ID].to_pylist())
-    new: dict[str, None] = {}
+    new: dict[str, str] = {}
     counts = {"items": 0, "known": 0, "rejected": 0}
     for row in source.read_items():
         if isinstance(row, Rejected):
@@ -108,12 +109,14 @@ def _write_vocabulary(
         elif row.item_id in known:
             counts["known"] += 1
         else:
-            new[row.item_id] = None
+            title = as_text(row.values.get(source.title_column)) or row.item_id
+            new.setdefault(row.item_id, title)
     counts["items"] = len(new)
     first = vocabulary.counts["items"] + 1
     columns = {
         ITEM: pa.array(range(first, first + len(new)), pa.int32()),
         ITEM_ID: pa.array(list(new), pa.string()),
+        TITLE: pa.array(list(new.values()), pa.string()),
     }
     with fsspec.open(join(target, ITEMS_FILE), "wb") as file:
         pq.write_table(pa.table(columns), file)

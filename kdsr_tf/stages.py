@@ -156,13 +156,15 @@ def _new_items(config: Config) -> tuple[Artifact, ...]:
         return ()
     modalities = config.modalities
     features = tuple(f"features/{m}" for m in modalities)
-    columns = ("source.columns", "source.image_column", "source.image_folders")
+    named = ("columns", "title_column", "image_column", "image_folders")
+    columns = tuple(f"source.{name}" for name in named)
     return (
         Artifact(
             name=NEW_ITEMS,
             stage="export",
             keys=(*(f"encode.{m}" for m in modalities), *columns),
             inputs=(ADD_ITEMS, "sequences", *features),
+            version=2,
         ),
     )
 

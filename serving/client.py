@@ -35,6 +35,7 @@ __all__ = [
     "ADDRESS_FILE",
     "Client",
     "ModelMetadata",
+    "NoServerError",
     "QueryError",
     "Recommendation",
     "SignatureSpec",
@@ -62,7 +63,8 @@ def find_target(config: Config, rest: bool = False) -> str:
         rest: Whether the address of REST is wanted.
 
     Raises:
-        KDSRError: if the port is 0 and no local server runs, or REST is off.
+        NoServerError: if the port is 0 and no local server is ready.
+        KDSRError: if REST is off.
     """
     options = config.serve
     scheme = "https://" if options.tls_certificate else "http://"
@@ -78,10 +80,14 @@ def find_target(config: Config, rest: bool = False) -> str:
         with open(path, encoding="utf-8") as file:
             return json.load(file)["rest_url" if rest else "target"]
     except FileNotFoundError:
-        raise KDSRError(
+        raise NoServerError(
             f"{path} does not exist, so no local server runs. Start `kdsr serve`, or set "
             "`serve.target`."
         ) from None
+
+
+class NoServerError(KDSRError):
+    """No local server has said where it is."""
 
 
 class Client:

@@ -33,6 +33,7 @@ from serving.http_protocol import BoundedHeadProtocol
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.rest import RestService
+from serving.starting import StartingFile
 from serving.versions import VersionedModel, log
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ async def _answer(server: uvicorn.Server, listener: socket.socket | None) -> Non
         raise _cannot_listen(_address(*listener.getsockname()[:2]), "rest_port") from error
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, starting: StartingFile | None = None) -> None:
     """Serve the exported model until SIGTERM or SIGINT.
 
     The addresses are printed when the server is ready. With a port of 0 they lie in
@@ -231,6 +232,7 @@ def serve(config: Config) -> None:
 
     Args:
         config: The configuration; `workdir` must be a local path.
+        starting: Where this process has said what it does so far.
 
     Raises:
         KDSRError: if there is nothing to serve or a port is taken.
@@ -245,9 +247,11 @@ def serve(config: Config) -> None:
     folder = os.path.join(config.run_directory, "serving_model", options.variant)
     server = Server(folder, options)
     stopping = threading.Event()
-    with _on_signal(stopping):
+    with _on_signal(stopping), starting or StartingFile(config.run_directory) as starting:
+        starting.say(f"loading the newest version in {folder}")
         server.start()
         with _announced(config, server):
+            starting.remove()
             log.info(
                 "%s (%s) is served at %s (gRPC) and %s (REST)",
                 options.model_name,

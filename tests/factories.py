@@ -255,7 +255,7 @@ def write_new_items(config: Config, item_ids: list[str], without: int = 0, size:
     manifest = stages.new_manifest(config, stages.NEW_ITEMS, inputs, fingerprints(config))
     manifest.counts = {"items": len(item_ids), "known": 0, "text_vectors": encoded}
     with artifacts.committing(stages.location(config, stages.NEW_ITEMS), manifest) as target:
-        table = pa.table({schema.ITEM: items, schema.ITEM_ID: item_ids})
+        table = pa.table({schema.ITEM: items, schema.ITEM_ID: item_ids, schema.TITLE: item_ids})
         pq.write_table(table, os.path.join(target, "items.parquet"))
         os.makedirs(os.path.join(target, "text"))
         vectors = rng.normal(size=(encoded, size)).astype(np.float32)

@@ -8,35 +8,29 @@ from collections.abc import Sequence
 
 import click
 
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import Invocation
 from kdsr_tf.console import output, table
 from kdsr_tf.evaluation.checks.finding import LEAK, OK, Finding
 
 LEAKS_FOUND = 1
 
 
-@click.command()
-@configured()
-@click.option(
-    "--near",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.98,
-    show_default=True,
-    help="Cosine from which two items are near-duplicates.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def check(context: click.Context, invocation: Invocation, near: float, as_json: bool) -> None:
-    """Look for leaks and oddities before training.
+def check(invocation: Invocation, near: float, as_json: bool) -> int:
+    """Look for leaks and oddities, and print them.
 
-    Looks at what has been made so far: sequences, features, examples. Exits with
-    status 1 if test interactions leak into training, else with 0.
+    Args:
+        invocation: What was asked for.
+        near: Cosine from which two items are near-duplicates.
+        as_json: Print JSON.
+
+    Returns:
+        The exit status.
     """
     from kdsr_tf.evaluation.checks.run import check as run_checks
 
     if invocation.dry_run:
         output.print("check writes nothing.")
-        return
+        return 0
     found, skipped = run_checks(invocation.config, near)
     leaks = [one for one in found if one.severity == LEAK]
     if as_json:
@@ -44,8 +38,7 @@ def check(context: click.Context, invocation: Invocation, near: float, as_json: 
         click.echo(json.dumps({"findings": findings, "not_checked": skipped}, indent=2))
     else:
         _show(found, skipped)
-    if leaks:
-        context.exit(LEAKS_FOUND)
+    return LEAKS_FOUND if leaks else 0
 
 
 def _show(found: Sequence[Finding], skipped: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from kdsr_tf.errors import KDSRError
 
 _KIBIBYTE = 1024
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_END = 30.0
 
 
 class ChildError(KDSRError):
@@ -73,7 +74,11 @@ def background_child(arguments: Sequence[str]) -> Iterator[Callable[[], None]]:
             yield check
         finally:
             child.terminate()
-            child.wait()
+            try:
+                child.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
 
 
 @contextlib.contextmanager

@@ -27,35 +27,19 @@ _DIFFERENCES = (
 """Heading, field of `Difference` and whether it has a sign."""
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--k", "cutoffs", type=click.IntRange(1), multiple=True, help="Cutoff. Repeatable.")
-@click.option(
-    "--where",
-    "conditions",
-    multiple=True,
-    metavar="SLICE=GROUP",
-    help="Only test points of a group, such as target_training=cold. Repeatable.",
-)
-@click.option("--markdown", "style", flag_value="markdown", help="Print a Markdown table.")
-@click.option("--csv", "style", flag_value="csv", help="Print CSV.")
-@click.option("--json", "style", flag_value="json", help="Print JSON.")
 def compare(
     runs: tuple[str, ...],
     cutoffs: tuple[int, ...],
     conditions: tuple[str, ...],
     style: str | None,
 ) -> None:
-    """Compare runs with the first of them.
+    """Compare runs with the first of them, and print the tables.
 
-    A RUN is a working directory, a folder runs/NAME or an evaluation folder; a folder
-    (or its seeds.json) where `kdsr repeat` worked, or a quoted pattern such as
-    'work/runs/kd-seed-*', is one run of several seeds. NAME=PATH gives it a name.
-
-    Intervals are 95%, from 1,000 bootstrap samples of users. p is of a paired
-    randomisation test over users (9,999 draws). For several seeds there is also a t
-    test over seeds: paired where both runs hold the same seeds, else Welch's. "Holm" is
-    corrected for all differences in the table.
+    Args:
+        runs: Each `PATH` or `NAME=PATH`.
+        cutoffs: Values of k; none means all.
+        conditions: Texts `SLICE=GROUP`.
+        style: `markdown`, `csv`, `json`, or None for a terminal.
     """
     from kdsr_tf.evaluation.compare import compare as compare_arms
     from kdsr_tf.evaluation.runs import find_arms

@@ -10,21 +10,20 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
-import fsspec
 
-from kdsr_tf import artifacts
-from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli.options import PATH
 from kdsr_tf.cli.reading_options import reading_options
-from kdsr_tf.config import PrepareConfig
-from kdsr_tf.console import console, progress
 from kdsr_tf.errors import ConfigError, InputError
-from kdsr_tf.sources.time_units import POSITION, UNITS, settle_unit
 
 if TYPE_CHECKING:
+    from kdsr_tf.artifacts import Manifest
     from kdsr_tf.datasets.importing import Findings
     from kdsr_tf.datasets.reading import Reading
     from kdsr_tf.sources import Source
+
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "position")
+MOST_REJECTED = 0.05
+"""Both as the libraries behind them have them, which help does not wait for."""
 
 _ARTIFACT = "source"
 
@@ -44,7 +43,7 @@ def data() -> None:
 @click.option(
     "--timestamp-unit",
     "unit",
-    type=click.Choice([*UNITS, POSITION]),
+    type=click.Choice(UNITS),
     help="Unit of integer timestamps. Guessed from their size if it is not given.",
 )
 @click.option(
@@ -60,7 +59,7 @@ def data() -> None:
 @click.option(
     "--max-rejected-fraction",
     type=click.FloatRange(0, 1),
-    default=PrepareConfig().max_rejected_fraction,
+    default=MOST_REJECTED,
     show_default=True,
     help="Share of unusable rows of a file above which nothing is written.",
 )
@@ -90,10 +89,13 @@ def import_data(
     kdsr data import tfds:movielens_1m --output data/ml-1m
     kdsr data import data/shop --check
     """
+    from kdsr_tf import artifacts
     from kdsr_tf.cli.import_notes import show_notes
     from kdsr_tf.cli.import_tables import announce, show, show_pictures
+    from kdsr_tf.console import console, progress
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.opening import open_for_import, pictures_of
+    from kdsr_tf.sources.time_units import settle_unit
 
     if not check:
         folder = _free(folder, force, [path for path in (interactions, items, *images) if path])
@@ -143,6 +145,10 @@ def _without_scratch(scratch: str) -> Iterator[None]:
 
 def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
     """The folder to write, if nothing is lost by writing there."""
+    import fsspec
+
+    from kdsr_tf import artifacts
+
     if folder is None:
         raise ConfigError("--output is not given. Name the folder to write, or use --check.")
     folder = _absolute(folder)
@@ -190,6 +196,9 @@ def _manifest(
     found: Findings, source: Source, inputs: Sequence[str | None], unit: str | None
 ) -> Manifest:
     """What the folder is and where it comes from; the mark that `--force` looks for."""
+    from kdsr_tf.artifacts import Manifest
+    from kdsr_tf.sources.time_units import POSITION
+
     return Manifest(
         artifact=_ARTIFACT,
         fingerprint=source.fingerprint(),

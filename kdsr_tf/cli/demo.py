@@ -8,21 +8,19 @@ import shutil
 import sys
 from pathlib import Path
 
-import click
+from rich.markup import escape
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import plan
-from kdsr_tf.cli.options import Invocation, configured
+from kdsr_tf.cli.options import DEMO_CONFIG, Invocation
 from kdsr_tf.cli.run import run_all
-from kdsr_tf.cli.sample import sample_user
+from kdsr_tf.cli.sample import sample_user, show_sample
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.stages import SOURCE
-
-CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 _OWN_FILES = """
 [bold]With your own files.[/bold] Put interactions.csv (user_id, item_id, timestamp) and
@@ -35,19 +33,16 @@ as well) and type
 
   {kdsr} serve --workdir {workdir} &
   {kdsr} query --workdir {workdir} --history {history} --k 5
-
-[bold]Look at the run.[/bold] {report}
 """
 
 
-@click.command()
-@configured(packaged=CONFIG)
-@click.option("--items", "num_items", default=600, show_default=True, help="Products.")
-@click.option("--users", "num_users", default=2000, show_default=True, help="Customers.")
 def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
     """Generate a boutique and run the whole path on it.
 
-    Needs no file and no download, and takes a few minutes on two cores.
+    Args:
+        invocation: What was asked for.
+        num_items: Products.
+        num_users: Customers.
     """
     config = _with_source(invocation.config)
     source = config.source.path
@@ -74,18 +69,21 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
 
             with artifacts.committing(source, manifest) as target:
                 generate(target, **arguments)
-        run_all(config, plan.external_fingerprints(config))
+        config_path = run_all(config, plan.external_fingerprints(config))
+        _show_hints(config)
+        show_sample(config, config_path)
+
+
+def _show_hints(config: Config) -> None:
     _, history, _ = sample_user(config)
-    console.print(
-        _OWN_FILES.format(
-            kdsr=_command(),
-            config=_shown(CONFIG),
-            workdir=shlex.quote(config.workdir),
-            history=shlex.quote(",".join(history[-3:])),
-            report=artifacts.join(stages.location(config, "report"), "index.html"),
-        ),
-        soft_wrap=True,
-    )
+    words = {
+        "kdsr": _command(),
+        "config": _shown(DEMO_CONFIG),
+        "workdir": shlex.quote(config.workdir),
+        "history": shlex.quote(",".join(history[-3:])),
+    }
+    hints = _OWN_FILES.format(**{name: escape(word) for name, word in words.items()})
+    console.print(hints, soft_wrap=True)
 
 
 def _command() -> str:

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 
-import click
 import psutil
 from packaging.requirements import Requirement
 
@@ -18,7 +17,6 @@ _DISTRIBUTION = "kdsr-tf"
 _GIB = 2**30
 
 
-@click.command()
 def doctor() -> None:
     """Print versions and devices, and name what is missing."""
     rows, missing = [], []

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
 from rich.table import Table
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import experiment_table, plan
-from kdsr_tf.cli.options import PATH, Invocation, configured
+from kdsr_tf.cli.options import Invocation
 from kdsr_tf.cli.repeat import (
     REPEATED,
     forget_seeds,
@@ -33,32 +32,15 @@ EXPERIMENTS = "experiments"
 """Folder of the tables, below the working directory."""
 
 
-def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+def show_experiments() -> None:
+    """Print the experiments that come with KDSR-TF."""
     from kdsr_tf.experiments.experiment import load_experiment, packaged_experiments
 
-    if not wanted:
-        return
     found = [load_experiment(name) for name in packaged_experiments()]
     rows = [(one.name, one.answers or "", len(one.every_arm()), one.description) for one in found]
     output.print(table("Experiments", ("name", "paper", "arms", "question"), rows))
-    context.exit()
 
 
-@click.command()
-@click.argument("name", type=PATH, metavar="NAME_OR_FILE")
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list,
-              help="List the experiments that come with KDSR-TF and stop.")  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Seeds of every arm."
-)
-@click.option(
-    "--only", multiple=True, metavar="ARM", help="Only these arms: name or pattern. Repeatable."
-)
-@click.option(
-    "--var", "variables", multiple=True, metavar="NAME=VALUE",
-    help="Value of a variable of the experiment, such as a preset's folder. Repeatable.",
-)  # fmt: skip
-@configured(beam=True)
 def experiment(
     invocation: Invocation,
     name: str,
@@ -66,11 +48,14 @@ def experiment(
     only: tuple[str, ...],
     variables: tuple[str, ...],
 ) -> None:
-    """Train and evaluate the arms of an experiment; show them as one table.
+    """Train and evaluate the arms of an experiment; print and write their table.
 
-    Runs that are up to date are not made again, and arms share whatever is equal
-    before training. A failed arm does not stop the others. The table goes to
-    `experiments/<name>/`, the runs to `runs/<name>-<arm>-seed-<seed>/`.
+    Args:
+        invocation: What was asked for.
+        name: Of the experiment, or its file.
+        seeds: Runs of every arm.
+        only: Names or patterns of arms; none means all.
+        variables: Texts `NAME=VALUE`.
     """
     from kdsr_tf.experiments.arms import plan_arms, title
     from kdsr_tf.experiments.experiment import load_experiment

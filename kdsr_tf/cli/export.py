@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
 from kdsr_tf import stages
-from kdsr_tf.cli.options import PATH
 from kdsr_tf.cli.summary import stage_table
 from kdsr_tf.config import Config, override
 from kdsr_tf.console import console
 
 _PREVIOUS = 0
 """Stands for the version before the served one; versions count from 1."""
-
-ADD_ITEMS = click.option(
-    "--add-items",
-    type=PATH,
-    metavar="FILE",
-    help="Items that arrived after training (export.add_items): they enter by their texts, "
-    "pictures or vectors alone.",
-)
-ROLLBACK = click.option(
-    "--rollback",
-    metavar="[VERSION]",
-    type=click.IntRange(0),
-    is_flag=False,
-    flag_value=_PREVIOUS,
-    help="Only publish an earlier version again, under a new number; by default the one before.",
-)
 
 
 def with_added_items(config: Config, path: str | None) -> Config:

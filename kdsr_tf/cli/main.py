@@ -24,19 +24,11 @@ from collections.abc import Sequence
 import click
 
 from kdsr_tf.cli import environment
-from kdsr_tf.cli.check import check
-from kdsr_tf.cli.compare import compare
+from kdsr_tf.cli.commands.installation import doctor
+from kdsr_tf.cli.commands.serving import query, serve, skew
+from kdsr_tf.cli.commands.stages import STAGES, demo, run
+from kdsr_tf.cli.commands.studies import check, compare, experiment, repeat, search
 from kdsr_tf.cli.data import data
-from kdsr_tf.cli.demo import demo
-from kdsr_tf.cli.doctor import doctor
-from kdsr_tf.cli.experiment import experiment
-from kdsr_tf.cli.query import query
-from kdsr_tf.cli.repeat import repeat
-from kdsr_tf.cli.run import run
-from kdsr_tf.cli.search import search
-from kdsr_tf.cli.serving import serve
-from kdsr_tf.cli.skew import skew
-from kdsr_tf.cli.stage_commands import STAGE_COMMANDS
 from kdsr_tf.errors import FULL, NO_SPACE, KDSRError
 
 USAGE_ERROR = 2
@@ -60,7 +52,7 @@ def cli() -> None:
 
 
 _STUDIES = (check, repeat, experiment, search, compare)
-_COMMANDS = (demo, data, run, *STAGE_COMMANDS, *_STUDIES, serve, query, skew, doctor)
+_COMMANDS = (demo, data, run, *STAGES, *_STUDIES, serve, query, skew, doctor)
 for _command in _COMMANDS:
     cli.add_command(_command)
 

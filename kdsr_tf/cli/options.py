@@ -7,17 +7,20 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsr_tf import artifacts
-from kdsr_tf.config import Config, dump_config, load_config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
 
+if TYPE_CHECKING:
+    from kdsr_tf.config import Config
+
 CONFIG_FILE = "config.yaml"
 """`kdsr run` leaves the configuration it used in the working directory."""
+
+DEMO_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 
 class PathType(click.Path):
@@ -90,6 +93,8 @@ def configured(
             beam_args: tuple[str, ...] = (),
             **others: Any,
         ) -> None:
+            from kdsr_tf.config import dump_config, load_config
+
             if packaged is not None:
                 config = load_config(str(packaged), overrides, workdir)
             else:
@@ -117,6 +122,9 @@ def configured(
 def _load(
     path: str | None, overrides: tuple[str, ...], workdir: str | None, need_config: bool
 ) -> Config:
+    from kdsr_tf import artifacts
+    from kdsr_tf.config import Config, load_config
+
     if path is None:
         folder = workdir or Config().workdir
         left_by_run = artifacts.join(folder, CONFIG_FILE)

@@ -6,13 +6,12 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-import click
 import fsspec
 from rich.table import Table
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
-from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured
+from kdsr_tf.cli.options import CONFIG_FILE, Invocation
 from kdsr_tf.cli.run import run_stage
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config
@@ -24,17 +23,8 @@ from kdsr_tf.evaluation.seeds import Spread, over_seeds
 REPEATED = ("train", "evaluate")
 
 
-@click.command()
-@click.option(
-    "--seeds", type=click.IntRange(2), default=5, show_default=True, help="Number of seeds."
-)
-@configured(beam=True)
 def repeat(invocation: Invocation, seeds: int) -> None:
-    """Train and evaluate with several seeds; show mean and interval.
-
-    Everything before training is shared. The students are kept in
-    `runs/seed-<seed>/`; seeds that are up to date are not trained again.
-    """
+    """Train and evaluate with several seeds; print mean and interval."""
     config = invocation.config
     external = plan.external_fingerprints(config)
     runs = with_seeds(config, seeds)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 
-import click
-
 from kdsr_tf import artifacts
 from kdsr_tf.cli.options import CONFIG_FILE
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import console
-from kdsr_tf.errors import MissingArtifactError
+from kdsr_tf.errors import ConfigError, MissingArtifactError
 from kdsr_tf.evaluation.runs import split_name
 
 _MOST = 2
@@ -38,19 +36,17 @@ def find_config(run: str) -> tuple[str, str]:
     return path, folder.removesuffix(f"/runs/{name}") if name else folder
 
 
-def _first_run(
-    context: click.Context, _: click.Parameter, runs: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Take the configuration of the first run where no option gives one."""
+def options_of_run(runs: tuple[str, ...]) -> dict[str, str]:
+    """Options of `kdsr report RUN`, where the command line gives none: those of the first run.
+
+    Raises:
+        ConfigError: for more runs than fit on a page.
+        MissingArtifactError: if `kdsr run` left no configuration there.
+    """
     if len(runs) > _MOST:
-        raise click.UsageError(f"At most two runs fit beside each other. Received: {len(runs)}.")
-    if runs:
-        config_path, workdir = find_config(split_name(runs[0])[1])
-        context.default_map = {"config_path": config_path, "workdir": workdir}
-    return runs
-
-
-RUNS = click.argument("runs", nargs=-1, metavar="[RUN [RUN2]]", callback=_first_run, is_eager=True)
+        raise ConfigError(f"At most two runs fit beside each other. Received: {len(runs)}.")
+    config_path, workdir = find_config(split_name(runs[0])[1])
+    return {"config_path": config_path, "workdir": workdir}
 
 
 def report_two(config: Config, runs: tuple[str, ...]) -> None:

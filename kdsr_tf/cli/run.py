@@ -4,43 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import click
-
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.children import run_child
-from kdsr_tf.cli.options import CONFIG_FILE, Invocation, configured
+from kdsr_tf.cli.commands.stages import BEAM_STAGES
+from kdsr_tf.cli.options import CONFIG_FILE, Invocation
 from kdsr_tf.cli.sample import show_sample
-from kdsr_tf.cli.stage_commands import BEAM_STAGES
 from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import console
 
 
-@click.command()
-@configured(beam=True)
 def run(invocation: Invocation) -> None:
-    """Run every stage that is not up to date, then ask the model.
-
-    Options after `--` go to the stages that are Beam pipelines.
-    """
+    """Run every stage that is not up to date, then ask the model."""
     config = invocation.config
     external = plan.external_fingerprints(config)
     if invocation.dry_run:
         console.print(plan.plan_table(plan.make_plan(config, external)))
         return
     with locked(config.workdir):
-        run_all(config, external, invocation.beam_args)
+        config_path = run_all(config, external, invocation.beam_args)
+        show_sample(config, config_path)
 
 
-def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, ...] = ()) -> None:
+def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, ...] = ()) -> str:
     """Run the needed stages and print the summary; the lock is the caller's.
 
     Args:
         config: The configuration; it is left in the working directory.
         external: Fingerprints of the source and the encoders.
         beam_args: Options for Beam.
+
+    Returns:
+        Path of the configuration.
 
     Raises:
         KDSRError: if a stage fails.
@@ -55,7 +52,9 @@ def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, .
     )
     console.print(run_table(outcomes))
     console.print(metrics_table(evaluation.details, config.evaluate.cutoffs))
-    show_sample(config, config_path)
+    page = artifacts.join(stages.location(config, "report"), "index.html")
+    console.print(f"The report: {page}", markup=False, soft_wrap=True)
+    return config_path
 
 
 def run_stage(

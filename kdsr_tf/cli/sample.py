@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from rich.table import Table
@@ -17,17 +17,22 @@ from kdsr_tf.errors import KDSRError
 _SAMPLE_K = 10
 _LONGEST_SHOWN = 8
 _LONGEST_TITLE = 100
-_START_SECONDS = 90.0
 _POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 120.0
+_HOST = "127.0.0.1"
 
 
 def read_titles(config: Config) -> dict[str, str]:
-    """Item id to title, from the vocabulary; empty if there is none."""
-    folder = stages.location(config, "sequences")
-    if not artifacts.exists(artifacts.join(folder, sequences.ITEMS_FILE)):
-        return {}
-    columns = sequences.read_items(folder, schema.ITEM_ID, schema.TITLE).columns
-    return dict(zip(*(column.to_pylist() for column in columns), strict=True))
+    """Item id to title, of the vocabulary and of the new items; empty if there are none."""
+    titles: dict[str, str] = {}
+    for name in (stages.NEW_ITEMS, "sequences"):
+        folder = stages.location(config, name)
+        if artifacts.exists(artifacts.join(folder, sequences.ITEMS_FILE)):
+            # New items of an earlier release have no titles.
+            with contextlib.suppress(ValueError):
+                columns = sequences.read_items(folder, schema.ITEM_ID, schema.TITLE).columns
+                titles |= zip(*(column.to_pylist() for column in columns), strict=True)
+    return titles
 
 
 def sample_user(config: Config) -> tuple[str, list[str], list[str]]:
@@ -52,21 +57,37 @@ def sample_user(config: Config) -> tuple[str, list[str], list[str]]:
 def show_sample(config: Config, config_path: str) -> None:
     """Serve the exported model for a moment and print one user's recommendations.
 
-    Raises:
-        KDSRError: if the server does not start or does not answer.
+    The last act of a run that is complete: what goes wrong here is said, and fails nothing.
     """
+    try:
+        _show_sample(config, config_path)
+    except KeyboardInterrupt:
+        console.print("The closing question to the model was skipped.")
+    except Exception as error:
+        console.print(
+            "The run is complete, but the exported model was not asked at its end: "
+            f"{error or type(error).__name__}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _show_sample(config: Config, config_path: str) -> None:
     user, history, following = sample_user(config)
     k = min(_SAMPLE_K, config.export.k)
     with socket.socket() as free:
-        free.bind((config.serve.host, 0))
+        free.bind((_HOST, 0))
         port = free.getsockname()[1]
-    ports = ("--set", f"serve.grpc_port={port}", "--set", "serve.rest_port=null")
-    arguments = ["serve", "--config", config_path, *ports]
+    # For this process only: no certificate, and no other interface.
+    own = {"host": _HOST, "grpc_port": port, "rest_port": "null"}
+    own |= dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"), "null")
+    settings = [part for key, value in own.items() for part in ("--set", f"serve.{key}={value}")]
     with (
-        console.status("Asking the exported model over gRPC"),
-        background_child(arguments) as check,
+        console.status("Asking the exported model over gRPC, once it is loaded (Ctrl-C skips it)"),
+        background_child(["serve", "--config", config_path, *settings]) as check,
     ):
-        answer = _ask(config, f"{config.serve.host}:{port}", check, history, k)
+        answer = _ask(config, f"{_HOST}:{port}", check, history, k)
     titles = read_titles(config)
     shown = history[-_LONGEST_SHOWN:]
     dropped = len(history) - len(shown)
@@ -79,18 +100,16 @@ def show_sample(config: Config, config_path: str) -> None:
 def _ask(
     config: Config, target: str, check: Callable[[], None], history: Sequence[str], k: int
 ) -> list[tuple[str, float]]:
+    """The answer of a server that loads its model for as long as it takes."""
     from serving.client import Client, QueryError
 
-    deadline = time.monotonic() + _START_SECONDS
-    with Client(target, config.serve.model_name, config.serve.deadline_seconds) as client:
-        while True:
+    with Client(target, config.serve.model_name, _ANSWER_SECONDS) as client:
+        ready = False
+        while not ready:
             check()
-            try:
+            with contextlib.suppress(QueryError):
                 client.wait_until_ready(_POLL_SECONDS)
-                break
-            except QueryError:
-                if time.monotonic() > deadline:
-                    raise
+                ready = True
         return client.recommend([history], k)[0]
 
 

@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
 import fsspec
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.compare import markdown_table
 from kdsr_tf.cli.experiment import cached_external
-from kdsr_tf.cli.options import PATH, Invocation, configured
+from kdsr_tf.cli.options import Invocation
 from kdsr_tf.cli.repeat import run_inputs, write_config
 from kdsr_tf.cli.run import run_stage
 from kdsr_tf.cli.workdir import locked
@@ -35,18 +34,13 @@ _FAILURES_IN_A_ROW = 3
 """After so many the cause is not in the values."""
 
 
-@click.command()
-@click.option("--space", "name", type=PATH, default="search", metavar="FILE",
-              help="YAML file of the space; without it λ1, λ2, τ, ε, dropout and η.")  # fmt: skip
-@click.option("--trials", type=click.IntRange(1), default=30, show_default=True,
-              help="Trials in all, those of earlier calls included.")  # fmt: skip
-@configured(beam=True)
 def search(invocation: Invocation, name: str, trials: int) -> None:
     """Search configuration keys for the best validation metric.
 
-    The metric is train.monitor; test points are never looked at. Trials that fall
-    behind are ended early. The same command goes on after an interruption; a larger
-    --trials adds trials. The best configuration is `searches/<name>/best.yaml`.
+    Args:
+        invocation: What was asked for.
+        name: Of the space, or its file.
+        trials: Trials in all, those of earlier calls included.
     """
     from kdsr_tf.experiments.space import load_space
 

@@ -11,44 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdsr_tf.cli.options import FILE, PATH, Invocation, configured
+from kdsr_tf.cli.options import Invocation
 from kdsr_tf.console import console, output, table
 
 if TYPE_CHECKING:
     from kdsr_tf.export.skew import Skew
 
 
-@click.command()
-@configured()
-@click.option(
-    "--requests",
-    type=PATH,
-    multiple=True,
-    metavar="FILE",
-    help="Request log of TF Serving; repeatable. Without one, a live server is asked.",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(1, 256),
-    default=128,
-    show_default=True,
-    help="Real histories to ask a live server about.",
-)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    help="Greatest difference of a score, relative to the greatest in the catalogue; by default "
-    "that of the export's gate.",
-)
-@click.option("--model-version", type=click.IntRange(min=0), help="Version to ask.")
-@click.option(
-    "--root-certificates",
-    type=FILE,
-    help="PEM file; makes the connection to a live server encrypted.",
-)
-@click.option("--certificate", type=FILE, help="PEM file: the client's certificate.")
-@click.option("--key", type=FILE, help="PEM file: its private key.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
 def skew(
     invocation: Invocation,
     requests: tuple[str, ...],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable
-from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli import export as exporting
 from kdsr_tf.cli import plan
 from kdsr_tf.cli import report as reporting
-from kdsr_tf.cli.options import PATH, Invocation, configured
+from kdsr_tf.cli.options import Invocation
 from kdsr_tf.cli.summary import metrics_table, slices_table, stage_table
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
@@ -26,56 +25,48 @@ Manifests = Manifest | list[Manifest]
 
 
 def _prepare(config: Config, beam_args: tuple[str, ...]) -> Manifests:
-    """Check and split the interactions; number the catalogue."""
     from beam_pipelines.prepare import prepare
 
     return prepare(config, beam_args)
 
 
 def _encode(config: Config, beam_args: tuple[str, ...]) -> Manifests:
-    """Turn every text and picture into a vector."""
     from beam_pipelines.encode import encode
 
     return encode(config, beam_args)
 
 
 def _teach(config: Config) -> Manifests:
-    """Fit the teacher: condensed vectors and the codebook."""
     from kdsr_tf.teacher.fit import teach
 
     return teach(config)
 
 
 def _distill(config: Config, beam_args: tuple[str, ...]) -> Manifests:
-    """Write windows with the teacher's scores and codes."""
     from beam_pipelines.distill import distill
 
     return distill(config, beam_args)
 
 
 def _train(config: Config, warm_start: str | None = None) -> Manifests:
-    """Fit the student."""
     from kdsr_tf.training.fit import train
 
     return train(config, warm_start)
 
 
 def _evaluate(config: Config) -> Manifests:
-    """Rank the whole catalogue at every test point."""
     from kdsr_tf.evaluation.evaluate import evaluate
 
     return evaluate(config)
 
 
 def _export(config: Config) -> Manifests:
-    """Publish a SavedModel with its index, if it passes the gate."""
     from kdsr_tf.export.publish import export
 
     return export(config)
 
 
 def _report(config: Config) -> Manifests:
-    """Write one HTML file that shows the run, or two runs beside each other."""
     from kdsr_tf.report.build import report
 
     return report(config)
@@ -98,27 +89,7 @@ KERAS_STAGES: dict[str, Callable[[Config], Manifests]] = {
 """Stages that run in one process."""
 
 
-_TRIPLETS = click.option(
-    "--triplets",
-    is_flag=True,
-    help="Also write triplets/: item_i, item_j, score, code of every pair, as Parquet.",
-)
-
-
-_WARM_START = click.option(
-    "--warm-start",
-    type=PATH,
-    metavar="STUDENT",
-    help="Start from an earlier student/ (or its .keras file): rows are kept by item id.",
-)
-_PROFILE = click.option(
-    "--profile",
-    is_flag=True,
-    help="Only trace some training steps for TensorBoard; no student is written.",
-)
-
-
-def _stage_command(
+def run_command(
     stage: str,
     invocation: Invocation,
     triplets: bool = False,
@@ -128,6 +99,18 @@ def _stage_command(
     rollback: int | None = None,
     runs: tuple[str, ...] = (),
 ) -> None:
+    """Run the command of a stage, with the options that only some of them have.
+
+    Args:
+        stage: Name.
+        invocation: What was asked for.
+        triplets: Also write `triplets/` (distill).
+        warm_start: Earlier student to start from (train).
+        profile: Only trace some steps (train).
+        add_items: File of new items (export).
+        rollback: Version to publish again, 0 for the one before; None exports (export).
+        runs: One run, or two to show beside each other (report).
+    """
     if rollback is not None and add_items is not None:
         raise click.UsageError("--rollback publishes a version as it was: it excludes --add-items.")
     config = exporting.with_added_items(invocation.config, add_items)
@@ -208,27 +191,3 @@ def _profile(config: Config) -> None:
         f"The trace is in {folder}. Look at it with: tensorboard --logdir {shlex.quote(folder)}",
         markup=False,
     )
-
-
-_OWN_OPTIONS = {
-    "distill": (_TRIPLETS,),
-    "train": (_PROFILE, _WARM_START),
-    "export": (exporting.ROLLBACK, exporting.ADD_ITEMS),
-    "report": (reporting.RUNS,),
-}
-
-
-def _command(stage: str, help_text: str | None) -> click.Command:
-    @configured(beam=stage in BEAM_STAGES)
-    def command(invocation: Invocation, **options: Any) -> None:
-        _stage_command(stage, invocation, **options)
-
-    for option in _OWN_OPTIONS.get(stage, ()):
-        command = option(command)
-    return click.command(stage, help=help_text, short_help=help_text)(command)
-
-
-STAGE_COMMANDS = tuple(
-    _command(stage, {**BEAM_STAGES, **KERAS_STAGES}[stage].__doc__) for stage in stages.STAGES
-)
-"""A click command per stage, in running order."""

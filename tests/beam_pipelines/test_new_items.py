@@ -47,7 +47,7 @@ def test_new_items_follow_the_vocabulary_with_vectors_of_the_same_encoder(encode
     assert manifest.counts == {"items": 2, "known": 1, "rejected": 1, "text_vectors": 1}
     folder = pathlib.Path(stages.location(encoded, "new_items"))
     table = pq.read_table(folder / "items.parquet").to_pydict()
-    assert table == {"item": [3, 4], "item_id": ["n", "m"]}
+    assert table == {"item": [3, 4], "item_id": ["n", "m"], "title": ["Red suit", "m"]}
     (vectors,) = (pq.read_table(path) for path in folder.glob("text/vectors-*"))
     assert vectors["item"].to_pylist() == [3]
     # As if the item had been in the catalogue from the start.

@@ -168,12 +168,18 @@ def test_the_command_line_asks_either_protocol(server, capsys):
         with pytest.raises(SystemExit) as left:
             main([*command, *(part for s in settings for part in ("--set", s))])
         assert left.value.code == 0
-        return json.loads(capsys.readouterr().out)
+        said = capsys.readouterr()
+        ignored = "Unknown to the model, so ignored: nothing\n"
+        assert said.err == (ignored if "nothing" in str(arguments) else "")
+        return json.loads(said.out)
 
     bare = server.rest_url.removeprefix("http://")
     history = ("--history", "item001")
     assert ask(*history) == ask(*history, "--rest", target=bare)
     assert ask(*history) == ask(*history, target=server.rest_url)
+    # The server says what is unknown; no working directory is asked.
+    ask("--history", "nothing,item001,nothing")
+    ask("--similar", "nothing")
     seen = ask(*history, "--with-seen", "--model-version", "3")
     wanted, _ = oracle.ranking(oracle.scores(["item001"]), (), k=3)
     assert [row["item_id"] for row in seen] == wanted
