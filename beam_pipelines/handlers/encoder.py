@@ -275,7 +275,7 @@ def local_folder(path: str, key: str) -> str | None:
     """
     if os.path.isdir(path):
         return os.path.abspath(path)
-    if os.path.isabs(path) or path.startswith((".", "~")):
+    if os.path.isabs(path) or path.startswith("."):
         raise ConfigError(f"`{key}`: there is no folder {path}. Give a preset's folder or name.")
     return None
 

@@ -63,10 +63,10 @@ def report_two(config: Config, runs: tuple[str, ...]) -> None:
     from kdsr_tf.report.run import read_run
 
     path, workdir = find_config(split_name(runs[1])[1])
-    pair = [
-        read_run(one, run.partition("=")[0] if "=" in run else None)
-        for run, one in zip(runs, (config, load_config(path, workdir=workdir)), strict=True)
-    ]
+    pair = []
+    for run, one in zip(runs, (config, load_config(path, workdir=workdir)), strict=True):
+        name, given = split_name(run)
+        pair.append(read_run(one, None if name == given.rstrip("/") else name))
     with locked(config.workdir):
         manifest, page = report_beside(*pair)
     megabytes = manifest.counts["bytes"] / 1e6

@@ -15,6 +15,7 @@ from kdsr_tf.cli.options import Invocation
 from kdsr_tf.console import console, output, table
 
 if TYPE_CHECKING:
+    from kdsr_tf.config import Config
     from kdsr_tf.export.skew import Skew
 
 
@@ -37,12 +38,12 @@ def skew(
     than `export.recall_floor` allows (`serve.variant: exact` may miss nothing), or where
     the served version is of another student.
     """
-    from serving.client import find_target
-
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key belong together.")
     config = invocation.config
-    source = f"the log {', '.join(requests)}" if requests else find_target(config)
+    source = (
+        f"the log {', '.join(requests)}" if requests else _find_server(config, invocation.dry_run)
+    )
     if invocation.dry_run:
         console.print(f"Would compare answers of {source} with the student's.", markup=False)
         return
@@ -87,6 +88,14 @@ def skew(
             f"answers (tolerance {most:g}, recall at least {limits.recall:g}). Does the server "
             "run this version, and does the client send histories as the signatures take them?"
         )
+
+
+def _find_server(config: Config, dry_run: bool) -> str:
+    """Address of the live server, which may still be loading."""
+    from kdsr_tf.cli.waiting import ask_when_ready
+    from serving.client import find_target
+
+    return find_target(config) if dry_run else ask_when_ready(config, False, None, str)
 
 
 def _show(found: list[Skew], as_json: bool, title: str) -> None:
