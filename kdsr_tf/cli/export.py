@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from kdsr_tf import stages
+from kdsr_tf.cli.commands.stages import PREVIOUS
 from kdsr_tf.cli.summary import stage_table
-from kdsr_tf.config import Config, override
+from kdsr_tf.config import Config
 from kdsr_tf.console import console
-
-_PREVIOUS = 0
-"""Stands for the version before the served one; versions count from 1."""
 
 
 def with_added_items(config: Config, path: str | None) -> Config:
     """The configuration with `export.add_items`, where a path is given."""
     if path is None:
         return config
-    return override(config, [f"export.add_items={path}"])
+    added = config.export.model_copy(update={"add_items": path})
+    return config.model_copy(update={"export": added})
 
 
 def encode_new_items(config: Config) -> None:
@@ -40,7 +39,7 @@ def roll_back(config: Config, version: int, dry_run: bool) -> None:
     from kdsr_tf.export.versions import find_earlier, next_version, rollback
 
     root = stages.location(config, "serving_model")
-    named = None if version == _PREVIOUS else version
+    named = None if version == PREVIOUS else version
     if dry_run:
         earlier, _ = find_earlier(root, named)
         console.print(f"Would publish version {earlier} again, as {next_version(root)}.")

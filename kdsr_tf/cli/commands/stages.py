@@ -25,7 +25,7 @@ KERAS_STAGES = {
 """Help of the stages that run in one process."""
 
 _ORDER = ("prepare", "encode", "teach", "distill", "train", "evaluate", "export", "report")
-_PREVIOUS = 0
+PREVIOUS = 0
 """Stands for the version before the served one; versions count from 1."""
 
 
@@ -93,7 +93,7 @@ _OWN_OPTIONS = {
             metavar="[VERSION]",
             type=click.IntRange(0),
             is_flag=False,
-            flag_value=_PREVIOUS,
+            flag_value=PREVIOUS,
             help="Only publish an earlier version again, under a new number; by default the one "
             "before.",
         ),
