@@ -134,7 +134,7 @@ def test_100k_has_its_own_layout(tmp_path):
         (("ratings.dat", "users.dat"), "users.dat does not have the movies of an edition"),
         (("u.data", "movies.dat"), "Give both files of one edition."),
         (("tags.csv", "movies.csv"), "Its first line: 'userId,movieId,tag,timestamp'"),
-        (("ratings.csv", "empty.csv"), "Its first line: 'nothing'"),
+        (("ratings.csv", "empty.csv"), "Its first line: none, for it is empty."),
     ],
 )
 def test_other_files_are_not_taken_for_movielens(files, message, tmp_path, capsys):
@@ -280,6 +280,27 @@ def test_amazon_2023_comes_through_whole(ratings, tmp_path, capsys):
     left_out = ("rating (1), title (1), text (1), asin (1)", "rating (1)")
     assert f"Left out of {ratings}: {left_out[ratings.endswith('csv')]}." in said
     assert "meta_All_Beauty.jsonl: average_rating (1), rating_number (1)." in said
+
+
+def test_reviews_saved_again_have_other_notations(tmp_path, capsys):
+    """What pandas makes of them; unusable ones are rejected by the rule of every import."""
+    reviews = [
+        {"reviewerID": "U1", "asin": 123, "unixReviewTime": 1472688000.0, "overall": "*"},
+        {"reviewerID": 7, "asin": "123", "unixReviewTime": "1472688001"},
+        {"reviewerID": "U1", "asin": "123", "unixReviewTime": "soon"},
+        {"reviewerID": "U1", "asin": None, "unixReviewTime": 1472688000},
+    ]
+    write_lines(tmp_path / "reviews.json", reviews)
+    write_lines(tmp_path / "meta.json", [{"asin": 123, "title": "T"}])
+    options = ("--max-rejected-fraction", "0.5")
+    rows, items = imported(tmp_path, "reviews.json", "meta.json", "amazon", *options)
+    assert rows == [("U1", "123", 1472688000_000_000), ("7", "123", 1472688001_000_000)]
+    assert items == [{"item_id": "123", "title": "T"}]
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+    assert [json.loads(row)["where"] for row in rejected] == [
+        "reviews.json row 3",
+        "reviews.json row 4",
+    ]
 
 
 # 2014 begins with the user, 2018 with the item; ids of ten characters are items. The third

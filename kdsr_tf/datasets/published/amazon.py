@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdsr_tf.datasets.published import amazon_items
-from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
-from kdsr_tf.sources.files import FilePiece, read_batches
+from kdsr_tf.sources.files import FilePiece
+from kdsr_tf.sources.interactions import read_interactions
 
 _COLUMNS = ("user_id", "item_id", "timestamp")
 
@@ -68,7 +69,7 @@ def pieces(
         problem = "does not have the metadata of an edition of the Amazon reviews"
         if any(parse_review(line)[0] for line in lines):
             problem = "holds reviews, and the metadata belongs here"
-        raise InputError(f"{items} {problem}. Its first line: {_first(lines)}. {_EXPECTED}")
+        raise InputError(f"{items} {problem}. Its first line: {shown(lines)}. {_EXPECTED}")
     reviews = _interactions(interactions, items, readable)
     catalogue = items_of(items, reviews, images)
     return reviews, catalogue, catalogue.columns
@@ -97,9 +98,8 @@ class _ReviewedItems(LinesPiece):
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         wanted: set[str] = set()
-        for batch in read_batches(self.reviews, ["item_id"]):
-            ids = batch.columns["item_id"]
-            wanted.update(ids if isinstance(ids, list) else _texts(ids.unique().to_pylist()))
+        for batch in read_interactions(self.reviews):
+            wanted.update(batch.item_ids.unique().to_pylist())
         next_row = 0
         found: set[str] = set()
         parse = functools.partial(_parse_wanted, wanted, self.parse)
@@ -157,13 +157,6 @@ def parse_review(line: bytes | None) -> Parsed:
         if own not in review and name in _COLUMNS:
             return None, f"{own} is missing"
         values[name] = review.pop(own, None)
-    for name in ("user_id", "item_id"):
-        if not isinstance(values[name], str) or not values[name]:
-            return None, f"{getattr(names, name)} is not text"
-    if not isinstance(values["timestamp"], int):
-        return None, f"{names.timestamp} is not an integer"
-    if not isinstance(values["rating"], int | float | None):
-        return None, f"{names.rating} is not a number"
     # Other fields come after: a field of 2023 is called `title`, but it is the review's.
     return values | {name: value for name, value in review.items() if name not in values}, ""
 
@@ -202,7 +195,7 @@ def _interactions(path: str, items: str, readable: Callable[[str], str]) -> Piec
     problem = "does not have the reviews or ratings of an edition of the Amazon reviews"
     if any(amazon_items.parse_item(line)[0] for line in lines):
         problem = "holds metadata, and the reviews belong here"
-    raise InputError(f"{path} {problem}. Its first line: {_first(lines)}. {_EXPECTED}")
+    raise InputError(f"{path} {problem}. Its first line: {shown(lines)}. {_EXPECTED}")
 
 
 def _is_item_first(lines: list[bytes], items: str) -> bool:
@@ -222,14 +215,3 @@ def _is_item_first(lines: list[bytes], items: str) -> bool:
             if item_id in second or item_id in first:
                 return item_id not in second
     return False
-
-
-def _texts(ids: list[bytes | str | None]) -> Iterator[str]:
-    """Ids as text; those that are not UTF-8 are rejected where interactions are read."""
-    for one in ids:
-        if one:
-            yield one if isinstance(one, str) else one.decode("utf-8", "replace")
-
-
-def _first(lines: list[bytes]) -> str:
-    return repr(lines[0][:80].decode("utf-8", "replace")) if lines else "none"

@@ -62,9 +62,11 @@ def parse_item(line: bytes | None, images: Sequence[str] = ()) -> Parsed:
     if any(own in found for own in _REVIEWERS):
         return None, "a review, not an item"
     ids = [found.pop(own) for own in _IDS if own in found]
-    if not ids or not isinstance(ids[0], str) or not ids[0]:
+    if not ids or ids[0] in (None, ""):
         return None, "asin is missing"
-    values: dict[str, Any] = {"item_id": ids[0]}
+    if isinstance(ids[0], bool) or not isinstance(ids[0], (str, int)):
+        return None, "asin is not text"
+    values: dict[str, Any] = {"item_id": str(ids[0])}
     for name, own in _TEXTS.items():
         values[name] = _first(found, own, _text)
     for name, own in _LISTS.items():

@@ -59,8 +59,8 @@ class LinesPiece(Piece):
 
         def parse(line: bytes | None) -> Parsed:
             values, reason = self.parse(line)
-            for name, value in (values or {}).items():
-                if name not in known and value not in (None, "", [], {}):
+            for name in values or ():
+                if name not in known and values[name] not in (None, "", [], {}):
                     self.left_out[name] += 1
             return values, reason
 
@@ -86,3 +86,8 @@ def head(path: str) -> list[bytes]:
     with opened(path) as file:
         lines = (line.rstrip(b"\r\n") for line in json_lines.read(file) if line and line.strip())
         return list(itertools.islice(lines, _HEAD_LINES))
+
+
+def shown(lines: list[bytes]) -> str:
+    """The first line of `head`, for an error."""
+    return repr(lines[0][:80].decode("utf-8", "replace")) if lines else "none, for it is empty"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, opened
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, opened, shown
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.encodings import encoding_of
@@ -181,11 +181,10 @@ def _layout(path: str, layout_of: Callable[[bytes], str | None], what: str) -> s
     lines = head(path)
     found = [layout for layout in map(layout_of, lines) if layout]
     if not found:
-        first = lines[0][:80].decode("utf-8", "replace") if lines else "nothing"
         files = "; ".join(_LAYOUTS.values())
         raise InputError(
             f"{path} does not have the {what} of an edition of MovieLens. Its first line: "
-            f"{first!r}. --format=movielens reads {files}; the ratings come first."
+            f"{shown(lines)}. --format=movielens reads {files}; the ratings come first."
         )
     return found[0]
 
