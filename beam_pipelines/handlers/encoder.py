@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -256,7 +258,7 @@ def local_file(path: str, key: str) -> str:
     """Local path of a file or URI named in the configuration.
 
     Args:
-        path: Local path or URI; a URI is copied to a local cache.
+        path: Local path or URI; a file at a URI is copied for as long as this process lives.
         key: Configuration key, for the error.
 
     Raises:
@@ -264,7 +266,17 @@ def local_file(path: str, key: str) -> str:
     """
     if not exists(path):
         raise ConfigError(f"`{key}`: there is no file {path}. Give an existing local path or URI.")
-    return fsspec.open_local(f"filecache::{path}") if "://" in path else os.path.abspath(path)
+    return _fetched(path)[0] if "://" in path else os.path.abspath(path)
+
+
+@functools.cache
+def _fetched(path: str) -> tuple[str, tempfile.TemporaryDirectory]:
+    """A copy under the file's own name, whose ending tells Keras the format, and its folder."""
+    folder = tempfile.TemporaryDirectory(prefix="kdsr-")
+    filesystem, remote = fsspec.core.url_to_fs(path)
+    copy = os.path.join(folder.name, os.path.basename(remote))
+    filesystem.get_file(remote, copy)
+    return copy, folder
 
 
 def local_folder(path: str, key: str) -> str | None:

@@ -15,6 +15,8 @@ from kdsr_tf.cli.options import Invocation
 from kdsr_tf.console import console, output, table
 
 if TYPE_CHECKING:
+    import grpc
+
     from kdsr_tf.config import Config
     from kdsr_tf.export.skew import Skew
 
@@ -30,13 +32,10 @@ def skew(
     key: str | None,
     as_json: bool,
 ) -> None:
-    """Compare served with offline scores.
+    """Compare served with offline scores, and print the differences.
 
-    Requests and answers of TF Serving's request log, or of a live server that is asked
-    now (`serve.target`), are replayed through the Keras student they were exported from.
-    Exit status 2 where a difference exceeds the tolerance, where a ranking misses more
-    than `export.recall_floor` allows (`serve.variant: exact` may miss nothing), or where
-    the served version is of another student.
+    Raises:
+        SkewError: if they exceed what is tolerated.
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key belong together.")
@@ -47,8 +46,6 @@ def skew(
     if invocation.dry_run:
         console.print(f"Would compare answers of {source} with the student's.", markup=False)
         return
-    import grpc
-
     # First: it decides what `tf.keras` is, before TensorFlow is imported.
     from kdsr_tf.export import exported as exports
     from kdsr_tf.export import gate
@@ -63,20 +60,13 @@ def skew(
     if requests:
         logs = skews.read_log(requests)
     else:
-        histories = [truth.ids(h) for h in itertools.islice(exported.histories, samples)]
-        serve = config.serve
-        files = (root_certificates, key, certificate)
-        credentials = None
-        if any(files) or serve.tls_certificate:
-            pem = (None if file is None else Path(file).read_bytes() for file in files)
-            credentials = grpc.ssl_channel_credentials(*pem)
         logs = skews.ask(
             source,
-            serve.model_name,
-            histories,
-            serve.deadline_seconds,
+            config.serve.model_name,
+            [truth.ids(h) for h in itertools.islice(exported.histories, samples)],
+            config.serve.deadline_seconds,
             version=model_version,
-            credentials=credentials,
+            credentials=_credentials(config, root_certificates, key, certificate),
         )
     most = limits.score if tolerance is None else tolerance
     found = skews.measure(skews.of_student(config, logs), truth, most)
@@ -96,6 +86,16 @@ def _find_server(config: Config, dry_run: bool) -> str:
     from serving.client import find_target
 
     return find_target(config) if dry_run else ask_when_ready(config, False, None, str)
+
+
+def _credentials(config: Config, *files: str | None) -> grpc.ChannelCredentials | None:
+    """Of the certificates' files; None where nothing says that the connection is encrypted."""
+    import grpc
+
+    if not any(files) and not config.serve.tls_certificate:
+        return None
+    pem = (None if file is None else Path(file).read_bytes() for file in files)
+    return grpc.ssl_channel_credentials(*pem)
 
 
 def _show(found: list[Skew], as_json: bool, title: str) -> None:

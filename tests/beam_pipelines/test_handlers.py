@@ -1,7 +1,9 @@
 import importlib
 import io
 import pickle
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -234,8 +236,11 @@ def test_keras_applications_pools_the_preprocessed_network(mobilenet_weights):
     import keras
 
     pictures = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    uri = "memory://weights/mobile [1].weights.h5"
+    with fsspec.open(uri, "wb") as file:
+        file.write(Path(mobilenet_weights).read_bytes())
     encoder = KerasApplicationsEncoder(
-        "MobileNetV2", mobilenet_weights, {"alpha": 0.35}, image_size=32, batch_size=2
+        "MobileNetV2", uri, {"alpha": 0.35}, image_size=32, batch_size=2
     )
     found = encoder.encode(pictures, encoder.load_model())
     network = keras.applications.MobileNetV2(
@@ -268,8 +273,7 @@ def test_the_digest_follows_weights_and_parameters_not_the_path(mobilenet_weight
     def digest(path, **options):
         return KerasApplicationsEncoder("MobileNetV2", str(path), **options).digest()
 
-    with open(mobilenet_weights, "rb") as file:
-        data = file.read()
+    data = Path(mobilenet_weights).read_bytes()
     (tmp_path / "moved").mkdir()
     moved = tmp_path / "moved" / "tiny.weights.h5"
     moved.write_bytes(data)
