@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from kdsr_tf.cli.environment import PARENT_PIPE
 from kdsr_tf.errors import KDSRError
@@ -24,9 +24,22 @@ class ChildError(KDSRError):
     """A child process failed; it has said why on stderr."""
 
 
-def run_child(
-    arguments: Sequence[str], watch: Callable[[], None] | None = None
-) -> tuple[float, int]:
+class Spent(NamedTuple):
+    """What a child process took.
+
+    Args:
+        seconds: Wall time.
+        processor_seconds: Time on all processors together, its own children included. Unlike
+            wall time it says little about what else the machine had to do.
+        peak_bytes: Peak resident memory.
+    """
+
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+
+
+def run_child(arguments: Sequence[str], watch: Callable[[], None] | None = None) -> Spent:
     """Run `kdsr` with `arguments` to its end.
 
     The child shares stderr, so its progress is seen live, and dies with this
@@ -35,9 +48,6 @@ def run_child(
     Args:
         arguments: Command and options.
         watch: Called every second; the child is killed where it raises.
-
-    Returns:
-        Wall time in seconds and peak resident memory in bytes.
 
     Raises:
         ChildError: if it fails.
@@ -51,7 +61,9 @@ def run_child(
             ended, status, usage = os.wait4(child.pid, os.WNOHANG)
         child.returncode = os.waitstatus_to_exitcode(status)
     _check(arguments[0], child.returncode)
-    return time.monotonic() - started, usage.ru_maxrss * _KIBIBYTE
+    return Spent(
+        time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _KIBIBYTE
+    )
 
 
 @contextlib.contextmanager

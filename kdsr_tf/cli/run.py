@@ -89,10 +89,8 @@ def run_stage(
     arguments = [stage, "--config", config_path]
     if stage in BEAM_STAGES and beam_args:
         arguments += ["--", *beam_args]
-    seconds, peak_bytes = run_child(arguments, watch)
+    spent = run_child(arguments, watch)
     manifests = [
         artifacts.read_manifest(stages.location(config, name), written_by=stage) for name in names
     ]
-    return StageOutcome(
-        stage=stage, state="done", seconds=seconds, peak_bytes=peak_bytes, manifests=manifests
-    )
+    return StageOutcome(stage=stage, state="done", spent=spent, manifests=manifests)

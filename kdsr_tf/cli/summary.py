@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli.children import Spent
 from kdsr_tf.console import table
 
 _MIB = 2**20
@@ -34,15 +35,13 @@ class StageOutcome:
     Args:
         stage: Name.
         state: `done`, `up to date` or `not needed`.
-        seconds: Wall time of its process; None if it did not run.
-        peak_bytes: Peak resident memory of its process; None if it did not run.
+        spent: What its process took; None if it did not run.
         manifests: Of its artifacts.
     """
 
     stage: str
     state: str
-    seconds: float | None = None
-    peak_bytes: int | None = None
+    spent: Spent | None = None
     manifests: Sequence[Manifest] = ()
 
 
@@ -66,12 +65,13 @@ def run_table(outcomes: Iterable[StageOutcome]) -> Table:
             outcome.stage,
             outcome.state,
             f"{_seconds(outcome):.1f}",
-            f"{outcome.peak_bytes / _MIB:,.0f}" if outcome.peak_bytes is not None else "",
+            f"{outcome.spent.processor_seconds:.1f}" if outcome.spent else "",
+            f"{outcome.spent.peak_bytes / _MIB:,.0f}" if outcome.spent else "",
             _counts(outcome),
         )
         for outcome in outcomes
     ]
-    return table("Stages", ("stage", "state", "seconds", "peak MiB", "counts"), rows)
+    return table("Stages", ("stage", "state", "seconds", "processor s", "peak MiB", "counts"), rows)
 
 
 def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
@@ -130,8 +130,8 @@ def slices_table(slices: Mapping[str, Any], k: int) -> Table:
 
 
 def _seconds(outcome: StageOutcome) -> float:
-    if outcome.seconds is not None:
-        return outcome.seconds
+    if outcome.spent is not None:
+        return outcome.spent.seconds
     return sum(manifest.seconds for manifest in outcome.manifests)
 
 

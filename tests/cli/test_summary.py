@@ -3,6 +3,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from kdsr_tf.artifacts import Manifest
+from kdsr_tf.cli.children import Spent
 from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table, slices_table
 
 
@@ -19,13 +20,13 @@ def test_stage_that_did_not_run_shows_what_it_took_then():
         run_table(
             [
                 StageOutcome(stage="train", state="up to date", manifests=[manifest]),
-                StageOutcome(stage="train", state="done", seconds=4.5, peak_bytes=2**30),
+                StageOutcome(stage="train", state="done", spent=Spent(4.5, 7.25, 2**30)),
             ]
         )
     )
     kept, ran = (line.split() for line in text.splitlines() if line.startswith("  train"))
     assert kept == ["train", "up", "to", "date", "3.2", "epochs", "7"]
-    assert ran == ["train", "done", "4.5", "1,024"]
+    assert ran == ["train", "done", "4.5", "7.2", "1,024"]
 
 
 def test_metrics_stand_beside_their_intervals_and_popularity():

@@ -174,8 +174,8 @@ def test_study_survives_without_this_process(training, tmp_path):
 
 def test_child_is_watched_to_its_end_or_ended():
     looks = []
-    seconds, peak_bytes = run_child(["experiment", "--list"], lambda: looks.append(1))
-    assert looks and seconds > 0 and peak_bytes > 0
+    spent = run_child(["experiment", "--list"], lambda: looks.append(1))
+    assert looks and spent.seconds > 0 and spent.processor_seconds > 0 and spent.peak_bytes > 0
 
     def pruned():
         raise optuna.TrialPruned
