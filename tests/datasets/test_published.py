@@ -374,6 +374,18 @@ def test_addresses_of_pictures_in_every_form(images, expected):
     assert values.get("image_url") == expected
 
 
+def test_a_field_of_another_form_is_left_out_by_name():
+    item = {"asin": "B1", "title": ["Soap"], "brand": {"name": "A"}, "feature": 7}
+    item |= {"description": [""], "details": {}, "images": [None], "main_cat": "<br>"}
+    values, _ = amazon_items.parse_item(json.dumps(item).encode())
+    assert values == {
+        "item_id": "B1",
+        "title": "Soap",
+        "brand of another form": {"name": "A"},
+        "feature of another form": 7,
+    }
+
+
 def test_half_of_a_surrogate_pair_in_a_literal_is_rejected():
     values, reason = amazon_items.parse_item(b"{'asin': 'B1', 'title': '\\ud83d'}")
     assert (values, reason) == (None, "neither a Python dictionary nor JSON")

@@ -17,6 +17,7 @@ from typing import Any
 from kdsr_tf.datasets.published.lines import Parsed
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.html_text import plain
+from kdsr_tf.sources.items import as_text
 
 _IDS = ("parent_asin", "asin")
 _TEXTS = {
@@ -84,8 +85,18 @@ def parse_item(line: bytes | None, images: Sequence[str] = ()) -> Parsed:
 
 
 def _first(found: dict[str, Any], names: Sequence[str], change: Any) -> Any:
-    """The first field of several names that has a value; those names are used up."""
-    values = [change(found.pop(name)) for name in names if name in found]
+    """The first field of several names that has a value; those names are used up.
+
+    A field of a form that no edition has goes back under a name that says so, and is
+    counted with the other fields that are left out.
+    """
+    values = []
+    for name in names:
+        if name in found:
+            own = found.pop(name)
+            values.append(change(own))
+            if not values[-1] and own != {} and plain(as_text(own)).strip():
+                found[f"{name} of another form"] = own
     return next(filter(None, values), None)
 
 
