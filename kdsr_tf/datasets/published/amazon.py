@@ -121,9 +121,7 @@ class _ReviewedItems(LinesPiece):
         yield Batch(np.arange(next_row, next_row + len(bare)), {"item_id": bare}, [])
 
 
-def _parse_wanted(
-    wanted: set[str], parse: Callable[[bytes | None], Parsed], line: bytes | None
-) -> Parsed:
+def _parse_wanted(wanted: set[str], parse: Callable[..., Parsed], line: bytes | None) -> Parsed:
     """The item of a line; of one that is not wanted the id only.
 
     Few products of a category are in its 5-core, and a literal takes long to parse.
@@ -132,10 +130,7 @@ def _parse_wanted(
     item_id = begins[1].decode() if begins else None
     if item_id is not None and item_id not in wanted:
         return {"item_id": item_id}, ""
-    values, problem = parse(line)
-    if values is not None and values["item_id"] not in wanted:
-        return {"item_id": values["item_id"]}, ""
-    return values, problem
+    return parse(line, wanted=wanted)
 
 
 def parse_review(line: bytes | None) -> Parsed:

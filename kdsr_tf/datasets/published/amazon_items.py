@@ -11,7 +11,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from kdsr_tf.datasets.published.lines import Parsed
@@ -43,13 +43,16 @@ _PRICE = re.compile(rf"(?:from )?\$?\s*{_NUMBER}(?:\s*-\s*\$?\s*{_NUMBER})?")
 _NO_PRICES = ("", "—", "-", "None")
 
 
-def parse_item(line: bytes | None, images: Sequence[str] = ()) -> Parsed:
+def parse_item(
+    line: bytes | None, images: Sequence[str] = (), wanted: Container[str] | None = None
+) -> Parsed:
     """A line of `meta_*`: a Python dictionary, or JSON. Other fields keep their names.
 
     Args:
         line: The line; None if it was too long.
         images: Addresses below which pictures are declared. `image` holds those pictures,
             `image_url` all.
+        wanted: Ids of items; of any other the id is given only. None wants all.
 
     Example:
         >>> parse_item(b"{'asin': 'B1', 'title': 'Cut &amp; Curl', 'price': '$1,003.50', "
@@ -68,6 +71,8 @@ def parse_item(line: bytes | None, images: Sequence[str] = ()) -> Parsed:
     if isinstance(ids[0], bool) or not isinstance(ids[0], (str, int)):
         return None, "asin is not text"
     values: dict[str, Any] = {"item_id": str(ids[0])}
+    if wanted is not None and values["item_id"] not in wanted:
+        return values, ""
     for name, own in _TEXTS.items():
         values[name] = _first(found, own, _text)
     for name, own in _LISTS.items():
