@@ -79,7 +79,7 @@ def test_amazon_items_are_the_reviewed_ones_with_what_is_known_of_them(data_dir,
 
 
 def test_a_prepared_folder_finds_the_catalogue_beside_it(data_dir):
-    folder = data_dir / "amazon_reviews_2014" / "toys" / "1.0.0"
+    folder = data_dir / "amazon_reviews_2014" / "toys" / "2.0.0"
     source = open_source(SourceConfig(path=f"tfds:{folder}"))
     assert source.items == "tfds:amazon_reviews_2014/toys_items"
     assert source.num_interactions() == len(official.REVIEWS)

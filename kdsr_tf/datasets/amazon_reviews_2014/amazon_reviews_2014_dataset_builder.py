@@ -30,8 +30,11 @@ _ITEMS = "_items"
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Per category: `NAME` (every review) and `NAME_items` (the reviewed items)."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.0.0": "Initial release.",
+        "2.0.0": "Tags of HTML are taken out of texts.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Nothing is required. To work without a network, put reviews_CATEGORY_5.json.gz and "
         f"meta_CATEGORY.json.gz ({_URL}) here, CATEGORY being one of "
