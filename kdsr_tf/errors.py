@@ -15,6 +15,32 @@ NO_SPACE = (
     "TMPDIR, and run the same command again."
 )
 
+_EXTRAS = {
+    "s3fs": ("s3://", "kdsr-tf[aws]"),
+    "gcsfs": ("gs://", "kdsr-tf[gcp]"),
+    "adlfs": ("az:// and abfs://", "adlfs"),
+}
+"""Which URIs a module opens, and what to install if it is missing."""
+
+_WEB_MODULES = ("aiohttp", "requests")
+
+
+def storage_problem(error: Exception) -> str | None:
+    """Why URIs of a kind cannot be opened and the remedy; None if the error is another one.
+
+    Args:
+        error: What `fsspec` has raised.
+    """
+    module = getattr(error.__cause__, "name", None)
+    if isinstance(error, ImportError) and module in _EXTRAS:
+        uris, package = _EXTRAS[module]
+        return f"{uris} needs the module {module}, which is not here: pip install '{package}'"
+    if isinstance(error, ImportError) and module in _WEB_MODULES:
+        return "http(s):// is read for pictures only: download the file"
+    if isinstance(error, ValueError) and str(error).startswith("Protocol not known"):
+        return f"{str(error).lower()}. Expected: a local path, s3://, gs:// or another of fsspec's"
+    return None
+
 
 class KDSRError(Exception):
     """Base of every error a user can mend."""

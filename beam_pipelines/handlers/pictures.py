@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kdsr_tf.sources.image_values import FORMATS, NOT_AN_IMAGE
+from kdsr_tf.sources.image_values import NOT_AN_IMAGE, readable_formats
 
 
 def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
     """Decode and resize a picture.
 
-    The formats are `FORMATS`, in every mode that PIL reads: palettes, grey of 8
+    The formats are `image_values.FORMATS`, in every mode that PIL reads: palettes, grey of 8
     and 16 bits, CMYK; of an animation the first frame; transparency on white. The
     EXIF orientation is applied where it can be read. The whole picture is squeezed
     to a square, so that nothing is cut off.
@@ -37,7 +36,7 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_formats())
+            image = Image.open(io.BytesIO(data), formats=readable_formats())
             too_large = image.width * image.height > max_pixels
             picture = None if too_large else _decoded(image, size)
     except UnidentifiedImageError:
@@ -51,12 +50,6 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
     if too_large:
         raise ValueError(f"image has more than {max_pixels} pixels")
     return picture
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _decoded(image: Image.Image, size: int) -> np.ndarray:

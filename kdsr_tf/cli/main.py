@@ -29,7 +29,7 @@ from kdsr_tf.cli.commands.serving import query, serve, skew
 from kdsr_tf.cli.commands.stages import STAGES, demo, run
 from kdsr_tf.cli.commands.studies import check, compare, experiment, repeat, search
 from kdsr_tf.cli.data import data
-from kdsr_tf.errors import FULL, NO_SPACE, KDSRError
+from kdsr_tf.errors import FULL, NO_SPACE, KDSRError, storage_problem
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -83,6 +83,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return USAGE_ERROR
     except KDSRError as error:
         _say(error)
+        return USAGE_ERROR
+    except (ImportError, ValueError) as error:
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        _say(f"A URI cannot be opened: {problem}.")
         return USAGE_ERROR
     except OSError as error:
         if error.errno not in FULL:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
-import fsspec
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from kdsr_tf.console import cut
+from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.sources.image_files import UnreadableImage, read_image
+from kdsr_tf.sources.image_values import readable_formats
 
 MAX_SIDE = 120
 """Of an embedded picture, in pixels."""
@@ -29,6 +32,7 @@ class Pictures:
         catalogue: The vocabulary.
         max_pixels: Pictures with more pixels are left out.
         max_bytes: Of all pictures together; what comes later goes without.
+        folders: Declared folders and URIs: where web addresses may redirect to.
 
     Example:
         >>> pictures = Pictures(Catalogue(
@@ -41,8 +45,13 @@ class Pictures:
     """
 
     def __init__(
-        self, catalogue: Catalogue, max_pixels: int = 50_000_000, max_bytes: int = 12_000_000
+        self,
+        catalogue: Catalogue,
+        max_pixels: int = 50_000_000,
+        max_bytes: int = 12_000_000,
+        folders: Sequence[str] = (),
     ) -> None:
+        self._folders = folders
         self._catalogue = catalogue
         self._max_pixels = max_pixels
         self._bytes_left = max_bytes
@@ -75,13 +84,14 @@ class Pictures:
         if path is None or self._bytes_left <= 0:
             return None
         try:
-            with fsspec.open(path, "rb") as file, Image.open(file) as image:
+            data = read_image(path, self._folders)
+            with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
                 if image.width * image.height > self._max_pixels:
                     return None
                 image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))
                 small = ImageOps.exif_transpose(image).convert("RGB")
                 small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        except (UnreadableImage, InputError, OSError, Image.DecompressionBombError):
             # The encode stage has counted it among its rejected rows already.
             return None
         self._ratios.append(small.width / small.height)

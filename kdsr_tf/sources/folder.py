@@ -10,7 +10,7 @@ import fsspec
 
 from kdsr_tf.artifacts import fingerprint, join
 from kdsr_tf.config import SourceConfig
-from kdsr_tf.errors import InputError
+from kdsr_tf.errors import InputError, storage_problem
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files
 from kdsr_tf.sources.batches import Piece
@@ -110,7 +110,8 @@ def open_folder(config: SourceConfig) -> FolderSource:
     try:
         filesystem, folder = fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:
-        raise InputError(f"`source.path` {config.path} cannot be opened: {error}.") from None
+        problem = storage_problem(error) or error
+        raise InputError(f"`source.path` {config.path} cannot be opened: {problem}.") from None
     if not filesystem.isdir(folder):
         problem = "is not a folder" if filesystem.exists(folder) else "does not exist"
         raise InputError(

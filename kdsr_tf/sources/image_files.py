@@ -8,7 +8,7 @@ from typing import Any
 
 import fsspec
 
-from kdsr_tf.errors import InputError
+from kdsr_tf.errors import InputError, storage_problem
 
 LARGEST_BYTES = 64 << 20
 """Size of an image file above which it is not read."""
@@ -76,7 +76,8 @@ def _read(path: str) -> bytes:
     except FileNotFoundError:
         raise UnreadableImage(MISSING) from None
     except ImportError as error:
-        raise InputError(f"The picture {path} cannot be opened: {error}") from None
+        problem = storage_problem(error) or error
+        raise InputError(f"The picture {path} cannot be opened: {problem}.") from None
     except Exception as error:
         # Every filesystem raises the errors of the library behind it.
         raise UnreadableImage(f"image file cannot be read ({type(error).__name__})") from None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import fsspec
 
-from kdsr_tf.errors import InputError
+from kdsr_tf.errors import InputError, storage_problem
 
 _LOCAL_SCHEMES = ("file", "local")
 _LOCAL_URI = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?)?", re.IGNORECASE)
@@ -67,12 +67,22 @@ def check_folders(folders: Sequence[str]) -> tuple[str, ...]:
     """`source.image_folders` as absolute local paths and URIs.
 
     Raises:
-        InputError: for a local folder that does not exist.
+        InputError: for a local folder that does not exist, or a URI that nothing
+            installed can open.
     """
     found = tuple(map(absolute_folder, folders))
     for folder in found:
-        if "://" not in folder and not os.path.isdir(folder):
+        scheme, is_uri, _ = folder.partition("://")
+        if not is_uri and not os.path.isdir(folder):
             raise InputError(f"`source.image_folders` (--images): there is no folder {folder}.")
+        if is_uri and not folder.startswith(_UNLISTABLE):
+            try:
+                fsspec.get_filesystem_class(scheme)
+            except (ImportError, ValueError) as error:
+                raise InputError(
+                    f"`source.image_folders` (--images): {folder} cannot be opened: "
+                    f"{storage_problem(error) or error}."
+                ) from None
     return found
 
 

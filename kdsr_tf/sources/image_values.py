@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import functools
 import io
 import json
 import re
@@ -96,11 +97,10 @@ def picture_ending(data: bytes) -> str | None:
     """Ending for the name of a file with this content; None if it is in none of `FORMATS`."""
     from PIL import Image, UnidentifiedImageError
 
-    Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_readable(Image)) as image:
+            with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
                 kind = image.format
     except UnidentifiedImageError:
         return None
@@ -110,8 +110,13 @@ def picture_ending(data: bytes) -> str | None:
     return {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2"}.get(kind, f".{kind.lower()}")
 
 
-def _readable(image_module: Any) -> tuple[str, ...]:
-    return tuple(name for name in FORMATS if name in image_module.OPEN)
+@functools.cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that PIL was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _picture(part: Any, resolve: Callable[[str], str]) -> Picture:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import io
-import ssl
-import threading
 
 import pytest
 from PIL import Image
@@ -13,6 +10,7 @@ from PIL import Image
 from kdsr_tf.sources import image_files, web_files
 from kdsr_tf.sources.image_files import TOO_LARGE, UnreadableImage, read_image
 from tests.serving.certificates import write_certificates
+from tests.sources.web_server import redirect, serve
 
 
 def png():
@@ -24,53 +22,12 @@ def png():
 PNG = png()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with what the server's `answers` say: status, headers and body by path."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        answers = self.server.answers[self.path]
-        answer = answers.pop(0) if isinstance(answers, list) else answers
-        status, headers, body = answer
-        self.send_response(status)
-        for name, value in (
-            {"Content-Length": str(len(body)), "Connection": "close"} | headers
-        ).items():
-            if value is not None:
-                self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def serve(request, answers, certificates=None):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.answers, server.asked = answers, []
-    if certificates is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates["certificate"], certificates["key"])
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    request.addfinalizer(server.server_close)
-    request.addfinalizer(server.shutdown)
-    server.uri = f"http{'s' if certificates else ''}://127.0.0.1:{server.server_port}"
-    return server
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No waiting between tries, no memory of earlier failures, no pool of earlier tests."""
     monkeypatch.setattr(web_files, "WAIT_SECONDS", 0)
     web_files._failures.clear()
     web_files._client.cache_clear()
-
-
-def redirect(location):
-    return 302, {"Location": location}, b""
 
 
 def test_a_picture_and_what_is_not_one(request):
