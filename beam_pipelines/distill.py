@@ -38,9 +38,16 @@ from kdsr_tf.sequences import User
 
 _PAIRS_PER_CHUNK = 1_000_000
 
+_TARGETS = {
+    "train": "train_targets",
+    "validation": "validation_points",
+    "test": "test_points",
+}
+"""Counts of targets by split; `train_points` of `sequences/` are the first two together."""
+
 _COUNTS = (
     *(f"{split}_windows" for split in schema.SPLITS),
-    *(f"{split}_points" for split in schema.SPLITS),
+    *_TARGETS.values(),
     "pairs",
 )
 _CONTEXT_LOST = "context_lost"
@@ -90,7 +97,7 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         )
         manifest.counts = {name: found.get(name, 0) for name in _COUNTS} | {"shards": len(paths)}
         manifest.details["mean_context_lost"] = round(
-            found.get(_CONTEXT_LOST, 0) / max(found.get("train_points", 0), 1), 3
+            found.get(_CONTEXT_LOST, 0) / max(found.get(_TARGETS["train"], 0), 1), 3
         )
     return manifest
 
@@ -235,7 +242,7 @@ class ShardWriter(beam.DoFn):
             }
             writers[window.split].write(self._encode(record))
             counts[f"{window.split}_windows"] += 1
-            counts[f"{window.split}_points"] += int(np.count_nonzero(window.target))
+            counts[_TARGETS[window.split]] += int(np.count_nonzero(window.target))
         for name, count in counts.items():
             Metrics.counter(NAMESPACE, name).inc(count)
 

@@ -18,6 +18,7 @@ import apache_beam as beam
 import fsspec
 from apache_beam.pvalue import AsIter, AsSingleton
 
+from beam_pipelines import prepared
 from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms import catalogue, interactions, sequences
 from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
@@ -32,18 +33,12 @@ from beam_pipelines.transforms.shards import GroupShards, WriteShards, default_n
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
-from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.sources.batches import label
-from kdsr_tf.sources.time_units import guess_unit
 
 STATISTICS_FILE = "statistics.json"
 
-_NO_INTERACTIONS = (
-    "{} has no rows. There is nothing to learn from: write one row per interaction, with "
-    "user_id, item_id and timestamp."
-)
 _INTERACTIONS_PER_SHARD = 50_000
 _REJECTED_ROWS_PER_SHARD = 5_000_000
 
@@ -74,13 +69,12 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     previous = location if before is not None and before.config == manifest.config else None
     num_rows = source.num_interactions()
     if not num_rows:
-        raise InputError(_NO_INTERACTIONS.format(source.interactions))
+        raise InputError(prepared.NO_INTERACTIONS.format(source.interactions))
     with artifacts.committing(location, manifest) as target:
         job = _Prepare(config, source, num_rows, target, previous)
         run_pipeline(job.build, beam_args, title="prepare", total=2 * num_rows)
         statistics = _read_statistics(target)
-        _check(config, source, statistics)
-        _warn_of_mixed_units(source, statistics["times"])
+        prepared.check(config, source, statistics)
         manifest.counts = statistics["counts"]
         manifest.details = {
             "vocabulary": statistics["vocabulary"],
@@ -154,6 +148,7 @@ class _Prepare:
         _ = vocabulary | "Write statistics" >> beam.Map(
             _write_statistics,
             AsIter(written[sequences.STATISTICS]),
+            core,
             AsIter(reasons),
             AsSingleton(shares),
             AsSingleton(pairs),
@@ -197,6 +192,7 @@ def _train_counts(vocabulary: catalogue.Vocabulary, parts: Any) -> Any:
 def _write_statistics(
     vocabulary: catalogue.Vocabulary,
     parts: Any,
+    core: interactions.Core,
     reasons: Any,
     shares: dict[str, dict[str, float]],
     num_pairs: int,
@@ -225,6 +221,7 @@ def _write_statistics(
         "sparsity": 1 - total.counts["interactions"] / cells if cells else None,
         "lengths": {str(length): total.lengths[length] for length in sorted(total.lengths)},
         "times": total.times,
+        "cores": core.sizes,
         **shares,
         "vocabulary": {
             "previous": vocabulary.num_previous,
@@ -239,53 +236,6 @@ def _write_statistics(
 def _read_statistics(directory: str) -> dict[str, Any]:
     with fsspec.open(join(directory, STATISTICS_FILE), "r") as file:
         return json.load(file)
-
-
-def _check(config: Config, source: Source, statistics: dict[str, Any]) -> None:
-    """Refuse a run that rejected too much or kept nothing."""
-    limit = config.prepare.max_rejected_fraction
-    counts = statistics["counts"]
-    if not counts["catalogue_rows"]:
-        raise InputError(
-            f"{source.items} has no rows. The catalogue must name the items: one row each, with "
-            "item_id."
-        )
-    if not counts["interaction_rows"]:
-        raise InputError(_NO_INTERACTIONS.format(source.interactions))
-    totals = {
-        source.items: counts["catalogue_rows"],
-        source.interactions: counts["interaction_rows"],
-    }
-    for path, total in totals.items():
-        found = statistics["rejected"].get(label(path), {})
-        num_rejected = sum(row["rows"] for row in found.values())
-        if num_rejected > limit * total:
-            reason, worst = max(found.items(), key=lambda item: (item[1]["rows"], item[0]))
-            raise InputError(
-                f"{num_rejected:,} of {total:,} rows of {path} were rejected "
-                f"({num_rejected / total:.1%}), more than prepare.max_rejected_fraction={limit} "
-                f"allows. Most frequent reason: {reason} ({worst['rows']:,} rows, "
-                f"{worst['rows'] / num_rejected:.0%} of them, first: {worst['first']}). "
-                "Mend the file or raise prepare.max_rejected_fraction."
-            )
-    if not counts["interactions"]:
-        raise InputError(
-            f"No interaction of {source.path} is left with prepare.k_core="
-            f"{config.prepare.k_core}. Lower it, or bring more interactions."
-        )
-
-
-def _warn_of_mixed_units(source: Source, times: list[int] | None) -> None:
-    """A file that gives some times in seconds and some in milliseconds has a wrong order."""
-    units = [guess_unit(time) for time in times or ()]
-    if units and units[0] and units[0] != units[1]:
-        console.print(
-            f"Warning: the timestamps of {source.interactions} run from {times[0]:,} to "
-            f"{times[1]:,}, which look like {units[0]} and {units[1]} since 1970. If the file "
-            "mixes units, the order of interactions is wrong: give all of them in one unit.",
-            style="yellow",
-            markup=False,
-        )
 
 
 def run(argv: Sequence[str] | None = None) -> Manifest:

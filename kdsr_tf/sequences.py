@@ -11,9 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdsr_tf import schema
-from kdsr_tf.artifacts import find_files, join
+from kdsr_tf.artifacts import find_files, join, read_manifest
+from kdsr_tf.errors import InputError
 
 ITEMS_FILE = "items.parquet"
+
+NO_TEST_POINT = (
+    "{} holds no test point, so no student can be evaluated on it: no user has enough interactions "
+    "for the split. Raise `prepare.test_fraction`, lower `prepare.k_core`, or bring longer "
+    "histories. `kdsr train` and `kdsr export` need none."
+)
 
 _USERS_PER_BATCH = 4096
 
@@ -30,6 +37,19 @@ class User(NamedTuple):
     user_id: str
     items: np.ndarray
     num_train: int
+
+
+def check_test_points(directory: str) -> None:
+    """Refuse what cannot be evaluated before a student is trained on it.
+
+    Args:
+        directory: Local path or URI of a committed `sequences/`.
+
+    Raises:
+        InputError: if it holds no test point.
+    """
+    if not read_manifest(directory, written_by="prepare").counts.get("test_points", 1):
+        raise InputError(NO_TEST_POINT.format(directory))
 
 
 def read_users(directory: str) -> Iterator[User]:

@@ -184,6 +184,29 @@ def triplets_of(config: Config) -> Artifact:
     )
 
 
+_COUNTS = {
+    ("sequences", "train_points"): "train points (validation points included)",
+    ("sequences", "pairs"): "sampled pairs",
+    ("teacher", "items"): "items with the modality",
+    ("teacher", "pairs"): "sampled pairs with the modality",
+    ("examples", "train_targets"): "train targets (without validation points)",
+    ("examples", "pairs"): "pairs in windows",
+    ("evaluation", "users"): "users with a test point",
+    ("serving_model", "items"): "items known",
+}
+"""Names for people of counts that another artifact has under the same name."""
+
+
+def count_name(artifact: str, name: str) -> str:
+    """What people read for a count of a manifest.
+
+    Example:
+        >>> count_name("teacher/text", "pairs"), count_name("student", "train_windows")
+        ('sampled pairs with the modality', 'train windows')
+    """
+    return _COUNTS.get((artifact.partition("/")[0], name), name.replace("_", " "))
+
+
 def artifact_of(config: Config, name: str) -> Artifact:
     """The artifact called `name`."""
     known = (*artifacts_of(config), triplets_of(config))

@@ -27,7 +27,7 @@ GROUND = {
 }
 LEVELS = (
     GROUND,
-    {"sources", "splits", "datasets"},
+    {"sources", "splits", "cores", "datasets"},
     {"ops"},
     {"layers", "losses", "metrics"},
     {"backbones"},
@@ -42,7 +42,15 @@ NEUTRAL = ("ops", "layers", "losses", "metrics", "backbones", "models")
 NO_TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tensorflow_recommenders", "tf_keras"}
 COLLECTIVE = ROOT / "kdsr_tf" / "ops" / "replicas.py"
 """Keras has no collective; this file asks TensorFlow, inside a function, on that backend only."""
-BEAM_MAY_IMPORT = {*GROUND, "sources", "splits", "teacher.arrays", "teacher.teacher", "datasets"}
+BEAM_MAY_IMPORT = {
+    *GROUND,
+    "sources",
+    "splits",
+    "cores",
+    "teacher.arrays",
+    "teacher.teacher",
+    "datasets",
+}
 
 
 def level_of(room: str) -> int:

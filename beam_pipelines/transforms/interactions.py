@@ -11,7 +11,7 @@ bounded by the shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from beam_pipelines.running import advance
 from beam_pipelines.transforms.reading import REJECTED, ROWS
 from kdsr_tf import splits
+from kdsr_tf.cores import core_sizes
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
@@ -55,11 +56,13 @@ class Core(NamedTuple):
         users: Sorted hashes of kept users, uint64.
         items: Sorted hashes of kept items, uint64.
         first_test_time: Where `global_time` divides, else None.
+        sizes: What this and other cores keep; see `core_sizes`.
     """
 
     users: np.ndarray
     items: np.ndarray
     first_test_time: int | None
+    sizes: Sequence[dict[str, int]] = ()
 
 
 class Block(NamedTuple):
@@ -225,4 +228,9 @@ def _core(edges: tuple[np.ndarray, ...], k: int, fraction: float | None) -> Core
     if fraction is not None and kept.any():
         splits.check_global_times(users, edges[2])
         moment = splits.first_test_time(edges[2][kept], fraction)
-    return Core(user_hashes[np.unique(users[kept])], item_hashes[np.unique(items[kept])], moment)
+    return Core(
+        user_hashes[np.unique(users[kept])],
+        item_hashes[np.unique(items[kept])],
+        moment,
+        core_sizes(users, items, k),
+    )

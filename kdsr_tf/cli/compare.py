@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsr_tf.console import csv_text, output, table
+from kdsr_tf.cli.stale import stale_notes
+from kdsr_tf.console import console, csv_text, output, table
 from kdsr_tf.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from kdsr_tf.evaluation.compare import Comparison, Row
 
 _DIFFERENCES = (
@@ -44,10 +47,18 @@ def compare(
     from kdsr_tf.evaluation.compare import compare as compare_arms
     from kdsr_tf.evaluation.runs import find_arms
 
-    found = compare_arms(find_arms(runs), cutoffs or None, _conditions(conditions))
+    arms = find_arms(runs)
+    stale = list(stale_notes((arm.name, one.directory) for arm in arms for one in arm.evaluations))
+    try:
+        found = compare_arms(arms, cutoffs or None, _conditions(conditions))
+    except InputError as error:
+        raise InputError("\n".join([str(error), *stale])) from None
+    found = dataclasses.replace(found, notes=(*found.notes, *stale))
     if style is None:
         _show(found)
         return
+    if style == "csv":
+        _show_notes(found, console)
     click.echo(_STYLES[style](found))
 
 
@@ -70,8 +81,12 @@ def _show(found: Comparison) -> None:
     beyond = _beyond_accuracy(found)
     if beyond is not None:
         output.print(table("Coverage and diversity (all test points)", *beyond))
+    _show_notes(found, output)
+
+
+def _show_notes(found: Comparison, where: Console) -> None:
     for note in found.notes:
-        output.print(f"Note: {note}", style="yellow", markup=False)
+        where.print(f"Note: {note}", style="yellow", markup=False)
 
 
 def _title(found: Comparison) -> str:

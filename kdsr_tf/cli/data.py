@@ -91,7 +91,7 @@ def import_data(
     """
     from kdsr_tf import artifacts
     from kdsr_tf.cli.import_notes import show_notes
-    from kdsr_tf.cli.import_tables import announce, show, show_pictures
+    from kdsr_tf.cli.import_tables import announce, show, show_cores, show_pictures
     from kdsr_tf.console import console, progress
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.opening import open_for_import, pictures_of
@@ -118,6 +118,7 @@ def import_data(
         show_notes(found, source)
         refuse(found, source, max_rejected_fraction)
         assumed = settle_unit(found.times, unit)
+        show_cores(found, drop_repeats)
         announce(found, assumed, unit, drop_repeats, None if check else folder)
         if check:
             return

@@ -11,6 +11,7 @@ import numpy as np
 
 from kdsr_tf.config import PrepareConfig
 from kdsr_tf.console import console, output, table
+from kdsr_tf.cores import cores_table, cores_warning
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources.interactions import TIMESTAMP
 from kdsr_tf.sources.time_units import to_microseconds
@@ -74,6 +75,16 @@ def show_pictures(found: Findings, pictures: Pictures) -> None:
         output.print(table("Pictures that are not taken", heading, rows))
     for warning in pictures.warnings(found.pictures):
         console.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
+def show_cores(found: Findings, drop_repeats: bool) -> None:
+    """What `prepare` will keep of the rows that are written."""
+    chosen = PrepareConfig().k_core
+    sizes = found.cores(chosen, drop_repeats)
+    output.print(cores_table(sizes, chosen))
+    said = cores_warning(sizes, chosen)
+    if said is not None:
+        console.print(f"Warning: {said}", style="yellow", markup=False)
 
 
 def announce(

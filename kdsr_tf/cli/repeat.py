@@ -19,6 +19,7 @@ from kdsr_tf.console import console, table
 from kdsr_tf.evaluation.results import figures
 from kdsr_tf.evaluation.runs import SEEDS_FILE
 from kdsr_tf.evaluation.seeds import Spread, over_seeds
+from kdsr_tf.sequences import check_test_points
 
 REPEATED = ("train", "evaluate")
 
@@ -70,6 +71,7 @@ def run_inputs(config: Config, external: Mapping[str, str], beam_args: tuple[str
 
 def run_seed(run: Config, external: Mapping[str, str]) -> None:
     """Train and evaluate one run, unless it is up to date; the lock is the caller's."""
+    check_test_points(stages.location(run, "sequences"))
     console.rule(f"[bold]{run.run}[/bold]", align="left")
     for stage in REPEATED:
         run_stage(run, stage, external, write_config(run))

@@ -9,7 +9,7 @@ from kdsr_tf.cli.options import CONFIG_FILE
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import console
-from kdsr_tf.errors import ConfigError, MissingArtifactError
+from kdsr_tf.errors import ConfigError, MissingArtifactError, StaleArtifactError
 from kdsr_tf.evaluation.runs import split_name
 
 _MOST = 2
@@ -66,7 +66,10 @@ def report_two(config: Config, runs: tuple[str, ...]) -> None:
     pair = []
     for run, one in zip(runs, (config, load_config(path, workdir=workdir)), strict=True):
         name, given = split_name(run)
-        pair.append(read_run(one, None if name == given.rstrip("/") else name))
+        try:
+            pair.append(read_run(one, None if name == given.rstrip("/") else name))
+        except StaleArtifactError as error:
+            raise StaleArtifactError(f"The run {run} is stale: {error}") from None
     with locked(config.workdir):
         manifest, page = report_beside(*pair)
     megabytes = manifest.counts["bytes"] / 1e6

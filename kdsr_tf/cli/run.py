@@ -14,6 +14,7 @@ from kdsr_tf.cli.summary import StageOutcome, metrics_table, run_table
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import console
+from kdsr_tf.sequences import check_test_points
 
 
 def run(invocation: Invocation) -> None:
@@ -44,9 +45,11 @@ def run_all(config: Config, external: Mapping[str, str], beam_args: tuple[str, .
     """
     config_path = artifacts.join(config.run_directory, CONFIG_FILE)
     artifacts.write_text(config_path, dump_config(config))
-    outcomes = [
-        run_stage(config, stage, external, config_path, beam_args) for stage in stages.STAGES
-    ]
+    outcomes = []
+    for stage in stages.STAGES:
+        outcomes.append(run_stage(config, stage, external, config_path, beam_args))
+        if stage == "prepare":
+            check_test_points(stages.location(config, "sequences"))
     evaluation = artifacts.read_manifest(
         stages.location(config, "evaluation"), written_by="evaluate"
     )

@@ -20,6 +20,7 @@ from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config, override
 from kdsr_tf.console import console, csv_text, output, table
 from kdsr_tf.errors import ConfigError, KDSRError
+from kdsr_tf.splits import MIN_TRAIN_FOR_VALIDATION
 
 if TYPE_CHECKING:
     import optuna
@@ -146,6 +147,7 @@ def run_trial(
     own = own.model_copy(update={"run": f"{space.name}-{student}"})
     trial.set_user_attr(RUN, own.run)
     run_inputs(own, external, beam_args)
+    _check_validation_points(stages.location(own, "sequences"))
     directory = stages.location(own, "student")
     kept = artifacts.join(f"{directory}.checkpoints", student)
     checkpoints = Checkpoints(artifacts.join(kept, "select"))
@@ -166,14 +168,18 @@ def run_trial(
         study.tell(trial, state=_state("PRUNED"))
         return
     manifest = artifacts.read_manifest(directory, written_by="train")
-    if metric not in manifest.details["validation"]:
-        raise KDSRError(
-            "There is nothing to select by: no user has the three train interactions that a "
-            "validation target takes. Give more data."
-        )
     with fsspec.open(artifacts.join(directory, "history.csv"), "r") as file:
         report_epochs(trial, csv.DictReader(file), metric)
     study.tell(trial, manifest.details["validation"][metric])
+
+
+def _check_validation_points(sequences: str) -> None:
+    if not artifacts.read_manifest(sequences, written_by="prepare").counts["validation_points"]:
+        raise KDSRError(
+            f"There is nothing to select by in {sequences}: no user has the "
+            f"{MIN_TRAIN_FOR_VALIDATION} train interactions that a validation target takes. Give "
+            "longer histories, or lower prepare.test_fraction."
+        )
 
 
 def _state(name: str) -> Any:

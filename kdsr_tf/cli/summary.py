@@ -11,6 +11,7 @@ from rich.table import Table
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.cli.children import Spent
 from kdsr_tf.console import table
+from kdsr_tf.stages import count_name
 
 _MIB = 2**20
 _KEY_COUNTS = {
@@ -51,27 +52,34 @@ def stage_table(stage: str, manifests: Sequence[Manifest]) -> Table:
     for manifest in manifests:
         plain = {k: v for k, v in manifest.details.items() if isinstance(v, int | float | str)}
         for name, value in (manifest.counts | plain | {"seconds": manifest.seconds}).items():
-            rows.append((manifest.artifact, _words(name), value))
+            rows.append((manifest.artifact, count_name(manifest.artifact, name), value))
     return table(f"{stage}: done", ("artifact", "what", "value"), rows)
 
 
 def run_table(outcomes: Iterable[StageOutcome]) -> Table:
     """What a whole run did, a row per stage.
 
-    A stage that was up to date shows the seconds it took when it was written.
+    The seconds of a stage that was up to date are those of the run that wrote it, in
+    brackets: of the stage alone, where the others are of a whole process.
     """
+    outcomes = list(outcomes)
     rows = [
         (
             outcome.stage,
             outcome.state,
-            f"{_seconds(outcome):.1f}",
+            _seconds(outcome),
             f"{outcome.spent.processor_seconds:.1f}" if outcome.spent else "",
             f"{outcome.spent.peak_bytes / _MIB:,.0f}" if outcome.spent else "",
             _counts(outcome),
         )
         for outcome in outcomes
     ]
-    return table("Stages", ("stage", "state", "seconds", "processor s", "peak MiB", "counts"), rows)
+    columns = ("stage", "state", "seconds", "processor s", "peak MiB", "counts")
+    made = table("Stages", columns, rows)
+    if any(outcome.spent is None and outcome.manifests for outcome in outcomes):
+        made.caption = "(seconds): of the stage alone, in the earlier run that wrote it"
+        made.caption_justify = "left"
+    return made
 
 
 def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
@@ -102,7 +110,9 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
         unit = "share of items" if kind == "coverage" else "1 − cosine"
         value = metrics[f"{kind}_{k}"]
         rows.append((f"{_words(kind)}@{k} ({unit})", f"{value:.3f}", *empty))
-    title = f"Test metrics in % (epoch selected on {details['selection'].replace('_', ' ')})"
+    points = details.get("counts", {}).get("test_points")
+    on = f", all {points:,} test points" if points else ""
+    title = f"Test metrics in %{on} (epoch selected on {details['selection'].replace('_', ' ')})"
     columns = ["metric", "student", "95% interval", "popularity"]
     return table(title, [*columns, "at its own best epoch"] if oracle else columns, rows)
 
@@ -129,10 +139,11 @@ def slices_table(slices: Mapping[str, Any], k: int) -> Table:
     return table(title, ["slice", "points", *headlines], rows)
 
 
-def _seconds(outcome: StageOutcome) -> float:
+def _seconds(outcome: StageOutcome) -> str:
     if outcome.spent is not None:
-        return outcome.spent.seconds
-    return sum(manifest.seconds for manifest in outcome.manifests)
+        return f"{outcome.spent.seconds:.1f}"
+    earlier = sum(manifest.seconds for manifest in outcome.manifests)
+    return f"({earlier:.1f})" if outcome.manifests else ""
 
 
 def _counts(outcome: StageOutcome) -> str:
@@ -140,7 +151,7 @@ def _counts(outcome: StageOutcome) -> str:
     for manifest in outcome.manifests:
         prefix = manifest.artifact.rpartition("/")[2] + ": " if len(outcome.manifests) > 1 else ""
         found = [
-            f"{_words(name)} {manifest.counts[name]:,}"
+            f"{count_name(manifest.artifact, name)} {manifest.counts[name]:,}"
             for name in _KEY_COUNTS[outcome.stage]
             if name in manifest.counts
         ]

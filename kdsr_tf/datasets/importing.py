@@ -2,13 +2,14 @@
 
 Everything is read twice, a batch at a time: once to count what is there and what is
 wrong, once to write. Between the two the user sees what would happen. Memory: the
-ids of the users and of the catalogue, and about 40 bytes per interaction.
+ids of the users and of the catalogue, and about 60 bytes per interaction.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kdsr_tf.artifacts import join
+from kdsr_tf.cores import core_sizes
 from kdsr_tf.datasets.pictures import LostPicture, Pictures
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import hash_pairs
@@ -47,8 +49,8 @@ class Findings:
 
     Args:
         numbers: Position of each item that can be used, by its id.
-        lengths: Interactions of each user, int64 `[u]`.
-        items_taken: Items of the catalogue with an interaction.
+        users: Number of the user of each usable row, int32 `[interactions]`.
+        items: Number of its item, likewise.
         times: Least and greatest timestamp as read, or None.
         is_repeat: Whether user, item and time of a usable row occurred before, bool
             `[interactions]`.
@@ -63,8 +65,8 @@ class Findings:
     """
 
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
-    lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
-    items_taken: int = 0
+    users: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    items: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
     times: tuple[int, int] | None = None
     is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -83,6 +85,21 @@ class Findings:
     def interactions(self) -> int:
         """Rows that can be used."""
         return len(self.is_repeat)
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Interactions of each user, int64 `[u]`."""
+        return np.bincount(self.users)
+
+    @functools.cached_property
+    def items_taken(self) -> int:
+        """Items of the catalogue with an interaction."""
+        return int(np.count_nonzero(np.bincount(self.items)))
+
+    def cores(self, chosen: int, drop_repeats: bool) -> list[dict[str, int]]:
+        """What the k-cores keep of the rows that are written; see `core_sizes`."""
+        written = ~(self.is_repeat & drop_repeats)
+        return core_sizes(self.users[written], self.items[written], chosen)
 
     @property
     def catalogue(self) -> int:
@@ -168,9 +185,7 @@ class Import:
             advance: Told how many rows were read.
         """
         users: dict[str, int] = {}
-        lengths = np.zeros(1, np.int64)
-        taken = np.zeros(len(found.numbers), bool)
-        keys = [np.zeros(0, np.uint64)]
+        parts = [(found.users, found.items, np.zeros(0, np.uint64))]
         for batch, items in self._interactions(found.numbers):
             advance(len(batch.rows) + len(batch.rejected))
             for row in batch.rejected:
@@ -180,18 +195,13 @@ class Import:
             room = range(_SAMPLES - len(found.samples[0]))
             found.samples[0].extend(batch.row(k) for k in room[: len(batch.rows)])
             of_rows = _numbered(batch.user_ids, lambda user: users.setdefault(user, len(users)))
-            if len(users) > len(lengths):
-                # Room for twice as many, so that growing stays rare.
-                lengths = np.pad(lengths, (0, 2 * len(users) - len(lengths)))
-            np.add.at(lengths, of_rows, 1)
-            taken[items] = True
-            keys.append(hash_pairs(hash_pairs(of_rows, items, 0), batch.timestamps, 1))
+            keys = hash_pairs(hash_pairs(of_rows, items, 0), batch.timestamps, 1)
+            parts.append((of_rows.astype(np.int32), items.astype(np.int32), keys))
             least, most = int(batch.timestamps.min()), int(batch.timestamps.max())
             before = found.times or (least, most)
             found.times = min(before[0], least), max(before[1], most)
-        found.lengths = lengths[: len(users)]
-        found.items_taken = int(taken.sum())
-        found.is_repeat = _repeats(np.concatenate(keys))
+        found.users, found.items, keys = map(np.concatenate, zip(*parts, strict=True))
+        found.is_repeat = _repeats(keys)
 
     def write(
         self,

@@ -23,7 +23,7 @@ from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING, write_metrics, wr
 from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
 from kdsr_tf.evaluation.windows import read_windows
-from kdsr_tf.sequences import read_users
+from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
 
 _BATCHES_AT_ONCE = 16
 """Batches of test points read together, to find windows that share a pass or a length."""
@@ -48,6 +48,7 @@ def evaluate(config: Config) -> Manifest:
         InputError: if there is no test point.
     """
     inputs = stages.read_inputs(config, "evaluation")
+    check_test_points(stages.location(config, "sequences"))
     manifest = stages.new_manifest(config, "evaluation", inputs)
     catalogue = read_catalogue(config)
     ranker = Ranker(load_student(config), config.evaluate.batch_size)
@@ -161,10 +162,7 @@ def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifes
             positions.append(position)
             targets.append(target)
     if not ranks:
-        raise InputError(
-            f"{stages.location(config, 'examples')} holds no test point: no user has enough "
-            "interactions for the split. Raise `prepare.test_fraction` or give more data."
-        )
+        raise InputError(NO_TEST_POINT.format(stages.location(config, "examples")))
     return Rankings(
         points=TestPoints(
             user_ids=users,

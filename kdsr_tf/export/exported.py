@@ -21,6 +21,7 @@ from kdsr_tf.export.signatures import log_frequency
 from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.models.folding import with_rows
 from kdsr_tf.models.student import Student
+from kdsr_tf.splits import has_validation
 
 _NUM_HISTORIES = 256
 _NUM_POINTS = 1024
@@ -176,6 +177,6 @@ def _read_histories(config: Config, place: np.ndarray) -> tuple[list[np.ndarray]
     points = [
         gate.Point(place[user.items[:-1]], int(place[user.items[-1]]))
         for user in users
-        if len(user.items) > user.num_train or user.num_train >= 3
+        if len(user.items) > max(user.num_train, 1) or has_validation(user.num_train)
     ]
     return [place[user.items] for user in users[:_NUM_HISTORIES]], points

@@ -98,7 +98,7 @@ class Points:
     """Real validation and test points and what the student reaches on them.
 
     Args:
-        histories: One per point.
+        histories: One per point; none where the data has no validation and no test point.
         targets: The items that followed.
         cutoff: k of the metrics.
         bounds: Variant and metric to the least and the greatest value; ties make them two.
@@ -250,7 +250,7 @@ def make_sample(
     Args:
         truth: The student and its catalogue.
         histories: Real ones, int `(any,)` each, at least one and none of them empty.
-        points: Real ones, at least one.
+        points: Real ones; there may be none.
         limits: From `make_limits`.
 
     Raises:
@@ -314,8 +314,8 @@ def _points(truth: Truth, points: Sequence[Point], limits: Mapping[str, Limits])
             worse = own + sign * limits[variant].score * scale
             better = int((scores > worse).sum()) - bool(own > worse)
             found.append(better + 1 if np.isfinite(own) else cutoff + 1)
-    bounds = {}
-    for variant in limits:
+    bounds: dict[str, dict[str, tuple[float, float]]] = {}
+    for variant in limits if points else ():
         low, high = (metrics(ranks[variant, sign], cutoff) for sign in (-1, 1))
         bounds[variant] = {name: (low[name], high[name]) for name in low}
     return Points(

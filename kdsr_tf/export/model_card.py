@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from kdsr_tf.artifacts import Manifest
+from kdsr_tf.stages import count_name
 
 _CARD = """\
 # {name}, version {version} ({variant})
@@ -42,7 +43,8 @@ out.
 
 ## Gate
 
-Checked in a fresh process before this version appeared:
+Checked in a fresh process before this version appeared; figures are fractions, those on
+sampled points no substitute for the quality above:
 
 {gate}
 
@@ -97,7 +99,7 @@ def model_card(
     if evaluation is None:
         metrics = "Not evaluated when it was exported (`kdsr evaluate`)."
     else:
-        metrics = f"```json\n{_json(evaluation.details)}\n```"
+        metrics = f"On all test points, accuracy in %:\n\n```json\n{_json(evaluation.details)}\n```"
     if student.details.get("selection") == "test_oracle":
         metrics = f"{_ORACLE}\n\n{metrics}"
     return _CARD.format(
@@ -110,7 +112,10 @@ def model_card(
         sequences=sequences.fingerprint,
         student=student.fingerprint,
         fingerprint=manifest.fingerprint,
-        counts=", ".join(f"{value:,} {key}" for key, value in sorted(sequences.counts.items())),
+        counts=", ".join(
+            f"{value:,} {count_name('sequences', name)}"
+            for name, value in sorted(sequences.counts.items())
+        ),
         catalogue="\n".join(f"- {line}" for line in _catalogue(manifest)),
         config=yaml.safe_dump(student.config, sort_keys=True),
         metrics=metrics,

@@ -98,7 +98,7 @@ def _write(location: str, manifest: Manifest, runs: Sequence[Run]) -> Manifest:
         content["teachers"] = [teacher.describe(config, m, pictures) for m in config.modalities]
         bar.advance()
         content |= {"runs": _described(runs), "stages": _stages(runs), "items": pictures.items}
-        content["ratio"] = pictures.ratio
+        content |= {"ratio": pictures.ratio, "rows": pictures.are_few}
         page = _environment().get_template("page.html").render(content)
         with fsspec.open(join(target, PAGE), "w", encoding="utf-8") as file:
             file.write(page)
@@ -153,7 +153,10 @@ def _stages(runs: Sequence[Run]) -> dict[str, Any]:
                     "stage": stage_of[manifest.artifact],
                     "runs": [],
                     "seconds": manifest.seconds,
-                    "counts": manifest.counts,
+                    "counts": {
+                        stages.count_name(manifest.artifact, name): count
+                        for name, count in manifest.counts.items()
+                    },
                     "details": {
                         name: f"{value:,.4g}" if isinstance(value, float) else str(value)
                         for name, value in manifest.details.items()

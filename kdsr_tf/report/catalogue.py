@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kdsr_tf import stages
+from kdsr_tf import cores, stages
 from kdsr_tf.artifacts import find_files, join
 from kdsr_tf.evaluation.catalogue import Catalogue
 from kdsr_tf.evaluation.slices import head_items
@@ -47,7 +47,21 @@ def describe(run: Run, catalogue: Catalogue) -> dict[str, Any]:
         },
         "plots": _plots(counts[1:], statistics["lengths"]),
         "rejects": _rejects(run),
+        "cores": _cores(statistics.get("cores", []), run.config.prepare.k_core),
     }
+
+
+def _cores(sizes: list[dict[str, int]], chosen: int) -> dict[str, Any]:
+    """What the k-core kept; without rows where an earlier version has prepared the data."""
+    rows = [
+        {
+            "k": size["k"],
+            "chosen": size["k"] == max(chosen, 1),
+            "kept": [(size[kind], share) for kind, share in cores.shares(size, sizes).items()],
+        }
+        for size in sizes
+    ]
+    return {"rows": rows, "warning": cores.cores_warning(sizes, chosen)}
 
 
 def _plots(counts: np.ndarray, lengths: dict[str, int]) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ MAX_SIDE = 120
 """Of an embedded picture, in pixels."""
 
 _QUALITY = 48
-_LONGEST_TITLE = 160
+_LONGEST_TITLE = 400
 """Characters; a tile has room for fewer, and the page repeats titles for every mention."""
 
 _NARROWEST, _WIDEST = 0.66, 1.5
@@ -78,6 +78,11 @@ class Pictures:
     def num_pictures(self) -> int:
         """Items with a picture."""
         return len(self._ratios)
+
+    @property
+    def are_few(self) -> bool:
+        """Whether most items lack a picture, so that rows of titles say more than tiles."""
+        return 2 * self.num_pictures < len(self.items)
 
     def _read(self, path: str | None) -> str | None:
         """A WebP picture in base64."""

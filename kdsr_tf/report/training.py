@@ -32,10 +32,20 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
             for m in runs[0].config.modalities
         ],
         "runs": [
-            {"name": run.name, "epochs": len(run.history["epoch"]), "best": run.best_epoch}
+            {
+                "name": run.name,
+                "epochs": len(run.history["epoch"]),
+                "best": run.best_epoch,
+                "rising": run.best_epoch == run.config.train.epochs and _selects(run),
+            }
             for run in runs
         ],
     }
+
+
+def _selects(run: Run) -> bool:
+    """Whether the best epoch was chosen, not just the last one kept."""
+    return run.inputs["student"].details.get("selection") in ("validation", "test_oracle")
 
 
 def _kept(run: Run, name: str) -> float | None:

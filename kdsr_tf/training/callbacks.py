@@ -233,8 +233,14 @@ class EpochProgress(keras.callbacks.Callback):
         self._open = contextlib.ExitStack()
         self._bar: Any = None
         self._started = 0.0
+        self._first_step: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Mapping | None = None) -> None:
+        if self._first_step is None:
+            console.print(
+                "The first step of each window length is compiled, which takes much longer than "
+                "the steps after it."
+            )
         title = f"{self._title}, epoch {epoch + 1} of at most {self._epochs}"
         self._bar = self._open.enter_context(progress(title, total=self._steps))
         if epoch == self._first[0]:
@@ -242,12 +248,17 @@ class EpochProgress(keras.callbacks.Callback):
         self._started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping | None = None) -> None:
+        if self._first_step is None:
+            self._first_step = time.monotonic() - self._started
+            console.print(f"First step: {self._first_step:.0f} s, its compilation included.")
         self._bar.advance(1)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         self.close()
         seconds = time.monotonic() - self._started
-        left = seconds * (self._epochs - epoch - 1) / 60
+        # Later epochs do not compile that step again.
+        compiling = self._first_step if epoch == self._first[0] else 0.0
+        left = (seconds - (compiling or 0.0)) * (self._epochs - epoch - 1) / 60
         shown = [f"{name} {logs[name]:.4f}" for name in ("loss", *_SHOWN) if name in logs]
         console.print(
             f"epoch {epoch + 1}: {', '.join(shown)} ({seconds:.0f} s; at most {left:.0f} min left)"

@@ -18,6 +18,7 @@ from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
+from kdsr_tf.errors import InputError
 from kdsr_tf.models.kdsr import KDSR
 from kdsr_tf.models.student import Student
 from kdsr_tf.paths import copy_folder
@@ -71,12 +72,21 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
         strategy,
         start,
     )
+    if not sum(map(run.examples.num_windows, run.learnt)):
+        raise InputError(
+            f"{stages.location(config, 'examples')} holds no train window, so there is nothing to "
+            "learn from: no user has two train interactions. Run `kdsr prepare` again: it says "
+            "what the split left."
+        )
     with contextlib.ExitStack() as stack:
         if chief:
             target = stack.enter_context(
                 artifacts.committing(stages.location(config, "student"), manifest)
             )
         model, rows, best = run.fit("select", config.train.epochs, run.learnt)
+        said = advice(config, best)
+        if said is not None and chief:
+            console.print(said, style="yellow", markup=False)
         refit_rows = None
         if config.train.refit and best is not None:
             model, refit_rows, _ = run.fit("refit", best, (TRAIN, VALIDATION))
@@ -113,6 +123,21 @@ def _said(outcome: str) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         console.print(f"Warning: {outcome}. {reason}.", style="yellow", markup=False)
+
+
+def advice(config: Config, best: int | None) -> str | None:
+    """What to say where training ended before the figure that selects stopped rising.
+
+    Args:
+        config: The configuration.
+        best: The best epoch, from 1; None if there was nothing to select by.
+    """
+    if best != config.train.epochs:
+        return None
+    return (
+        f"The best epoch is the last one (train.epochs={best}): {config.train.monitor} was still "
+        f"rising, so more epochs may give a better student. Try --set train.epochs={2 * best}."
+    )
 
 
 def _details(

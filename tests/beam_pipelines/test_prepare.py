@@ -240,12 +240,11 @@ def test_another_catalogue_starts_a_new_vocabulary(tmp_path, shared, continued):
             {"anna": 3, "bert": 4, "cleo": 1},
             (5, 3, 2),
         ),
-        # ⌊0.9 · 11⌋ = 9, from time 5 on: equal times stay on one side. Anna has no
-        # train interaction, so her first test interaction has no history.
+        # ⌊0.5 · 11⌋ = 5, from time 20 on.
         (
-            ("prepare.split=global_time", "prepare.test_fraction=0.9"),
-            {"anna": 0, "bert": 1, "cleo": 1},
-            (0, 8, 0),
+            ("prepare.split=global_time", "prepare.test_fraction=0.5"),
+            {"anna": 1, "bert": 4, "cleo": 1},
+            (3, 5, 1),
         ),
         (("prepare.split=ratio", "prepare.test_fraction=0"), None, (8, 0, 2)),
         (

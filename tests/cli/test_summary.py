@@ -25,8 +25,16 @@ def test_stage_that_did_not_run_shows_what_it_took_then():
         )
     )
     kept, ran = (line.split() for line in text.splitlines() if line.startswith("  train"))
-    assert kept == ["train", "up", "to", "date", "3.2", "epochs", "7"]
+    assert kept == ["train", "up", "to", "date", "(3.2)", "epochs", "7"]
     assert ran == ["train", "done", "4.5", "7.2", "1,024"]
+    assert "(seconds): of the stage alone, in the earlier run that wrote it" in text
+
+
+def test_a_stage_that_was_not_needed_took_no_time():
+    text = shown(run_table([StageOutcome(stage="teach", state="not needed")]))
+    [row] = (line.split() for line in text.splitlines() if line.startswith("  teach"))
+    assert row == ["teach", "not", "needed"]
+    assert "earlier" not in text
 
 
 def test_metrics_stand_beside_their_intervals_and_popularity():

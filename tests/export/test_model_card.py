@@ -20,7 +20,10 @@ def test_what_a_reader_must_know(selection):
             deny_items={"ids": 11, "unknown": 1},
             added_items={"items": 7, "known_already": 2, "without_vectors": 4},
         ),
-        inputs={"sequences": manifest(), "student": manifest(selection=selection)},
+        inputs={
+            "sequences": manifest({"train_points": 70, "test_points": 9}),
+            "student": manifest(selection=selection),
+        },
         evaluation=manifest(metrics={"hr_5": 12.5}, selection=selection),
         gate=["loads in a fresh process"],
     )
@@ -30,4 +33,7 @@ def test_what_a_reader_must_know(selection):
     assert ("flatter" in card) == (selection == "test_oracle")
     assert "1,200 items are known, 1,190 may be recommended" in card
     assert "`export.deny_items`: 11 ids, of which 1 unknown" in card
+    # Train points with their validation points are told from those without.
+    assert "9 test points, 70 train points (validation points included)" in card
+    assert "On all test points, accuracy in %" in card
     assert "7 items added without training" in card

@@ -22,6 +22,11 @@ from tests import factories
 TITLE = 'Tie <script>alert("x")</script> & Söhne'
 REASON = "no timestamp <b>"
 CODES = 6
+CORES = [
+    {"k": 1, "users": 400, "items": 90, "interactions": 3000},
+    {"k": 3, "users": 240, "items": 60, "interactions": 2300},
+    {"k": 5, "users": 60, "items": 40, "interactions": 500},
+]
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -74,7 +79,8 @@ def _describe_items(config: Config, work) -> None:
             name = f"rejected-{shard:05d}-of-00002.parquet"
             pq.write_table(pa.table(rejected), os.path.join(folder, name))
         with open(os.path.join(folder, "statistics.json"), "w", encoding="utf-8") as file:
-            json.dump({"lengths": {"5": 20, "8": 39, "10": 1}, "sparsity": 0.9}, file)
+            statistics = {"lengths": {"5": 20, "8": 39, "10": 1}, "sparsity": 0.9, "cores": CORES}
+            json.dump(statistics, file)
 
 
 def _finish(config: Config) -> None:

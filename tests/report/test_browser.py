@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
+from markupsafe import escape
 
 from tests.report.conftest import CODES, TITLE
 
@@ -82,6 +86,33 @@ def test_an_item_without_a_picture_shows_a_long_word_whole_and_has_a_name(visit,
         }"""
     )
     assert fits and named
+
+
+@pytest.mark.parametrize("options", [{}, {**PHONE, "color_scheme": "dark"}], ids=["wide", "phone"])
+def test_without_pictures_lists_are_rows_of_whole_titles(visit, page, tmp_path, options):
+    title = "Camouflage Concealer, Donaudampfschifffahrtsgesellschaft Edition, " * 4
+    html = pathlib.Path(page).read_text(encoding="utf-8")
+    html = re.sub(r'"picture": "[^"]*"', '"picture": null', html)
+    html = html.replace(str(escape(TITLE)), title).replace("<body>", '<body class="rows">')
+    path = tmp_path / "index.html"
+    path.write_text(html, encoding="utf-8")
+    tab = visit(str(path), **options).tab
+    assert tab.locator(".cover").count() == tab.locator("img").count() == 0
+    cut, beside, lists = tab.evaluate(
+        """() => {
+          const titles = [...document.querySelectorAll(".tile .title")];
+          const tiles = [...document.querySelectorAll(".strip .tile")];
+          return [
+            titles.filter((e) => e.scrollHeight > e.clientHeight + 1 || !e.clientHeight
+              || e.scrollWidth > e.clientWidth + 1).length,
+            tiles.filter((e) => e.nextElementSibling && e.nextElementSibling
+              .getBoundingClientRect().top < e.getBoundingClientRect().bottom - 1).length,
+            document.querySelectorAll(".strip").length,
+          ];
+        }"""
+    )
+    assert (cut, beside) == (0, 0) and lists > 6
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_every_code_is_reached_by_keyboard(visit, page):

@@ -89,7 +89,7 @@ def test_a_title_that_is_a_whole_text_is_cut():
     )
     pictures = Pictures(catalogue)
     pictures.show(1)
-    assert 100 < len(pictures.items[1]["title"]) <= 160
+    assert 100 < len(pictures.items[1]["title"]) <= 400
 
 
 def test_page_shows_metrics_slices_curves_codes_rejects_and_users(read, finished):
@@ -108,6 +108,33 @@ def test_page_shows_metrics_slices_curves_codes_rejects_and_users(read, finished
     assert len(re.findall(r'aria-label="User user\d{5}"', read.html)) == 6
     assert REASON in " ".join(read.text) and "0.9925" in read.html
     assert 'a.csv: {"item_id": "<i>"}' in read.text
+
+
+def test_page_says_what_the_core_keeps_and_warns_under_half(read):
+    words = " ".join(" ".join(read.text).split())
+    assert "5, chosen 60 15.0% 40 44.4% 500 16.7%" in words
+    assert "prepare.k_core=5 keeps only 15.0% of the users, 44.4% of the items, 16.7%" in words
+    assert "prepare.k_core=3 would keep 60.0%" in words
+
+
+def test_lists_are_rows_where_most_items_lack_a_picture(read, tmp_path):
+    assert "<body>" in read.html
+    path = tmp_path / "red.png"
+    Image.new("RGB", (20, 20), "red").save(path)
+    catalogue = Catalogue(
+        item_ids=["", *"abcd"],
+        titles=["", *"ABCD"],
+        images=[None, str(path), str(path), None, None],
+        train_counts=np.zeros(5, int),
+    )
+    pictures = Pictures(catalogue)
+    few = []
+    for item in (3, 1, 2, 4):
+        pictures.show(item)
+        few.append(pictures.are_few)
+    assert few == [True, False, False, False]
+    pictures.items[5] = pictures.items[4]
+    assert pictures.are_few
 
 
 def test_two_runs_stand_beside_each_other(page_of_two):

@@ -1,5 +1,6 @@
 "use strict";
 const items = JSON.parse(document.getElementById("items").textContent);
+const inRows = document.body.classList.contains("rows");
 
 const make = (tag, name = "", text = "") => {
   const made = document.createElement(tag);
@@ -8,7 +9,7 @@ const make = (tag, name = "", text = "") => {
   return made;
 };
 
-// Every picture is in the page once; an item without one shows its title as a cover.
+// Every picture is in the page once; a tile without one shows its title as a cover.
 const illustrate = (place) => {
   const item = items[place.dataset.item];
   if (item.picture) {
@@ -17,7 +18,7 @@ const illustrate = (place) => {
     image.decoding = "async";
     image.src = "data:image/webp;base64," + item.picture;
     place.append(image);
-  } else {
+  } else if (!inRows) {
     place.classList.add("cover");
     place.append(make("span", "", item.title));
     place.setAttribute("aria-hidden", "true");
