@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -267,14 +268,15 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise InputError(
             f"TFDS knows no dataset {name!r} (`source.path`, `source.tfds`): {reason}"
         ) from None
-    if not builder.is_prepared():
+    # TFDS looks for files by pattern, in which `[1]` of a folder's name is no text.
+    if not exists(join(str(builder.data_path), "dataset_info.json")):
         imports = f"--imports={builders.__name__} " if builder.name in builders.CATALOGUES else ""
-        folder = f" --data_dir={data_dir}" if data_dir else ""
+        folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
         raise InputError(
             f"{TFDS_PREFIX}{name} is not prepared in {builder.data_path}. Prepare it first: "
             f"tfds build {imports}{name}{folder}"
         )
-    return builder
+    return tfds.builder_from_directory(builder.data_path)
 
 
 def _is_column(feature: Any) -> bool:
