@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import itertools
+import os
+import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import grpc
 import numpy as np
 
 from kdsr_tf import schema
-from serving.errors import RequestError, invalid
+from serving.errors import invalid, unavailable
+from serving.fair_queue import FairQueue, Task, strings_of_a_row
 from serving.metrics import Metrics
 from serving.model import ServableModel
 
 _SHORT_HISTORY = 255
-
-
-@dataclasses.dataclass(eq=False)
-class _Task:
-    """At most a batch of rows of one request."""
-
-    model: ServableModel
-    signature: str
-    inputs: dict[str, np.ndarray]
-    key: Hashable
-    rows: int  # at least 1: an empty request takes a place too
-    arrived: float
-    answer: asyncio.Future
+_NICENESS = 5
+_FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
 class Batcher:
@@ -40,8 +30,8 @@ class Batcher:
     What fits: the same version and signature, and inputs of equal shape but for the rows
     and the length of histories, which are padded with "" (ignored by the model). Histories
     above 255 items share a batch with their like only, so that one of them does not
-    lengthen all others by more than twice. A request with more rows than a batch is cut;
-    its parts queue one after the other. A request whose caller has gone is not computed.
+    lengthen all others by more than twice. A request with more rows than a batch is cut.
+    A request whose caller has gone is not computed. The order is that of `FairQueue`.
 
     It belongs to the event loop it is started in; its threads take batches from a queue and hand
     the answers back to that loop.
@@ -50,7 +40,9 @@ class Batcher:
         max_batch_size: Rows computed at once, >= 1.
         timeout_ms: Longest wait of a request for others to fill its batch, in
             milliseconds, >= 0. With 0 a batch is what came while others were computed.
+        max_batch_elements: Strings computed at once, >= 1; the longest row.
         queue_rows: Rows that may wait, >= 1; more are refused.
+        queue_elements: Strings that may wait, >= 1; more are refused.
         num_threads: Batches computed at once, >= 1.
         metrics: Told the size of batches and of the queue.
     """
@@ -58,19 +50,20 @@ class Batcher:
     def __init__(
         self,
         max_batch_size: int,
+        max_batch_elements: int,
         timeout_ms: float,
         queue_rows: int,
+        queue_elements: int,
         num_threads: int,
         metrics: Metrics,
     ) -> None:
-        self._max_batch_size = max_batch_size
+        self._max_batch_elements = max_batch_elements
         self._timeout_seconds = timeout_ms / 1e3
         self._queue_rows = queue_rows
+        self._queue_elements = queue_elements
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        # By key, in order of arrival; a key without tasks is absent.
-        self._queues: dict[Hashable, deque[_Task]] = {}
-        self._waiting_rows = 0
+        self._queue = FairQueue(max_batch_size, max_batch_elements)
         self._changed = threading.Condition()
         self._stopped = False
         self._threads = [
@@ -80,8 +73,21 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
+    def require_room(self) -> None:
+        """Refuse where not even a request of one string could wait.
+
+        Raises:
+            RequestError: UNAVAILABLE.
+        """
+        if self._queue.rows >= self._queue_rows or self._queue.elements >= self._queue_elements:
+            raise unavailable(_FULL)
+
     async def run(
-        self, model: ServableModel, signature: str, inputs: Mapping[str, np.ndarray]
+        self,
+        model: ServableModel,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        caller: str = "",
     ) -> dict[str, np.ndarray]:
         """The outputs of a request that was checked.
 
@@ -91,17 +97,18 @@ class Batcher:
                 TensorFlow's own status.
         """
         rows = _rows(inputs)
-        if rows > self._queue_rows:
-            raise invalid(
-                f"Task size {rows} is larger than maximum input batch size {self._queue_rows}"
-            )
+        width = strings_of_a_row([array.shape for array in inputs.values()])
+        self._check_size(rows, width)
+        most = self._queue.rows_of_batch(width)
         tasks = [
             _task(
                 model,
                 signature,
-                {name: a[start : start + self._max_batch_size] for name, a in inputs.items()},
+                {name: a[start : start + most] for name, a in inputs.items()},
+                width,
+                caller,
             )
-            for start in range(0, max(rows, 1), self._max_batch_size)
+            for start in range(0, max(rows, 1), most)
         ]
         self._enter(tasks)
         try:
@@ -118,44 +125,60 @@ class Batcher:
         """End the threads after the batches under way; what still waits is refused."""
         with self._changed:
             self._stopped = True
-            waiting = list(itertools.chain.from_iterable(self._queues.values()))
+            waiting = list(self._queue)
             self._remove(waiting)
             self._changed.notify_all()
-        _fail(waiting, _unavailable("The server is stopping."))
+        _fail(waiting, unavailable("The server is stopping."))
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    def _enter(self, tasks: Sequence[_Task]) -> None:
+    def _check_size(self, rows: int, width: int) -> None:
+        if rows > self._queue_rows:
+            raise invalid(
+                f"Task size {rows} is larger than maximum input batch size {self._queue_rows}"
+            )
+        if width > self._max_batch_elements:
+            raise invalid(
+                f"A row has {width} strings; at most {self._max_batch_elements} are taken."
+            )
+        if rows * width > self._queue_elements:
+            raise invalid(
+                f"The request has {rows * width} strings; at most {self._queue_elements} are taken."
+            )
+
+    def _enter(self, tasks: Sequence[Task]) -> None:
         rows = sum(task.rows for task in tasks)
+        elements = sum(task.elements for task in tasks)
         with self._changed:
             if self._stopped:
-                raise _unavailable("The server is stopping.")
-            if rows + self._waiting_rows > self._queue_rows:
-                raise _unavailable(
-                    "The batch scheduling queue to which this task was submitted is full"
-                )
+                raise unavailable("The server is stopping.")
+            if (
+                rows + self._queue.rows > self._queue_rows
+                or elements + self._queue.elements > self._queue_elements
+            ):
+                raise unavailable(_FULL)
             for task in tasks:
-                self._queues.setdefault(task.key, deque()).append(task)
-            self._waiting_rows += rows
-            self._metrics.queue_rows.set(self._waiting_rows)
+                self._queue.add(task)
+            self._tell_size()
             self._changed.notify()
 
-    def _abandon(self, tasks: Sequence[_Task]) -> None:
+    def _abandon(self, tasks: Sequence[Task]) -> None:
         with self._changed:
-            self._remove([task for task in tasks if task in self._queues.get(task.key, ())])
+            self._remove([task for task in tasks if task.waits])
         for task in tasks:
             task.answer.cancel()
 
-    def _remove(self, tasks: Sequence[_Task]) -> None:
+    def _remove(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
-            waiting = self._queues[task.key]
-            waiting.remove(task)
-            if not waiting:
-                del self._queues[task.key]
-            self._waiting_rows -= task.rows
-        self._metrics.queue_rows.set(self._waiting_rows)
+            self._queue.remove(task)
+        self._tell_size()
+
+    def _tell_size(self) -> None:
+        self._metrics.queue_rows.set(self._queue.rows)
+        self._metrics.queue_elements.set(self._queue.elements)
 
     def _work(self) -> None:
+        _yield_to_the_event_loop()
         while batch := self._next_batch():
             try:
                 # Without the tasks: they will hold an error, and its traceback what it is given.
@@ -169,72 +192,64 @@ class Batcher:
                 del answers
             del batch  # It holds its version, which a swap releases.
 
-    def _next_batch(self) -> list[_Task]:
+    def _next_batch(self) -> list[Task]:
         """What to compute next, as soon as there is something; empty at the end."""
         with self._changed:
             while not self._stopped:
-                batch, seconds = self._take_batch()
-                if batch:
-                    if self._queues:
+                now = time.monotonic()
+                if batch := self._queue.take(now - self._timeout_seconds):
+                    self._tell_size()
+                    self._metrics.batch_rows.observe(sum(task.rows for task in batch))
+                    if self._queue:
                         self._changed.notify()
                     return batch
-                self._changed.wait(seconds)
+                self._changed.wait(
+                    self._queue.oldest() + self._timeout_seconds - now if self._queue else None
+                )
         return []
 
-    def _take_batch(self) -> tuple[list[_Task], float | None]:
-        """The oldest batch if it has waited its time, or one that is full.
 
-        If there is neither, the seconds until the oldest has; None for an empty queue.
-        """
-        if not self._queues:
-            return [], None
-        chosen = min(self._queues.values(), key=lambda tasks: tasks[0].arrived)
-        seconds = chosen[0].arrived + self._timeout_seconds - time.monotonic()
-        if seconds > 0:
-            full = (
-                tasks
-                for tasks in self._queues.values()
-                if sum(task.rows for task in tasks) >= self._max_batch_size
-            )
-            chosen = next(full, ())
-        batch, rows = [], 0
-        for task in chosen:
-            if rows + task.rows > self._max_batch_size:
-                break
-            batch.append(task)
-            rows += task.rows
-        if batch:
-            self._remove(batch)
-            self._metrics.batch_rows.observe(rows)
-        return batch, seconds
+def _yield_to_the_event_loop() -> None:
+    """Lower the priority of this thread.
+
+    The event loop answers what the queue has no room for. If computing took its processor,
+    calls would wait unseen before the queue, where nothing can refuse them.
+    """
+    if sys.platform == "linux":  # elsewhere it would be the priority of the process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
-def _unavailable(message: str) -> RequestError:
-    return RequestError(grpc.StatusCode.UNAVAILABLE, message)
-
-
-def _task(model: ServableModel, signature: str, inputs: dict[str, np.ndarray]) -> _Task:
+def _task(
+    model: ServableModel,
+    signature: str,
+    inputs: dict[str, np.ndarray],
+    width: int,
+    caller: str,
+) -> Task:
     shapes = {name: array.shape[1:] for name, array in inputs.items()}
     if schema.HISTORY in shapes:
         shapes[schema.HISTORY] = max(shapes[schema.HISTORY][0], _SHORT_HISTORY).bit_length()
-    return _Task(
+    return Task(
         model,
         signature,
         inputs,
         key=(id(model), signature, tuple(sorted(shapes.items()))),
         rows=max(_rows(inputs), 1),
+        width=width,
+        caller=caller,
         arrived=time.monotonic(),
         answer=asyncio.get_running_loop().create_future(),
     )
 
 
-def _answer(batch: list[_Task], answers: list[dict[str, np.ndarray]]) -> None:
+def _answer(batch: list[Task], answers: list[dict[str, np.ndarray]]) -> None:
     for task, answer in zip(batch, answers, strict=True):
         if not task.answer.done():
             task.answer.set_result(answer)
 
 
-def _fail(batch: list[_Task], error: Exception) -> None:
+def _fail(batch: list[Task], error: Exception) -> None:
     for task in batch:
         if not task.answer.done():
             task.answer.set_exception(error)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import grpc
+
+_RETRY_SECONDS = 1.0
 
 
 class RequestError(Exception):
@@ -11,17 +15,27 @@ class RequestError(Exception):
     Args:
         code: gRPC's status; REST maps it to its own.
         message: For the caller.
+        retry_seconds: When the same request is worth another attempt; None is never.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, message: str, retry_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.retry_seconds = retry_seconds
 
 
 def invalid(message: str) -> RequestError:
     """A request that is wrong whenever it is sent."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def unavailable(message: str) -> RequestError:
+    """A request that this server has no room for now; the hint to retry differs by caller."""
+    seconds = _RETRY_SECONDS * random.uniform(0.5, 1.5)
+    return RequestError(grpc.StatusCode.UNAVAILABLE, message, seconds)
 
 
 def not_found(message: str) -> RequestError:

@@ -1,52 +1,148 @@
-"""TF Serving's gRPC services."""
+"""TF Serving's gRPC services.
+
+Every method is registered as one that reads its request itself, though clients send exactly
+one message: a call that finds the queue full is refused before its request is read, a request
+that never arrives ends at a deadline, and malformed bytes get a status instead of a traceback.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from google.protobuf.message import DecodeError, Message
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from serving import descriptions
 from serving.beside import beside
 from serving.errors import RequestError
+from serving.grpc_calls import MODEL_SERVICE, PREDICTION_SERVICE
 from serving.metrics import Metrics
 from serving.predictor import Prediction, Predictor
 from serving.proto_tensors import to_arrays, write
-from serving.versions import VersionedModel, log
+from serving.versions import log
+
+M = TypeVar("M", bound=Message)
+_Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message]]
 
 _LONGEST_MESSAGE = 1024
 """Characters, as TF Serving has it. A client cannot receive a status of more than some KiB."""
 
+_RETRY_AFTER = "grpc-retry-pushback-ms"
+"""Trailing metadata that gRPC's own retries follow."""
 
-def _answering(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Turn a `RequestError` into its status, and a surprise into INTERNAL, logged."""
+_UNIMPLEMENTED = {
+    PREDICTION_SERVICE: ("Classify", "Regress", "MultiInference"),
+    MODEL_SERVICE: ("HandleReloadConfigRequest",),
+}
 
-    async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+
+class GrpcServices:
+    """Predict, GetModelMetadata and GetModelStatus; the other methods are unimplemented.
+
+    Args:
+        predictor: Answers.
+        counts: Told every predict request and every malformed one.
+        read_seconds: Longest time for a request to arrive.
+    """
+
+    def __init__(self, predictor: Predictor, counts: Metrics, read_seconds: float) -> None:
+        self._predictor = predictor
+        self._counts = counts
+        self._read_seconds = read_seconds
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a server adds."""
+        answers: dict[str, dict[str, _Answer]] = {
+            PREDICTION_SERVICE: {"Predict": self._predict, "GetModelMetadata": self._metadata},
+            MODEL_SERVICE: {"GetModelStatus": self._status},
+        }
+        for service, methods in _UNIMPLEMENTED.items():
+            answers[service] |= {name: functools.partial(_refuse, name) for name in methods}
+        return [
+            grpc.method_handlers_generic_handler(
+                service, {name: _handler(answer) for name, answer in methods.items()}
+            )
+            for service, methods in answers.items()
+        ]
+
+    async def _predict(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
+        with self._counts.observe("grpc") as observation:
+            self._predictor.require_room()
+            content = await self._received(context)
+            observation.start()
+            request = await beside(len(content), self._parse, predict_pb2.PredictRequest, content)
+            found = await self._predictor.predict(
+                observation,
+                request.model_spec,
+                len(content),
+                functools.partial(to_arrays, request.inputs),
+                request.output_filter,
+                context.time_remaining(),
+                context.peer(),
+            )
+            return await beside(found.size, _response, request.model_spec.name, found)
+
+    async def _metadata(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
+        content = await self._received(context)
+        request = self._parse(get_model_metadata_pb2.GetModelMetadataRequest, content)
+        return descriptions.metadata(
+            self._predictor.model, request.model_spec, request.metadata_field
+        )
+
+    async def _status(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
+        content = await self._received(context)
+        request = self._parse(get_model_status_pb2.GetModelStatusRequest, content)
+        return descriptions.status(self._predictor.model, request.model_spec)
+
+    async def _received(self, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            return await method(self, request, context)
+            async with asyncio.timeout(self._read_seconds):
+                content = await context.read()
+        except TimeoutError:
+            raise RequestError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"The request did not arrive within {self._read_seconds:g} s.",
+            ) from None
+        if content is grpc.aio.EOF:
+            raise RequestError(grpc.StatusCode.INTERNAL, "The call has no request message.")
+        return content
+
+    def _parse(self, kind: type[M], content: bytes) -> M:
+        try:
+            return kind.FromString(content)
+        except DecodeError:
+            self._counts.malformed("grpc", f"{len(content)} bytes are no {kind.__name__}")
+            raise RequestError(
+                grpc.StatusCode.INTERNAL, f"The request is no {kind.__name__}."
+            ) from None
+
+
+def _handler(answer: _Answer) -> grpc.RpcMethodHandler:
+    """A method that turns a `RequestError` into its status, and a surprise into INTERNAL."""
+
+    async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message:
+        try:
+            return await answer(requests, context)
         except RequestError as error:
-            code, message = error.code, error.message
+            code, message, retry_seconds = error.code, error.message, error.retry_seconds
         except Exception as error:
             log.exception("unexpected error")
-            code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        return await context.abort(code, message[:_LONGEST_MESSAGE])
+            message, retry_seconds = f"{type(error).__name__}: {error}", None
+            code = grpc.StatusCode.INTERNAL
+        hint = () if retry_seconds is None else ((_RETRY_AFTER, f"{1e3 * retry_seconds:.0f}"),)
+        return await context.abort(code, message[:_LONGEST_MESSAGE], hint)
 
-    return answer
+    return grpc.stream_unary_rpc_method_handler(
+        call, response_serializer=lambda message: message.SerializeToString()
+    )
 
 
-async def _unimplemented(_: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
-    """Refuse a call; the one in the generated class leaves a traceback in the log."""
-    message = f"{type(request).__name__} is not supported by this server."
-    return await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+async def _refuse(name: str, *_: Any) -> Message:
+    raise RequestError(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported by this server.")
 
 
 def _response(name: str, found: Prediction) -> predict_pb2.PredictResponse:
@@ -56,51 +152,3 @@ def _response(name: str, found: Prediction) -> predict_pb2.PredictResponse:
     for key, array in found.outputs.items():
         write(array, response.outputs[key])
     return response
-
-
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the Example-based calls are unimplemented."""
-
-    Classify = Regress = MultiInference = _unimplemented
-
-    def __init__(self, predictor: Predictor, counts: Metrics) -> None:
-        self._predictor = predictor
-        self._counts = counts
-
-    @_answering
-    async def Predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        with self._counts.observe("grpc") as observation:
-            found = await self._predictor.predict(
-                observation,
-                request.model_spec,
-                request.ByteSize(),
-                functools.partial(to_arrays, request.inputs),
-                request.output_filter,
-                context.time_remaining(),
-            )
-            return await beside(found.size, _response, request.model_spec.name, found)
-
-    @_answering
-    async def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, _: Any
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        return descriptions.metadata(
-            self._predictor.model, request.model_spec, request.metadata_field
-        )
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; the configuration cannot be reloaded by a call."""
-
-    HandleReloadConfigRequest = _unimplemented
-
-    def __init__(self, model: VersionedModel) -> None:
-        self._model = model
-
-    @_answering
-    async def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest, _: Any
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        return descriptions.status(self._model, request.model_spec)

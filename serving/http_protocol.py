@@ -1,33 +1,119 @@
-"""HTTP as uvicorn speaks it, with a bound on what comes without a body."""
+"""HTTP as uvicorn speaks it, with bounds on what a connection may cost."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, NamedTuple
+
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_MOST_BYTES = 1 << 19
+from serving.metrics import Metrics
+
+_MOST_HEAD_BYTES = 1 << 19
+_PART_BYTES = 1 << 12
 
 
-class BoundedHeadProtocol(HttpToolsProtocol):
-    """Refuses a request line, headers or trailers that do not end.
+class HttpLimits(NamedTuple):
+    """Bounds of a connection.
 
-    httptools keeps all of them, and copies a long one with each part of it that arrives.
+    Args:
+        idle_seconds: Longest time without a whole request.
+        request_seconds: Longest time for a request to arrive, to be answered, and for the
+            answer to be taken.
+        counts: Told what cannot be read.
     """
 
-    _bytes = 0
+    idle_seconds: float
+    request_seconds: float
+    counts: Metrics
+
+
+class _Flow(FlowControl):
+    """Does not read on while the protocol has bytes left that it has not parsed."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: GuardedHttpProtocol) -> None:
+        super().__init__(transport)
+        self._protocol = protocol
+
+    def resume_reading(self) -> None:
+        if not self._protocol.unparsed:
+            super().resume_reading()
+
+
+class GuardedHttpProtocol(HttpToolsProtocol):
+    """Ends connections that are silent, slow or endless, and parses no request too early.
+
+    httptools keeps a request line, headers and trailers that do not end, and copies a long one
+    with each part of it that arrives. uvicorn parses all requests that have arrived at once,
+    before the first is answered: megabytes of short ones would stop the event loop for seconds.
+    """
+
+    def __init__(self, limits: HttpLimits, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._limits = limits
+        self._alarm: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self.unparsed = bytearray()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Wait for a request, not forever."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self)
+        self._end_after(self._limits.idle_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget all."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self.unparsed.clear()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived."""
-        self._bytes += len(data)
-        super().data_received(data)
-        if self._bytes > _MOST_BYTES and not self.transport.is_closing():
-            self.send_400_response("The headers are too long.")
+        """Parse what has arrived, up to a request that must wait for another's answer."""
+        self.unparsed += data
+        self._parse()
 
     def on_headers_complete(self) -> None:
-        """Count anew."""
-        self._bytes = 0
+        """Count anew; the body has its own limits."""
+        self._head_bytes = 0
         super().on_headers_complete()
+        if not self.pipeline:
+            self._end_after(self._limits.request_seconds)
 
     def on_body(self, body: bytes) -> None:
-        """Count anew: the length of bodies has its own limit."""
-        self._bytes = 0
+        """Count anew."""
+        self._head_bytes = 0
         super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; of a connection that closes, the answer must be taken."""
+        super().on_response_complete()
+        limits = self._limits
+        self._end_after(limits.request_seconds if self.pipeline else limits.idle_seconds)
+        if self.unparsed and not self.pipeline:
+            self.loop.call_soon(self._parse)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._limits.counts.malformed("rest", msg)
+        self.unparsed.clear()
+        super().send_400_response(msg)
+
+    def _parse(self) -> None:
+        while self.unparsed and not self.pipeline and not self.transport.is_closing():
+            part = bytes(self.unparsed[:_PART_BYTES])
+            del self.unparsed[:_PART_BYTES]
+            self._head_bytes += len(part)
+            super().data_received(part)
+            if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The headers are too long.")
+        if self.unparsed:
+            self.flow.pause_reading()
+        elif self.flow.read_paused and not self.pipeline:
+            self.flow.resume_reading()
+
+    def _end_after(self, seconds: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self.loop.call_later(seconds, self.transport.abort)

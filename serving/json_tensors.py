@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 from serving.errors import invalid
 from serving.predictor import TensorInfos
+from serving.proto_tensors import MOST_ELEMENTS
 
 _SIGNATURE, _ROWS, _COLUMNS = "signature_name", "instances", "inputs"
 _BASE64 = "b64"
@@ -154,6 +156,8 @@ def _array(value: Any, name: str, info: Any) -> np.ndarray:
             f"input `{name}` must be a list nested {len(info.tensor_shape.dim)} deep. "
             f"Received: {len(shape)} deep."
         )
+    if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS:
+        raise invalid(f"input `{name}` has more than {MOST_ELEMENTS} elements.")
     leaves: list[bytes] = []
     _fill(value, shape, leaves)
     array = np.empty(len(leaves), object)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Iterable, Iterator
 
@@ -12,12 +13,33 @@ import prometheus_client
 
 from serving.errors import RequestError
 
+_log = logging.getLogger("kdsr.serving")
+
 PATH = "/monitoring/prometheus/metrics"
 """Where TF Serving has them too."""
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 _LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_LOG_SECONDS = 10
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class SparseLog:
+    """Warnings that come in floods: one line per kind and interval, with the number left out."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def warning(self, kind: str, text: str) -> None:
+        """Log a line, unless one of its kind was logged a moment ago."""
+        now = time.monotonic()
+        if now < self._next.get(kind, 0):
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._next[kind] = now + _LOG_SECONDS
+        more = self._left_out.pop(kind, 0)
+        _log.warning("%s: %s%s", kind, text, f" ({more} more like it before)" if more else "")
 
 
 @dataclasses.dataclass
@@ -25,6 +47,11 @@ class Observation:
     """A request under way; `signature` stays empty until it is known to exist."""
 
     signature: str = ""
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """Count time from now."""
+        self.started = time.perf_counter()
 
 
 class Metrics:
@@ -61,6 +88,19 @@ class Metrics:
         self.failed_loads = prometheus_client.Counter(
             "kdsr_serving_failed_loads", "Versions that could not be loaded.", **named
         ).labels(model_name)
+        self.queue_elements = prometheus_client.Gauge(
+            "kdsr_serving_queue_elements", "Strings waiting to be computed.", **named
+        ).labels(model_name)
+        by_protocol = named | {"labelnames": ["model_name", "protocol"]}
+        self._malformed = prometheus_client.Counter(
+            "kdsr_serving_malformed_requests", "Requests whose bytes cannot be read.", **by_protocol
+        )
+        self._refused = prometheus_client.Counter(
+            "kdsr_serving_refused_connections",
+            "Connections closed for want of room.",
+            **by_protocol,
+        )
+        self._log = SparseLog()
         self._versions = prometheus_client.Gauge(
             "kdsr_serving_version_loaded",
             "1 for every version in memory.",
@@ -74,6 +114,16 @@ class Metrics:
         for version in versions:
             self._versions.labels(self._model_name, version).set(1)
 
+    def malformed(self, protocol: str, what: str) -> None:
+        """Count a request whose bytes cannot be read."""
+        self._malformed.labels(self._model_name, protocol).inc()
+        self._log.warning("malformed request", f"{protocol}: {what}")
+
+    def refused(self, protocol: str, why: str) -> None:
+        """Count a connection that there is no room for."""
+        self._refused.labels(self._model_name, protocol).inc()
+        self._log.warning("connection refused", f"{protocol}: {why}")
+
     @contextlib.contextmanager
     def observe(self, protocol: str) -> Iterator[Observation]:
         """Time and count a request, whatever becomes of it.
@@ -81,7 +131,7 @@ class Metrics:
         Args:
             protocol: `grpc` or `rest`.
         """
-        observation, start, status = Observation(), time.perf_counter(), "INTERNAL"
+        observation, status = Observation(), "INTERNAL"
         try:
             yield observation
             status = "OK"
@@ -94,7 +144,7 @@ class Metrics:
         finally:
             labels = (self._model_name, protocol, observation.signature, status)
             self._requests.labels(*labels).inc()
-            self._seconds.labels(*labels).observe(time.perf_counter() - start)
+            self._seconds.labels(*labels).observe(time.perf_counter() - observation.started)
 
     def page(self) -> bytes:
         """The values in Prometheus' text format."""

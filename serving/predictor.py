@@ -46,6 +46,14 @@ class Predictor:
         self.model = model
         self._batcher = batcher
 
+    def require_room(self) -> None:
+        """Refuse a request before it costs anything if the queue is full.
+
+        Raises:
+            RequestError: UNAVAILABLE.
+        """
+        self._batcher.require_room()
+
     async def predict(
         self,
         observation: Observation,
@@ -54,6 +62,7 @@ class Predictor:
         read_inputs: Callable[[TensorInfos], dict[str, np.ndarray]],
         wanted: Collection[str] = (),
         timeout_seconds: float | None = None,
+        caller: str = "",
     ) -> Prediction:
         """Answer a request.
 
@@ -64,6 +73,7 @@ class Predictor:
             read_inputs: Makes the arrays; given what the signature takes.
             wanted: Outputs to return; none returns all.
             timeout_seconds: Time left; afterwards the request is not computed any more.
+            caller: Who asks; callers get equal shares of a busy server.
 
         Raises:
             RequestError: with the status the caller gets.
@@ -76,7 +86,7 @@ class Predictor:
             async with asyncio.timeout(timeout_seconds):
                 inputs = await beside(size, read_inputs, definition.inputs)
                 servable.check(name, inputs, wanted)
-                outputs = await self._batcher.run(servable, name, inputs)
+                outputs = await self._batcher.run(servable, name, inputs, caller)
         except TimeoutError:
             raise RequestError(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline passed before an answer."

@@ -11,7 +11,8 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.errors import invalid
 
-_MOST_ELEMENTS = 1 << 19
+MOST_ELEMENTS = 1 << 19
+_MOST_REPEATED = 1024
 
 
 def to_arrays(
@@ -43,7 +44,8 @@ def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
     Args:
         name: Of the input, for the message.
-        proto: As received; of fewer values than its shape has, the last is repeated.
+        proto: As received; of fewer values than its shape has, the last is repeated, up to
+            1,024 times: more would cost far more than was sent.
 
     Returns:
         Objects of bytes.
@@ -63,12 +65,16 @@ def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     if negative:
         raise invalid(f"input `{name}` has a negative dimension: {negative[0]}.")
     # A dimension counts where another is 0 too: the model makes tensors of it alone.
-    if math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
-        raise invalid(f"input `{name}` has more than {_MOST_ELEMENTS} elements.")
+    if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS:
+        raise invalid(f"input `{name}` has more than {MOST_ELEMENTS} elements.")
+    declared, sent = math.prod(shape), len(proto.string_val)
+    if sent > declared or declared - sent > _MOST_REPEATED:
+        raise invalid(
+            f"input `{name}` is no valid tensor: {sent} values for the {declared} elements of "
+            f"shape {shape}. Send one for each."
+        )
     values = list(proto.string_val)
-    repeated = math.prod(shape) - len(values)
-    if repeated > 0:
-        values += (values[-1:] or [b""]) * repeated
+    values += (values[-1:] or [b""]) * (declared - sent)
     try:
         return np.array(values, object).reshape(shape)
     except ValueError as error:

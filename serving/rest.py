@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from serving import descriptions, json_tensors, metrics
 from serving.beside import beside
 from serving.errors import RequestError, invalid
 from serving.predictor import Predictor
+from serving.versions import LARGEST_VERSION
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:predict", re.IGNORECASE)
@@ -29,7 +31,6 @@ _DESCRIBE = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE
 )
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-_LARGEST_VERSION = 2**63 - 1
 
 _STATUS = {
     grpc.StatusCode.CANCELLED: 499,
@@ -97,11 +98,17 @@ class RestService:
     async def _predict(self, request: Request, spec: model_pb2.ModelSpec) -> Response:
         content = await self._body(request)
         with self._counts.observe("rest") as observation:
+            self._predictor.require_room()
             size = len(content)
             body = await beside(size, json_tensors.parse, content)
             spec.signature_name = body.signature
             found = await self._predictor.predict(
-                observation, spec, size, body.arrays, timeout_seconds=self._timeout_seconds
+                observation,
+                spec,
+                size,
+                body.arrays,
+                timeout_seconds=self._timeout_seconds,
+                caller=str(request.client),
             )
             return await beside(
                 found.size, lambda: _json(json_tensors.answer(found.outputs, body.by_row))
@@ -154,7 +161,7 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
         digits = match["version"].lstrip("0")
-        if len(digits) > 19 or int(digits or 0) > _LARGEST_VERSION:
+        if len(digits) > 19 or int(digits or 0) > LARGEST_VERSION:
             raise invalid(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = int(digits or 0)
     elif match["label"]:
@@ -177,7 +184,10 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
 async def _request_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestError):
         raise error
-    return _json({"error": error.message}, _STATUS.get(error.code, 500))
+    headers = {}
+    if error.retry_seconds is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_seconds))
+    return _json({"error": error.message}, _STATUS.get(error.code, 500), headers)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

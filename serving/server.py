@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -22,14 +23,14 @@ from typing import TYPE_CHECKING
 import grpc
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
 from serving import tls
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
-from serving.grpc_services import ModelService, PredictionService
-from serving.http_protocol import BoundedHeadProtocol
+from serving.grpc_services import GrpcServices
+from serving.http_protocol import GuardedHttpProtocol, HttpLimits
+from serving.listener import BoundedListener, allow_more_descriptors, most_connections
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.rest import RestService
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _SERVICE = "tensorflow.serving.PredictionService"
 _START_POLL_SECONDS = 0.01
+_NO_LIMIT = 1 << 30
 _TAKEN = (
     "the port is taken, or the address is not one of this machine's. "
     "Stop what listens there, or choose another port (0 is any free one)."
@@ -110,8 +112,10 @@ class Server:
         credentials = tls.grpc_credentials(options)
         batcher = Batcher(
             options.max_batch_size,
+            options.max_batch_elements,
             options.batch_timeout_ms,
             options.queue_rows,
+            options.queue_elements,
             options.batch_threads,
             self._metrics,
         )
@@ -143,18 +147,9 @@ class Server:
         self, predictor: Predictor, credentials: grpc.ServerCredentials | None
     ) -> grpc.aio.Server:
         options = self._options
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", options.max_request_bytes),
-                ("grpc.so_reuseport", 0),
-            ]
-        )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(predictor, self._metrics), server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(predictor.model), server
-        )
+        server = grpc.aio.server(options=_grpc_options(options))
+        services = GrpcServices(predictor, self._metrics, options.rest_timeout_seconds)
+        server.add_generic_rpc_handlers(services.handlers())
         address = _address(options.host, options.grpc_port)
         try:
             if credentials is None:
@@ -173,9 +168,8 @@ class Server:
             return None
         try:
             family = socket.getaddrinfo(options.host, None, type=socket.SOCK_STREAM)[0][0]
-            # asyncio switches Nagle's algorithm off, 40 ms an answer, where it knows it is TCP.
             listener = running.enter_context(
-                socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+                BoundedListener(most_connections(), self._metrics, family)
             )
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((options.host, options.rest_port))
@@ -191,10 +185,15 @@ class Server:
         service = RestService(
             predictor, self._metrics, options.max_request_bytes, options.rest_timeout_seconds
         )
+        limits = HttpLimits(
+            options.idle_seconds,
+            2 * options.rest_timeout_seconds + options.idle_seconds,
+            self._metrics,
+        )
         return uvicorn.Server(
             uvicorn.Config(
                 service.application(),
-                http=BoundedHeadProtocol,
+                http=functools.partial(GuardedHttpProtocol, limits),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -205,6 +204,26 @@ class Server:
                 **tls.http_options(options),
             )
         )
+
+
+def _grpc_options(options: ServeConfig) -> list[tuple[str, int]]:
+    idle_ms = round(1e3 * options.idle_seconds)
+    return [
+        ("grpc.max_receive_message_length", options.max_request_bytes),
+        ("grpc.so_reuseport", 0),
+        # Calls wait here until the event loop takes them. Beyond these limits gRPC would answer
+        # CANCELLED, which nobody retries; the batcher's queue is what refuses.
+        ("grpc.server.max_pending_requests", _NO_LIMIT),
+        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+        ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT),
+        # Further calls of a connection wait at their caller.
+        ("grpc.max_concurrent_streams", 2 * options.queue_rows),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
+        ("grpc.server_handshake_timeout_ms", idle_ms),
+        ("grpc.max_connection_idle_ms", idle_ms),
+        ("grpc.keepalive_time_ms", idle_ms),
+        ("grpc.keepalive_timeout_ms", idle_ms),
+    ]
 
 
 def _address(host: str, port: int) -> str:
@@ -243,6 +262,7 @@ def serve(config: Config, starting: StartingFile | None = None) -> None:
             f"workdir={config.workdir}. Copy `serving_model/` here, or use TF Serving."
         )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    allow_more_descriptors()
     options = config.serve
     folder = os.path.join(config.run_directory, "serving_model", options.variant)
     server = Server(folder, options)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import threading
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tensorflow_serving.apis import model_pb2
 
@@ -15,6 +17,9 @@ from serving.errors import invalid, not_found
 from serving.metrics import Metrics
 from serving.model import ServableModel
 
+LARGEST_VERSION = 2**63 - 1
+
+_MOST_DIGITS = 19
 _MANIFEST = "manifest.json"
 _SAVED_MODEL = "saved_model.pb"
 
@@ -38,6 +43,13 @@ class VersionStatus:
     version: int
     state: str
     error: str = ""
+
+
+class _Failure(NamedTuple):
+    """Why a version could not be loaded, and the files it had then."""
+
+    files: frozenset[tuple[str, int, int]]
+    why: str
 
 
 class VersionedModel:
@@ -75,9 +87,9 @@ class VersionedModel:
         self._num_versions = num_versions
         self._labels = dict(labels or {})
         self._poll_seconds = poll_seconds
-        # Replaced, never changed: another thread reads it.
+        # Replaced, never changed: another thread reads them.
         self._loaded: dict[int, ServableModel] = {}
-        self._failed: dict[tuple[int, int], str] = {}
+        self._failed: dict[int, _Failure] = {}
         self._retired: set[int] = set()
         self._loading: int | None = None
         self._stopped = threading.Event()
@@ -92,7 +104,7 @@ class VersionedModel:
         while self.refresh():
             pass
         if not self._loaded:
-            reasons = "".join(f"\n  {v}: {why}" for (v, _), why in self._failed.items())
+            reasons = "".join(f"\n  {v}: {f.why}" for v, f in self._failed.items())
             raise NoModelError(
                 f"{self.folder} holds no version that can be loaded{reasons or '.'}\n"
                 "Run `kdsr export` first."
@@ -139,8 +151,8 @@ class VersionedModel:
     def statuses(self) -> list[VersionStatus]:
         """Every version this server has met, newest first."""
         found = {version: VersionStatus(version, "END") for version in self._retired.copy()}
-        for (version, _), why in self._failed.copy().items():
-            found[version] = VersionStatus(version, "END", why)
+        for version, failure in self._failed.items():
+            found[version] = VersionStatus(version, "END", failure.why)
         loading = self._loading
         if loading is not None:
             found[loading] = VersionStatus(loading, "LOADING")
@@ -150,7 +162,11 @@ class VersionedModel:
 
     def refresh(self) -> bool:
         """Look at the folder once; returns whether a load was tried."""
-        on_disk = dict(found for found in self._on_disk() if found not in self._failed)
+        on_disk = {
+            version: folder
+            for version, folder in self._on_disk().items()
+            if not self._is_known_to_fail(version, folder)
+        }
         newest = sorted(on_disk, reverse=True)[: self._num_versions]
         wanted = {*newest, *(v for v in self._labels.values() if v in on_disk)}
         missing = wanted - set(self._loaded)
@@ -162,20 +178,23 @@ class VersionedModel:
             self._set_loaded({version: self._loaded[version] for version in wanted})
         return False
 
-    def _load(self, version: int, changed: int) -> None:
+    def _load(self, version: int, folder: str) -> None:
         self._loading = version
+        files = _files(folder)
         try:
-            model = ServableModel(os.path.join(self.folder, str(version)), version)
+            model = ServableModel(folder, version)
             played = model.warm_up()
         except Exception as error:
             # Whatever is wrong with one version must not end the server.
-            self._failed[version, changed] = f"{type(error).__name__}: {error}"
+            why = f"{type(error).__name__}: {error}"
+            self._failed = {**self._failed, version: _Failure(files, why)}
             self._metrics.failed_loads.inc()
             log.error("version %d cannot be loaded: %s", version, error)
             return
         finally:
             self._loading = None
         self._retired.discard(version)
+        self._failed = {v: failure for v, failure in self._failed.items() if v != version}
         self._set_loaded({**self._loaded, version: model})
         log.info("%s: version %d answers (%d warm-up requests)", self.name, version, played)
 
@@ -183,18 +202,23 @@ class VersionedModel:
         self._loaded = loaded
         self._metrics.set_versions(loaded)
 
-    def _on_disk(self) -> list[tuple[int, int]]:
-        """Whole versions and when their graph was written, in nanoseconds."""
-        found = []
-        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
+    def _on_disk(self) -> dict[int, str]:
+        """The folders of whole versions.
+
+        As TF Serving has it, `007` is version 7 where there is no `7`, and a name that is no
+        whole number of 64 bits is no version.
+        """
+        found = {}
+        for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []:
             folder = os.path.join(self.folder, name)
-            if name.isdecimal() and os.path.exists(os.path.join(folder, _MANIFEST)):
-                try:
-                    changed = os.stat(os.path.join(folder, _SAVED_MODEL)).st_mtime_ns
-                except FileNotFoundError:
-                    continue
-                found.append((int(name), changed))
+            if name.isascii() and name.isdecimal() and _is_version(folder):
+                digits = name.lstrip("0") or "0"
+                if len(digits) <= _MOST_DIGITS and int(digits) <= LARGEST_VERSION:
+                    found[int(digits)] = folder
         return found
+
+    def _is_known_to_fail(self, version: int, folder: str) -> bool:
+        return version in self._failed and self._failed[version].files == _files(folder)
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._poll_seconds):
@@ -203,3 +227,19 @@ class VersionedModel:
                     pass
             except OSError as error:
                 log.error("cannot read %s: %s", self.folder, error)
+
+
+def _is_version(folder: str) -> bool:
+    return all(os.path.exists(os.path.join(folder, name)) for name in (_MANIFEST, _SAVED_MODEL))
+
+
+def _files(folder: str) -> frozenset[tuple[str, int, int]]:
+    """Paths, times of change and sizes of all files."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(path)
+                found.append((path, status.st_ctime_ns, status.st_size))
+    return frozenset(found)

@@ -78,14 +78,19 @@ class ServeConfig(Section):
             are kept loaded too: `{stable: 3, canary: 4}`.
         poll_seconds: Time between two looks for a new version.
         max_batch_size: Histories computed at once.
+        max_batch_elements: Item ids computed at once, and the most of one row: histories
+            and candidates, with padding.
         batch_timeout_ms: Longest wait of a request for others to share its batch, in
             milliseconds. With 0 a batch is what arrived while others were computed.
         batch_threads: Batches computed at once.
         queue_rows: Histories that may wait to be computed; more are refused
             (UNAVAILABLE, HTTP 503).
+        queue_elements: Item ids that may wait to be computed, with padding; more are refused.
         max_request_bytes: Longest request of either protocol.
-        rest_timeout_seconds: Longest time for a REST request to arrive and to be answered;
-            a gRPC request brings its own deadline.
+        idle_seconds: A connection is closed after this time without a request under way,
+            also where a request has begun and its headers do not end.
+        rest_timeout_seconds: Longest time for a request to arrive, and for one of REST to be
+            answered; a gRPC request brings its own deadline.
         drain_seconds: Longest wait for calls under way when the server is told to stop.
         tls_certificate: PEM file with the server's certificate chain; encrypts both ports.
         tls_key: PEM file with its private key.
@@ -104,10 +109,13 @@ class ServeConfig(Section):
     version_labels: dict[str, NonNegativeInt] = pydantic.Field(default_factory=dict)
     poll_seconds: PositiveFloat = 1.0
     max_batch_size: PositiveInt = 64
+    max_batch_elements: PositiveInt = 1 << 16
     batch_timeout_ms: NonNegativeFloat = 0.0
     batch_threads: PositiveInt = 2
     queue_rows: PositiveInt = 2048
+    queue_elements: PositiveInt = 1 << 19
     max_request_bytes: PositiveInt = 4 << 20
+    idle_seconds: PositiveFloat = 60.0
     rest_timeout_seconds: PositiveFloat = 30.0
     drain_seconds: NonNegativeFloat = 10.0
     tls_certificate: PathText | None = None

@@ -53,7 +53,14 @@ class Model:
 
 @contextlib.asynccontextmanager
 async def started(**changes):
-    limits = {"max_batch_size": 4, "timeout_ms": 0, "queue_rows": 100, "num_threads": 1}
+    limits = {
+        "max_batch_size": 4,
+        "max_batch_elements": 1000,
+        "timeout_ms": 0,
+        "queue_rows": 100,
+        "queue_elements": 5000,
+        "num_threads": 1,
+    }
     batcher = Batcher(**limits | changes, metrics=Metrics("shop"))
     try:
         yield batcher
@@ -99,7 +106,7 @@ async def test_what_waits_together_is_computed_together_and_everyone_gets_their_
         await asyncio.sleep(0)
         model.may.release(1000)
         assert await answers(busy, *requests) == [[0], [2], [4, 6], [], [8, 10], [12]]
-        assert model.batches == [[0], [1, 2, 3], [4, 5, 6]]
+        assert model.batches == [[0], [1, 2, 3], [6, 4, 5]]  # the shorter of one caller first
 
 
 async def test_a_request_cut_into_parts_comes_back_in_order_whichever_thread_computes_them():

@@ -1,0 +1,158 @@
+"""Requests that wait, in an order in which no caller can hold up another."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator
+
+import numpy as np
+
+from serving.model import ServableModel
+
+
+@dataclasses.dataclass(eq=False)
+class Task:
+    """At most a batch of rows of one request.
+
+    Args:
+        model: Computes it.
+        signature: Of the model.
+        inputs: Object arrays of bytes.
+        key: Tasks of one key can share a batch.
+        rows: At least 1: an empty request takes a place too.
+        width: Strings of a row, at least 1.
+        caller: Who asks.
+        arrived: Time, in seconds.
+        answer: Of this task.
+        waits: Whether it is in a queue; this and the following is the queue's business.
+        flow: What it shares its caller's batches with.
+        turn: Its place in the order.
+    """
+
+    model: ServableModel
+    signature: str
+    inputs: dict[str, np.ndarray]
+    key: Hashable
+    rows: int
+    width: int
+    caller: str
+    arrived: float
+    answer: asyncio.Future
+    waits: bool = False
+    flow: Hashable = None
+    turn: tuple[float, int] = (0.0, 0)
+
+    @property
+    def elements(self) -> int:
+        """Strings of all rows."""
+        return self.rows * self.width
+
+
+class FairQueue:
+    """Tasks by key; those of a key are in the order of their turns.
+
+    It is weighted fair queueing. Every caller gets an equal share of the batches: a task's
+    turn is the time at which it would be done if all callers were computed side by side. So
+    a caller who sends one short request waits for the batches under way, and not for what
+    another caller has sent before. Short and long requests of one caller are told apart in
+    the same way, because a proxy sends those of many people.
+
+    Args:
+        max_batch_size: Rows computed at once.
+        max_batch_elements: Strings computed at once.
+    """
+
+    def __init__(self, max_batch_size: int, max_batch_elements: int) -> None:
+        self._max_batch_size = max_batch_size
+        self._max_batch_elements = max_batch_elements
+        # A key without tasks is absent.
+        self._tasks: dict[Hashable, list[tuple[tuple[float, int], Task]]] = {}
+        self._now = 0.0
+        self._numbers = itertools.count()
+        self._ends: dict[Hashable, float] = {}
+        self._waiting: Counter[Hashable] = Counter()
+        self.rows = 0
+        self.elements = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for tasks in self._tasks.values() for _, task in tasks)
+
+    def rows_of_batch(self, width: int) -> int:
+        """Most rows of a width that are computed at once."""
+        return max(1, min(self._max_batch_size, self._max_batch_elements // width))
+
+    def add(self, task: Task) -> None:
+        """Give a task its turn."""
+        cost = self._cost(task)
+        task.flow = task.caller, math.frexp(cost)[1]
+        end = max(self._now, self._ends.get(task.flow, 0.0)) + cost
+        task.turn = end, next(self._numbers)
+        self._ends[task.flow] = end
+        self._waiting[task.flow] += 1
+        task.waits = True
+        bisect.insort(self._tasks.setdefault(task.key, []), (task.turn, task))
+        self.rows += task.rows
+        self.elements += task.elements
+
+    def remove(self, task: Task) -> None:
+        """Take a task out, wherever it is."""
+        tasks = self._tasks[task.key]
+        del tasks[bisect.bisect_left(tasks, (task.turn,))]
+        if not tasks:
+            del self._tasks[task.key]
+        task.waits = False
+        self._waiting[task.flow] -= 1
+        if not self._waiting[task.flow]:
+            del self._waiting[task.flow], self._ends[task.flow]
+        self.rows -= task.rows
+        self.elements -= task.elements
+
+    def take(self, before: float) -> list[Task]:
+        """The next batch: of what is full, or has waited since `before`; empty if none is."""
+        batches = [
+            batch
+            for key, (batch, full) in ((key, self._batch(key)) for key in self._tasks)
+            if full or self._oldest(key) <= before
+        ]
+        if not batches:
+            return []
+        batch = min(batches, key=lambda tasks: tasks[0].turn)
+        self._now += sum(map(self._cost, batch)) / len(self._waiting)
+        for task in batch:
+            self.remove(task)
+        return batch
+
+    def oldest(self) -> float:
+        """When the task that has waited longest arrived; there must be one."""
+        return min(map(self._oldest, self._tasks))
+
+    def _oldest(self, key: Hashable) -> float:
+        return min(task.arrived for _, task in self._tasks[key])
+
+    def _batch(self, key: Hashable) -> tuple[list[Task], bool]:
+        """The first tasks of a key that fit together, and whether that is a full batch."""
+        batch: list[Task] = []
+        rows = width = 0
+        for _, task in self._tasks[key]:
+            rows, width = rows + task.rows, max(width, task.width)
+            if batch and rows > self.rows_of_batch(width):
+                return batch, True
+            batch.append(task)
+        return batch, rows >= self.rows_of_batch(width)
+
+    def _cost(self, task: Task) -> float:
+        """Share of a batch."""
+        return max(task.rows / self._max_batch_size, task.elements / self._max_batch_elements)
+
+
+def strings_of_a_row(shapes: Collection[tuple[int, ...]]) -> int:
+    """Strings of a row of all inputs; a size of 0 counts as 1, because others are padded to it."""
+    return max(1, sum(math.prod(max(size, 1) for size in shape[1:]) for shape in shapes))
