@@ -64,6 +64,7 @@ class Batcher:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue(max_batch_size, max_batch_elements)
+        self._expected = 0
         self._changed = threading.Condition()
         self._stopped = False
         self._threads = [
@@ -73,13 +74,19 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
+    def expect(self, requests: int) -> None:
+        """Count requests that have been received and not read yet as a row each."""
+        self._expected = requests
+        self._metrics.pending_calls.set(requests)
+
     def require_room(self) -> None:
         """Refuse where not even a request of one string could wait.
 
         Raises:
             RequestError: UNAVAILABLE.
         """
-        if self._queue.rows >= self._queue_rows or self._queue.elements >= self._queue_elements:
+        rows = self._queue.rows + self._expected
+        if rows >= self._queue_rows or self._queue.elements >= self._queue_elements:
             raise unavailable(_FULL)
 
     async def run(

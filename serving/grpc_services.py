@@ -47,12 +47,16 @@ class GrpcServices:
         predictor: Answers.
         counts: Told every predict request and every malformed one.
         read_seconds: Longest time for a request to arrive.
+
+    Attributes:
+        calls: How many are under way.
     """
 
     def __init__(self, predictor: Predictor, counts: Metrics, read_seconds: float) -> None:
         self._predictor = predictor
         self._counts = counts
         self._read_seconds = read_seconds
+        self.calls = 0
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server adds."""
@@ -64,10 +68,33 @@ class GrpcServices:
             answers[service] |= {name: functools.partial(_refuse, name) for name in methods}
         return [
             grpc.method_handlers_generic_handler(
-                service, {name: _handler(answer) for name, answer in methods.items()}
+                service, {name: self._handler(answer) for name, answer in methods.items()}
             )
             for service, methods in answers.items()
         ]
+
+    def _handler(self, answer: _Answer) -> grpc.RpcMethodHandler:
+        """A method that turns a `RequestError` into its status, and a surprise into INTERNAL."""
+
+        async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message:
+            self.calls += 1
+            try:
+                return await answer(requests, context)
+            except RequestError as error:
+                refused = error
+            except Exception as error:
+                log.exception("unexpected error")
+                message = f"{type(error).__name__}: {error}"
+                refused = RequestError(grpc.StatusCode.INTERNAL, message)
+            finally:
+                self.calls -= 1
+            return await context.abort(
+                refused.code, refused.message[:_LONGEST_MESSAGE], _trailer(refused)
+            )
+
+        return grpc.stream_unary_rpc_method_handler(
+            call, response_serializer=lambda message: message.SerializeToString()
+        )
 
     async def _predict(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
         with self._counts.observe("grpc") as observation:
@@ -121,24 +148,10 @@ class GrpcServices:
             ) from None
 
 
-def _handler(answer: _Answer) -> grpc.RpcMethodHandler:
-    """A method that turns a `RequestError` into its status, and a surprise into INTERNAL."""
-
-    async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message:
-        try:
-            return await answer(requests, context)
-        except RequestError as error:
-            code, message, retry_seconds = error.code, error.message, error.retry_seconds
-        except Exception as error:
-            log.exception("unexpected error")
-            message, retry_seconds = f"{type(error).__name__}: {error}", None
-            code = grpc.StatusCode.INTERNAL
-        hint = () if retry_seconds is None else ((_RETRY_AFTER, f"{1e3 * retry_seconds:.0f}"),)
-        return await context.abort(code, message[:_LONGEST_MESSAGE], hint)
-
-    return grpc.stream_unary_rpc_method_handler(
-        call, response_serializer=lambda message: message.SerializeToString()
-    )
+def _trailer(error: RequestError) -> tuple[tuple[str, str], ...]:
+    if error.retry_seconds is None:
+        return ()
+    return ((_RETRY_AFTER, f"{1e3 * error.retry_seconds:.0f}"),)
 
 
 async def _refuse(name: str, *_: Any) -> Message:

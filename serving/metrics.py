@@ -88,6 +88,9 @@ class Metrics:
         self.failed_loads = prometheus_client.Counter(
             "kdsr_serving_failed_loads", "Versions that could not be loaded.", **named
         ).labels(model_name)
+        self.pending_calls = prometheus_client.Gauge(
+            "kdsr_serving_pending_calls", "gRPC calls received and not read yet.", **named
+        ).labels(model_name)
         self.queue_elements = prometheus_client.Gauge(
             "kdsr_serving_queue_elements", "Strings waiting to be computed.", **named
         ).labels(model_name)

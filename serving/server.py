@@ -26,6 +26,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
 from serving import tls
+from serving.backlog import Backlog
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
 from serving.grpc_services import GrpcServices
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 _SERVICE = "tensorflow.serving.PredictionService"
 _START_POLL_SECONDS = 0.01
 _NO_LIMIT = 1 << 30
+_MOST_STREAMS = 1 << 14
+_WATCH_SECONDS = 0.05
 _TAKEN = (
     "the port is taken, or the address is not one of this machine's. "
     "Stop what listens there, or choose another port (0 is any free one)."
@@ -123,7 +126,10 @@ class Server:
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(batcher.stop)
             running.callback(self.model.stop)
-            grpc_server = self._grpc_server(predictor, credentials)
+            services = GrpcServices(predictor, self._metrics, options.rest_timeout_seconds)
+            grpc_server = self._grpc_server(services, credentials)
+            watching = asyncio.create_task(_watch(Backlog(), services, batcher))
+            running.callback(watching.cancel)
             running.push_async_callback(grpc_server.stop, None)
             listener = self._rest_listener(running)
             await asyncio.to_thread(self.model.start)
@@ -144,11 +150,10 @@ class Server:
             await asyncio.gather(rest, grpc_server.stop(options.drain_seconds))
 
     def _grpc_server(
-        self, predictor: Predictor, credentials: grpc.ServerCredentials | None
+        self, services: GrpcServices, credentials: grpc.ServerCredentials | None
     ) -> grpc.aio.Server:
         options = self._options
         server = grpc.aio.server(options=_grpc_options(options))
-        services = GrpcServices(predictor, self._metrics, options.rest_timeout_seconds)
         server.add_generic_rpc_handlers(services.handlers())
         address = _address(options.host, options.grpc_port)
         try:
@@ -216,8 +221,8 @@ def _grpc_options(options: ServeConfig) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", _NO_LIMIT),
         ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
         ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT),
-        # Further calls of a connection wait at their caller.
-        ("grpc.max_concurrent_streams", 2 * options.queue_rows),
+        ("grpc.max_concurrent_streams", _MOST_STREAMS),
+        ("grpc.enable_channelz", 1),
         ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.server_handshake_timeout_ms", idle_ms),
         ("grpc.max_connection_idle_ms", idle_ms),
@@ -232,6 +237,13 @@ def _address(host: str, port: int) -> str:
 
 def _cannot_listen(address: str, key: str) -> KDSRError:
     return KDSRError(f"Cannot listen at {address} (`serve.host`, `serve.{key}`): {_TAKEN}")
+
+
+async def _watch(backlog: Backlog, services: GrpcServices, batcher: Batcher) -> None:
+    """Tell the batcher how many calls wait before it."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        batcher.expect(max(0, backlog.calls() - services.calls))
 
 
 async def _answer(server: uvicorn.Server, listener: socket.socket | None) -> None:
