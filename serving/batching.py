@@ -75,8 +75,11 @@ class Batcher:
             thread.start()
 
     def expect(self, requests: int) -> None:
-        """Count requests that have been received and not read yet as a row each."""
-        self._expected = requests
+        """Count requests that have been received and not read yet as a row each.
+
+        Those of a batch do not count: they are always under way.
+        """
+        self._expected = max(0, requests - self._queue.rows_of_batch(1))
         self._metrics.pending_calls.set(requests)
 
     def require_room(self) -> None:

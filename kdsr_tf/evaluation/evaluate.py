@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 from typing import Any
 
 import fsspec
-import keras
 import numpy as np
 
 from kdsr_tf import artifacts, stages
@@ -23,6 +21,8 @@ from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING, write_metrics, wr
 from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
 from kdsr_tf.evaluation.windows import read_windows
+from kdsr_tf.models.student import Student
+from kdsr_tf.models.student_file import read_student
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
 
 _BATCHES_AT_ONCE = 16
@@ -106,18 +106,10 @@ def _origin(config: Config, student: Manifest, num_items: int) -> dict[str, Any]
     return origin
 
 
-def load_student(config: Config) -> keras.Model:
+def load_student(config: Config) -> Student:
     """The student of the working directory, ready to serve."""
-    import kdsr_tf.models.student  # noqa: F401  (registers the class)
-
     path = join(stages.location(config, "student"), "student.keras")
-    if "://" not in path:
-        return keras.saving.load_model(path, compile=False)
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, "student.keras")
-        filesystem, remote = fsspec.core.url_to_fs(path)
-        filesystem.get_file(remote, local)
-        return keras.saving.load_model(local, compile=False)
+    return read_student(path, config.model.backbone)
 
 
 def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifest) -> Rankings:

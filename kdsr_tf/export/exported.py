@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from typing import Any
 
-import fsspec
-import keras
 import numpy as np
 
 from kdsr_tf import artifacts, schema, sequences, stages
@@ -21,6 +18,7 @@ from kdsr_tf.export.signatures import log_frequency
 from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.models.folding import with_rows
 from kdsr_tf.models.student import Student
+from kdsr_tf.models.student_file import read_student
 from kdsr_tf.splits import has_validation
 
 _NUM_HISTORIES = 256
@@ -68,7 +66,8 @@ def read_exported(config: Config, folder: str) -> Exported:
         ConfigError: if a list names no item, or no item is left.
         InputError: if a file cannot be read.
     """
-    student = _read_student(config, folder)
+    path = artifacts.join(stages.location(config, "student"), "student.keras")
+    student = read_student(path, config.model.backbone)
     table = sequences.read_items(
         stages.location(config, "sequences"), schema.ITEM_ID, schema.TRAIN_COUNT
     )
@@ -158,15 +157,6 @@ def similarity_vectors(student: Student, space: str) -> np.ndarray:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _read_student(config: Config, folder: str) -> Student:
-    path = artifacts.join(stages.location(config, "student"), "student.keras")
-    if "://" in path:
-        filesystem, remote = fsspec.core.url_to_fs(path)
-        path = os.path.join(folder, "student.keras")
-        filesystem.get_file(remote, path)
-    return keras.saving.load_model(path, compile=False)
 
 
 def _read_histories(config: Config, place: np.ndarray) -> tuple[list[np.ndarray], list[gate.Point]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import keras
@@ -357,6 +358,17 @@ class Student(keras.Model):
                 f"Histories must have at most `max_length` = {self.max_length} items. "
                 f"Received: {length}. Keep the last ones."
             )
+
+    @classmethod
+    def from_config(cls, config: dict) -> Student:
+        """As Keras does it, but a saved file does not choose what is imported."""
+        module, _, _ = config.get("backbone", "").rpartition(".")
+        if module and module not in sys.modules:
+            raise ValueError(
+                f"This student's backbone is in the module `{module}`. If you trust the file, "
+                f"import that module before you load it."
+            )
+        return super().from_config(config)
 
     def get_config(self) -> dict:
         return {**super().get_config(), **self._config}

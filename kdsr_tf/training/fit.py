@@ -60,7 +60,8 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
     chief = is_chief(config)
     strategy = set_up(config)
     items = sequences.read_items(stages.location(config, "sequences"))
-    start = WarmStart(warm_start, items[schema.ITEM_ID].to_pylist()) if warm_start else None
+    ids = items[schema.ITEM_ID].to_pylist()
+    start = WarmStart(warm_start, ids, config.model.backbone) if warm_start else None
     checkpoints = (
         manifest.fingerprint if start is None else f"{manifest.fingerprint}-{start.digest}"
     )

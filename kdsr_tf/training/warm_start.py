@@ -16,6 +16,7 @@ from kdsr_tf import artifacts, schema, sequences
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.models.student import Student
+from kdsr_tf.models.student_file import read_student
 
 STUDENT_FILE = "student.keras"
 
@@ -39,6 +40,7 @@ class WarmStart:
         path: A `student/` folder, or a `.keras` file that has `items.parquet` beside
             it; local path or URI.
         item_ids: Ids of the new student's items; item k + 1 is entry k.
+        backbone: Of the new student.
 
     Attributes:
         digest: Of the earlier student's file.
@@ -47,7 +49,7 @@ class WarmStart:
         ConfigError: if a file is missing, or no item is known.
     """
 
-    def __init__(self, path: str, item_ids: Sequence[str]) -> None:
+    def __init__(self, path: str, item_ids: Sequence[str], backbone: str = "sasrec") -> None:
         folder, name = path.rstrip("/"), STUDENT_FILE
         if path.endswith(".keras"):
             folder, name = os.path.split(path)
@@ -59,7 +61,7 @@ class WarmStart:
                     f"with {sequences.ITEMS_FILE} beside it. There is no {join(folder, needed)}."
                 )
         self.path = join(folder, name)
-        self._student, self.digest = _load(self.path)
+        self._student, self.digest = _load(self.path, backbone)
         earlier = sequences.read_items(folder, schema.ITEM_ID)[schema.ITEM_ID].to_pylist()
         row_of = {item_id: row for row, item_id in enumerate(earlier, start=1)}
         known = [(row, row_of[i]) for row, i in enumerate(item_ids, start=1) if i in row_of]
@@ -137,14 +139,14 @@ class WarmStart:
         )
 
 
-def _load(path: str) -> tuple[Student, str]:
+def _load(path: str, backbone: str) -> tuple[Student, str]:
     with fsspec.open(path, "rb") as file:
         data = file.read()
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, STUDENT_FILE)
         with open(local, "wb") as file:
             file.write(data)
-        return keras.saving.load_model(local), hashlib.sha256(data).hexdigest()[:16]
+        return read_student(local, backbone), hashlib.sha256(data).hexdigest()[:16]
 
 
 def _turn(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -250,9 +250,9 @@ def test_a_full_queue_refuses_and_what_nobody_waits_for_is_not_computed(models, 
         no_rows = predict_request(inputs={"history": np.zeros((0, 1), "S1")})
         assert code(no_rows) == grpc.StatusCode.UNAVAILABLE
         assert ask(server.rest_url, PREDICT, {"instances": [["item001"]]})[0] == 503
+        assert waiting.result() == grpc.StatusCode.OK
         four = predict_request(inputs={"history": [["item001"]] * 4})
         assert code(four) == grpc.StatusCode.INVALID_ARGUMENT
-        assert waiting.result() == grpc.StatusCode.OK
         assert code(three, seconds=0.1) == grpc.StatusCode.DEADLINE_EXCEEDED
         wait_for(lambda: code(predict_request()) == grpc.StatusCode.OK)
         page = ask(server.rest_url, "/monitoring/prometheus/metrics")[1]

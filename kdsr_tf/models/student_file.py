@@ -1,0 +1,88 @@
+"""Reading a saved student without importing what its file names.
+
+A `.keras` file says which modules its classes are in, and a student says where the class of its
+backbone is. Importing a module runs it, so a file from elsewhere must not choose one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import keras
+
+from kdsr_tf.backbones.catalogue import find_backbone
+from kdsr_tf.errors import ConfigError
+from kdsr_tf.models.student import Student
+
+_KNOWN = ("keras", "kdsr_tf", "builtins")
+_FILE = "student.keras"
+
+
+def read_student(path: str, backbone: str) -> Student:
+    """The student of a file.
+
+    Args:
+        path: Local path or URI of a `.keras` file.
+        backbone: `model.backbone` of the configuration: the only class of one's own that the
+            file may name.
+
+    Raises:
+        ConfigError: if the file is no saved student, or names another module.
+    """
+    if "://" not in path:
+        return _read(path, backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, _FILE)
+        filesystem, remote = fsspec.core.url_to_fs(path)
+        filesystem.get_file(remote, local)
+        return _read(local, backbone)
+
+
+def _read(path: str, backbone: str) -> Student:
+    try:
+        find_backbone(backbone)  # imports it
+    except ValueError as error:
+        raise ConfigError(f"`model.backbone` cannot be used: {error}") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is no file that Keras has saved ({error}). Run `kdsr train` again."
+        ) from error
+    for module in _named_modules(config):
+        if module.partition(".")[0] not in _KNOWN and module not in sys.modules:
+            raise ConfigError(
+                f"{path} names the module `{module}`, which would run when it is imported. "
+                f"The configuration has model.backbone={backbone}. If you trust the file, set "
+                "`model.backbone` to the backbone it was trained with."
+            )
+    student = keras.saving.load_model(path, compile=False)
+    if not isinstance(student, Student):
+        raise ConfigError(
+            f"{path} holds a {type(student).__name__}. Give the file of a student, such as "
+            "student/student.keras of a working directory."
+        )
+    return student
+
+
+def _named_modules(config: Any) -> Iterator[str]:
+    """Modules of all classes and backbones, wherever they are nested."""
+    if isinstance(config, list):
+        for value in config:
+            yield from _named_modules(value)
+    if isinstance(config, dict):
+        if isinstance(module := config.get("module"), str):
+            yield module
+        backbone = config.get("backbone")
+        if isinstance(backbone, str) and "." in backbone:
+            yield backbone.rpartition(".")[0]
+        for value in config.values():
+            yield from _named_modules(value)
