@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -21,7 +20,6 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import grpc
-import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
@@ -29,8 +27,9 @@ from serving import tls
 from serving.backlog import Backlog
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
+from serving.grpc_options import grpc_options
 from serving.grpc_services import GrpcServices
-from serving.http_protocol import GuardedHttpProtocol, HttpLimits
+from serving.http_server import HttpServer
 from serving.listener import BoundedListener, allow_more_descriptors, most_connections
 from serving.metrics import Metrics
 from serving.predictor import Predictor
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 
 _SERVICE = "tensorflow.serving.PredictionService"
 _START_POLL_SECONDS = 0.01
-_NO_LIMIT = 1 << 30
-_MOST_STREAMS = 1 << 14
 _WATCH_SECONDS = 0.05
 _TAKEN = (
     "the port is taken, or the address is not one of this machine's. "
@@ -153,7 +150,7 @@ class Server:
         self, services: GrpcServices, credentials: grpc.ServerCredentials | None
     ) -> grpc.aio.Server:
         options = self._options
-        server = grpc.aio.server(options=_grpc_options(options))
+        server = grpc.aio.server(options=grpc_options(options))
         server.add_generic_rpc_handlers(services.handlers())
         address = _address(options.host, options.grpc_port)
         try:
@@ -185,50 +182,12 @@ class Server:
         self.rest_url = f"{scheme}://{_address(options.host, listener.getsockname()[1])}"
         return listener
 
-    def _rest_server(self, predictor: Predictor) -> uvicorn.Server:
+    def _rest_server(self, predictor: Predictor) -> HttpServer:
         options = self._options
         service = RestService(
             predictor, self._metrics, options.max_request_bytes, options.rest_timeout_seconds
         )
-        limits = HttpLimits(
-            options.idle_seconds,
-            2 * options.rest_timeout_seconds + options.idle_seconds,
-            self._metrics,
-        )
-        return uvicorn.Server(
-            uvicorn.Config(
-                service.application(),
-                http=functools.partial(GuardedHttpProtocol, limits),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level=logging.ERROR,  # a warning for each line that is no HTTP
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=options.drain_seconds,
-                **tls.http_options(options),
-            )
-        )
-
-
-def _grpc_options(options: ServeConfig) -> list[tuple[str, int]]:
-    idle_ms = round(1e3 * options.idle_seconds)
-    return [
-        ("grpc.max_receive_message_length", options.max_request_bytes),
-        ("grpc.so_reuseport", 0),
-        # Calls wait here until the event loop takes them. Beyond these limits gRPC would answer
-        # CANCELLED, which nobody retries; the batcher's queue is what refuses.
-        ("grpc.server.max_pending_requests", _NO_LIMIT),
-        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
-        ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT),
-        ("grpc.max_concurrent_streams", _MOST_STREAMS),
-        ("grpc.enable_channelz", 1),
-        ("grpc.max_allowed_incoming_connections", most_connections()),
-        ("grpc.server_handshake_timeout_ms", idle_ms),
-        ("grpc.max_connection_idle_ms", idle_ms),
-        ("grpc.keepalive_time_ms", idle_ms),
-        ("grpc.keepalive_timeout_ms", idle_ms),
-    ]
+        return HttpServer(options, service.application(), self._metrics)
 
 
 def _address(host: str, port: int) -> str:
@@ -246,7 +205,7 @@ async def _watch(backlog: Backlog, services: GrpcServices, batcher: Batcher) -> 
         batcher.expect(max(0, backlog.calls() - services.calls))
 
 
-async def _answer(server: uvicorn.Server, listener: socket.socket | None) -> None:
+async def _answer(server: HttpServer, listener: socket.socket | None) -> None:
     if listener is None:
         return
     try:

@@ -179,6 +179,36 @@ async def test_a_full_queue_refuses_and_recovers_and_what_never_fits_is_invalid(
         assert await answers(ask(batcher, model, range(6))) == [[0, 2, 4, 6, 8, 10]]
 
 
+async def test_strings_are_bounded_and_counted_beside_rows():
+    async with started(max_batch_elements=6, queue_elements=20) as batcher:
+        model = Model(holds=True)
+        busy = await computing(batcher, model)
+
+        def wide(rows, width):
+            array = np.zeros((rows, width), np.int64)
+            return asyncio.ensure_future(batcher.run(model, "x", {"x": array}))
+
+        cut = wide(6, 3)
+        *invalid, refused = await answers(wide(1, 7), wide(7, 3), wide(1, 3))
+        assert [code(error) for error in invalid] == [grpc.StatusCode.INVALID_ARGUMENT] * 2
+        assert code(refused) == _UNAVAILABLE and 0.5 <= refused.retry_seconds <= 1.5
+        model.may.release(1000)
+        assert await answers(busy, cut) == [[0], [[0] * 3] * 6]
+        assert [len(rows) for rows in model.batches] == [1, 2, 2, 2]
+
+
+async def test_requests_that_grpc_holds_back_fill_the_queue():
+    async with started(queue_rows=6) as batcher:
+        batcher.expect(9)  # a batch of 4 does not count
+        batcher.require_room()
+        batcher.expect(10)
+        with pytest.raises(RequestError) as caught:
+            batcher.require_room()
+        assert caught.value.code == _UNAVAILABLE
+        batcher.expect(0)
+        assert await answers(ask(batcher, Model(), [1])) == [[2]]
+
+
 async def test_an_error_reaches_every_caller_of_its_batch_and_no_other():
     async with started() as batcher:
         model = Model(holds=True)

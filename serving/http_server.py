@@ -1,0 +1,68 @@
+"""uvicorn, as this server runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+
+from serving import tls
+from serving.http_protocol import GuardedHttpProtocol, HttpLimits
+from serving.metrics import Metrics
+
+if TYPE_CHECKING:
+    from kdsr_tf.config.serving import ServeConfig
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an application on sockets that others have opened.
+
+    It listens by itself, because uvicorn does not bound the time of a TLS handshake.
+
+    Args:
+        options: Limits and certificates.
+        application: Answers.
+        counts: Told what cannot be read.
+    """
+
+    def __init__(self, options: ServeConfig, application: Starlette, counts: Metrics) -> None:
+        self._idle_seconds = options.idle_seconds
+        limits = HttpLimits(
+            options.idle_seconds, 2 * options.rest_timeout_seconds + options.idle_seconds, counts
+        )
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=functools.partial(GuardedHttpProtocol, limits),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level=logging.ERROR,  # a warning for each line that is no HTTP
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=options.drain_seconds,
+                **tls.http_options(options),
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+
+        def protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(
+                config=self.config, server_state=self.server_state, app_state={}
+            )
+
+        bounds = {"ssl_handshake_timeout": self._idle_seconds} if self.config.ssl else {}
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol, sock=listener, ssl=self.config.ssl, backlog=self.config.backlog, **bounds
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
