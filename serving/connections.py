@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import random
 import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ _ATTEMPTS = 4
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 1.0
 _LONGEST_REASON = 500
+_BACKOFF = tenacity.wait_random_exponential(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
 
 _SERVICE_CONFIG = {
     # Of several addresses behind one name, such as the pods of a service, each gets its share.
@@ -167,9 +169,7 @@ class AsyncRestConnection:
                 lambda error: error.code is grpc.StatusCode.UNAVAILABLE,
                 seconds,
                 stop=tenacity.stop_after_attempt(_ATTEMPTS),
-                wait=tenacity.wait_random_exponential(
-                    _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS
-                ),
+                wait=_seconds_until_next,
             )
         )
         try:
@@ -189,7 +189,14 @@ class AsyncRestConnection:
             raise _error(self._url, call.path, code, reason) from error
         if response.status_code != httpx2.codes.OK:
             code = CODES.get(response.status_code, grpc.StatusCode.UNKNOWN)
-            raise _error(self._url, call.path, code, _reason(response))
+            hint = response.headers.get("retry-after", "")
+            raise _error(
+                self._url,
+                call.path,
+                code,
+                _reason(response),
+                retry_seconds=float(hint) if hint.isdecimal() else 0.0,
+            )
         try:
             return response.json()
         except ValueError as error:
@@ -222,6 +229,13 @@ class RestConnection:
     def close(self) -> None:
         """Close the connections and end the thread."""
         self._stack.close()
+
+
+def _seconds_until_next(state: tenacity.RetryCallState) -> float:
+    """Backoff, or about what the server asks for: not all callers should come at once."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = getattr(error, "retry_seconds", 0.0) * random.uniform(0.5, 1.5)
+    return max(asked, _BACKOFF(state))
 
 
 def _open(library: Any, target: str, tls: Tls | None) -> Any:
@@ -268,7 +282,12 @@ def _reason(response: httpx2.Response) -> str:
 
 
 def _error(
-    target: str, what: str, code: grpc.StatusCode, reason: str | None, seconds: float = 0
+    target: str,
+    what: str,
+    code: grpc.StatusCode,
+    reason: str | None,
+    seconds: float = 0,
+    retry_seconds: float = 0.0,
 ) -> QueryError:
     remedy = {
         grpc.StatusCode.UNAVAILABLE: "Is `kdsr serve` or TF Serving running there?",
@@ -276,4 +295,5 @@ def _error(
         grpc.StatusCode.NOT_FOUND: "Does the server know this model and version?",
     }.get(code, "")
     said = f": {reason}." if reason else "."
-    return QueryError(f"{what} at {target} failed with {code.name}{said} {remedy}".rstrip(), code)
+    message = f"{what} at {target} failed with {code.name}{said} {remedy}".rstrip()
+    return QueryError(message, code, retry_seconds)

@@ -69,11 +69,13 @@ class QueryError(KDSRError):
     Args:
         message: What failed and what to do.
         code: Status of the call; that of a REST answer is translated.
+        retry_seconds: When the server asks to come again; 0 where it does not say.
     """
 
-    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+    def __init__(self, message: str, code: grpc.StatusCode, retry_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.code = code
+        self.retry_seconds = retry_seconds
 
 
 @dataclasses.dataclass(frozen=True)

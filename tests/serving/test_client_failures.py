@@ -47,6 +47,21 @@ def test_an_unavailable_server_is_asked_again_over_the_same_connection(server, e
     assert len(plan.peers) == 1
 
 
+@pytest.mark.parametrize("hint", ["60", "soon"])
+def test_a_server_says_when_to_come_again(embed, hint):
+    """A call whose deadline is before that time fails without a second attempt."""
+    plan = Plan(failures=1, retry_after=hint)
+    with http_server(plan) as target:
+        if hint == "soon":
+            np.testing.assert_array_equal(embed(target), ANSWER)
+        else:
+            with pytest.raises(QueryError, match="on purpose") as caught:
+                embed(target, timeout_seconds=20)
+            assert caught.value.code is _Code.UNAVAILABLE
+            assert caught.value.retry_seconds == 60
+    assert plan.calls == (2 if hint == "soon" else 1)
+
+
 def test_servers_behind_one_name_share_the_calls(embed):
     first, second = Plan(), Plan()
     with grpc_server(first) as one, grpc_server(second) as other:

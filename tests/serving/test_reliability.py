@@ -97,7 +97,12 @@ def contradictory():
         ),
         (shaped(1 << 30, 1 << 30), _INVALID, "elements"),
         (predict_request(inputs={"history": [["a"]], "x" * 20_000: 3}), _INVALID, "Sent extra"),
-        (shaped(1 << 18, 1), _INVALID, "larger than maximum"),
+        (shaped(1 << 18, 1), _INVALID, "Send one for each"),
+        (
+            predict_request(inputs={"history": [["a"]] * 2049}),
+            _INVALID,
+            "larger than maximum",
+        ),
         (shaped(-1, 1), _INVALID, "negative"),
         (contradictory(), _INVALID, "history"),
         (

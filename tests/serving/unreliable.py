@@ -29,12 +29,14 @@ class Plan:
         code: Status of those.
         hangs: Whether calls get no whole answer.
         body: Of an HTTP answer; None is the right one.
+        retry_after: Header of an HTTP failure.
     """
 
     failures: int = 0
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     hangs: bool = False
     body: bytes | None = None
+    retry_after: str | None = None
     calls: int = 0
     peers: set[str] = dataclasses.field(default_factory=set)
     ended: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -95,6 +97,8 @@ def http_server(plan: Plan, tls: dict[str, str] | None = None) -> Iterator[str]:
             body = plan.body or json.dumps(answer).encode()
             self.send_response(statuses[plan.code] if failed else 200)
             self.send_header("Content-Length", str(len(body) + 10**6 * plan.hangs))
+            if failed and plan.retry_after:
+                self.send_header("Retry-After", plan.retry_after)
             self.end_headers()
             # Bytes now and then keep a timeout between two of them from ending the call.
             while plan.hangs and not plan.ended.wait(0.02):

@@ -1,0 +1,76 @@
+"""Which folders are versions, and what becomes of a broken one."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from kdsr_tf.errors import KDSRError
+from serving.metrics import Metrics
+from serving.versions import VersionedModel
+
+
+def versioned(folder, **changes):
+    return VersionedModel(str(folder), "shop", Metrics("shop"), poll_seconds=3600, **changes)
+
+
+def look(model):
+    """What the watcher does."""
+    while model.refresh():
+        pass
+    return [(status.version, status.state) for status in model.statuses()]
+
+
+@pytest.fixture
+def folder(models, tmp_path):
+    shutil.copytree(f"{models}/good/exact", tmp_path / "1")
+    return tmp_path
+
+
+IGNORED = (
+    "20261129144536123456",
+    f"{2**63}",
+    "+3",
+    "-3",
+    "3.0",
+    "3e1",
+    " 4",
+    "\u0663",
+    "v5",
+    "0x6",
+)
+
+
+def test_folders_are_versions_where_tf_serving_has_them_as_such(folder):
+    for name in (*IGNORED, "007"):
+        os.symlink(folder / "1", folder / name)
+    model = versioned(folder, num_versions=9)
+    assert look(model) == [(7, "AVAILABLE"), (1, "AVAILABLE")]
+    os.symlink(folder / "1", folder / f"{2**63 - 1}")
+    assert look(model)[0] == (2**63 - 1, "AVAILABLE")
+    for name in ("007", f"{2**63 - 1}"):
+        os.remove(folder / name)
+    assert look(model) == [(2**63 - 1, "END"), (7, "END"), (1, "AVAILABLE")]
+
+
+def test_a_version_repaired_in_place_is_tried_again(folder):
+    """Its graph, by whose time versions were once told apart, stays as it was."""
+    shutil.copytree(folder / "1", folder / "2")
+    [data] = pathlib.Path(folder / "2" / "variables").glob("*.data-*")
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) // 2])
+    model = versioned(folder)
+    assert look(model) == [(2, "END"), (1, "AVAILABLE")]
+    assert not model.refresh()  # nothing has changed
+    data.write_bytes(whole)
+    assert look(model) == [(2, "AVAILABLE"), (1, "END")]
+    assert [status.error for status in model.statuses()] == ["", ""]
+
+
+def test_without_a_version_the_reasons_are_said(folder):
+    (folder / "1" / "saved_model.pb").write_bytes(b"no graph")
+    with pytest.raises(KDSRError, match=r"no version that can be loaded\n  1: .*\n.*kdsr export"):
+        versioned(folder).start()
