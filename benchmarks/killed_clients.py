@@ -21,14 +21,15 @@ _BETWEEN_CALLS_SECONDS = 0.02
 
 
 def ask(target: str, rest_url: str, model_name: str, items: list[str]) -> None:
-    """Ask until killed."""
+    """Ask until killed, or until there is nobody to do it."""
+    parent = os.getppid()
     host, _, port = rest_url.partition("//")[2].rpartition(":")
     half = socket.create_connection((host, int(port)))
     head = f"POST /v1/models/{model_name}:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{{"
     half.sendall(head.encode())
     with Client(target, model_name) as client:
-        while True:
-            client.recommend([items] * 8)
+        while os.getppid() == parent:
+            client.recommend([items])
             time.sleep(_BETWEEN_CALLS_SECONDS)
 
 

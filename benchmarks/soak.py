@@ -4,7 +4,8 @@
 
 Exports an untrained student and starts `kdsr serve` as a child process. First it measures how
 many calls a second the server answers over gRPC and REST at once. Then it sends `--share` of
-that by a clock, from this process, with the product's own asyncio client. Meanwhile a new
+that by a clock, from this process, with the product's own asyncio client; while 256 calls are
+under way, because other work has taken the processors, calls are held back. Meanwhile a new
 version appears every `--swap-seconds` and the oldest goes, and every second a further client
 is killed while its calls are under way and its REST request is half sent. Every answer is
 compared with the one before the load: all versions are copies of one.
@@ -46,7 +47,11 @@ _DEADLINE_SECONDS = 30.0
 _REST_SHARE = 0.25
 _CAPACITY_CLIENTS = {"gRPC": 12, "REST": 4}
 _KEPT_VERSIONS = 2
-_COLUMNS = ("seconds", "calls", "failed", "p50 ms", "p99 ms", "RSS MB", "descriptors", "threads")
+_MOST_UNDER_WAY = 256
+_COLUMNS = (
+    "seconds", "calls", "held back", "failed", "p50 ms", "p99 ms", "RSS MB", "descriptors",
+    "threads",
+)  # fmt: skip
 _GROWTH = {"RSS MB": 32.0, "descriptors": 8.0, "threads": 4.0}
 _GROWTH_SHARE = {"RSS MB": 0.05}
 
@@ -58,6 +63,7 @@ class Calls:
     latencies: list[float] = dataclasses.field(default_factory=list)
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     total: int = 0
+    held_back: int = 0
 
 
 class Soak:
@@ -130,6 +136,9 @@ class Soak:
             if due > until:
                 break
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if len(under_way) >= _MOST_UNDER_WAY:
+                self.calls.held_back += 1
+                continue
             protocol = "REST" if number % round(1 / _REST_SHARE) == 0 else "gRPC"
             task = asyncio.create_task(self._call(protocol, number))
             under_way.add(task)
@@ -164,6 +173,7 @@ class Soak:
             figures = (
                 (len(self.rows) + 1) * self._arguments.sample_seconds,
                 self.calls.total,
+                self.calls.held_back,
                 self.calls.failures.total(),
                 round(float(p50), 1),
                 round(float(p99), 1),
