@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
+import random
 
 import pytest
+from google.protobuf.message import DecodeError
 
+from benchmarks.mutations import grpc_request, rest_request
+from benchmarks.soak import Soak
+from serving import wire_pb2 as wire
 from tests.export.fixtures import run_python
 
 
@@ -41,3 +48,55 @@ def test_serving_latency_measures_every_load():
     for row in found["measurements"]:
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["failed"] == 0
+
+
+@pytest.mark.slow
+def test_a_served_model_survives_what_is_malformed():
+    found = line("fuzz_serving", "--requests", "600", "--check-every", "300", "--items", "50")
+    assert (found["requests"], found["wrong"]) == (600, [])
+    assert {"grpc INVALID_ARGUMENT", "grpc INTERNAL", "rest 400"} <= found["statuses"].keys()
+
+
+@pytest.mark.slow
+def test_a_soak_sees_every_call():
+    sizes = ("--seconds", "8", "--sample-seconds", "1", "--swap-seconds", "4", "--items", "50")
+    run_python("-m", "benchmarks.soak", *sizes, "--rate", "10", "--capacity-seconds", "1")
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ((100, 30, 20), []),
+        ((131, 36, 23), []),
+        ((140, 30, 20), ["RSS MB grew from 100 to 140"]),
+        ((100, 40, 30), ["descriptors grew from 30 to 40", "threads grew from 20 to 30"]),
+    ],
+)
+def test_a_soak_fails_on_growth(last, says):
+    address = {"target": "127.0.0.1:1", "rest_url": "http://127.0.0.1:2"}
+    soak = Soak(None, address, "", argparse.Namespace(items=10))
+    names = ("RSS MB", "descriptors", "threads")
+    soak.rows = [dict(zip(names, v, strict=True)) for v in [(100, 30, 20)] * 6 + [last] * 2]
+    assert soak.faults() == says
+    soak.calls.failures["gRPC INTERNAL"] += 2
+    assert soak.faults()[0] == "2 x gRPC INTERNAL"
+
+
+def test_malformed_requests_are_made_from_their_number_alone():
+    def made(place):
+        items = ["", "a", "b"]
+        return [
+            make(random.Random(f"0:{place}"), "kdsr", items)
+            for make in (grpc_request, rest_request)
+        ]
+
+    found = [made(place) for place in range(300)]
+    assert found == [made(place) for place in range(300)]
+    for protocol in (0, 1):
+        assert len({requests[protocol] for requests in found}) > 290
+    readable = 0
+    for content, _ in found:
+        with contextlib.suppress(DecodeError):
+            wire.PredictRequest.FromString(content)
+            readable += 1
+    assert 60 < readable < 240  # some are wrong beyond reading, others only in what they say
