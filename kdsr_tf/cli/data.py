@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from kdsr_tf.cli.options import PATH
 from kdsr_tf.cli.reading_options import reading_options
-from kdsr_tf.errors import ConfigError, InputError
+from kdsr_tf.errors import ConfigError
 
 if TYPE_CHECKING:
     from kdsr_tf.artifacts import Manifest
@@ -99,49 +97,34 @@ def import_data(
 
     if not check:
         folder = _free(folder, force, [path for path in (interactions, items, *images) if path])
+    source = open_for_import(interactions, items, reading, images=images, data_dir=data_dir)
+    with progress("Listing the pictures"):
+        pictures = pictures_of(source, images)
+    job = Import(source, pictures, reading.unescape_html)
+    with progress("Checking the catalogue") as bar:
+        found = job.check_items(bar.advance)
+    with progress("Checking the interactions", total=source.num_interactions()) as bar:
+        job.check_interactions(found, bar.advance)
+    show(found, source, pictures.unused())
+    show_pictures(found, pictures)
+    show_notes(found, source)
+    refuse(found, source, max_rejected_fraction)
+    assumed = settle_unit(found.times, unit)
+    show_cores(found, drop_repeats)
+    announce(found, assumed, unit, drop_repeats, None if check else folder)
+    if check:
+        return
+    manifest = _manifest(found, source, [interactions, items], assumed)
     with (
-        tempfile.TemporaryDirectory(prefix="kdsr-import-") as scratch,
-        _without_scratch(scratch),
+        artifacts.committing(folder, manifest) as target,
+        progress("Writing", total=found.rows) as bar,
     ):
-        source = open_for_import(
-            interactions, items, scratch, reading, images=images, data_dir=data_dir
+        manifest.counts["interactions"] = job.write(
+            target, found, unit=assumed, drop_repeats=drop_repeats, advance=bar.advance
         )
-        with progress("Listing the pictures"):
-            pictures = pictures_of(source, images)
-        job = Import(source, pictures, reading.unescape_html)
-        with progress("Checking the catalogue") as bar:
-            found = job.check_items(bar.advance)
-        with progress("Checking the interactions", total=source.num_interactions()) as bar:
-            job.check_interactions(found, bar.advance)
-        show(found, source, pictures.unused())
-        show_pictures(found, pictures)
-        show_notes(found, source)
-        refuse(found, source, max_rejected_fraction)
-        assumed = settle_unit(found.times, unit)
-        show_cores(found, drop_repeats)
-        announce(found, assumed, unit, drop_repeats, None if check else folder)
-        if check:
-            return
-        manifest = _manifest(found, source, [interactions, items], assumed)
-        with (
-            artifacts.committing(folder, manifest) as target,
-            progress("Writing", total=found.rows) as bar,
-        ):
-            manifest.counts["interactions"] = job.write(
-                target, found, unit=assumed, drop_repeats=drop_repeats, advance=bar.advance
-            )
     console.print(f"Written to {folder}. Next:", markup=False, soft_wrap=True)
     given = shlex.quote(f"source.path={folder}")
     console.print(f"kdsr run --config FILE --set {given}", markup=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _without_scratch(scratch: str) -> Iterator[None]:
-    """Errors about a copy in UTF-8 or an unpacked file name the file, not where it was put."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(str(error).replace(os.path.join(scratch, ""), "")) from None
 
 
 def _free(folder: str | None, force: bool, inputs: Sequence[str]) -> str:

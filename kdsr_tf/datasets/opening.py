@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import functools
+import dataclasses
 import os
 import posixpath
-import shutil
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import fsspec
 
@@ -17,23 +13,21 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.datasets.item_pictures import ItemPictures
 from kdsr_tf.datasets.pictures import Pictures
 from kdsr_tf.datasets.published.opening import open_published
-from kdsr_tf.datasets.reading import PUBLISHED, Reading
+from kdsr_tf.datasets.reading import Reading
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import Source, files, open_source
-from kdsr_tf.sources.batches import TFDS_PREFIX, ending, label
-from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
+from kdsr_tf.sources import Source, open_source
+from kdsr_tf.sources.batches import TFDS_PREFIX, label
+from kdsr_tf.sources.encodings import settled_encoding
 from kdsr_tf.sources.folder import open_files
+from kdsr_tf.sources.forms import Told, is_text
 from kdsr_tf.sources.image_paths import absolute_folder
 from kdsr_tf.sources.items import CatalogueRow
-
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
-_CHARACTERS = 1 << 20
+from kdsr_tf.sources.streams import opened
 
 
 def open_for_import(
     interactions: str,
     items: str | None,
-    scratch: str,
     reading: Reading,
     *,
     images: Sequence[str] = (),
@@ -45,7 +39,6 @@ def open_for_import(
         interactions: File; or, without `items`, a folder in the source format or
             `tfds:NAME`.
         items: File of the catalogue.
-        scratch: Existing local folder for files that must be unpacked or decoded first.
         reading: How the files are read.
         images: Folders and URIs, other than that of `items`, where pictures may lie.
         data_dir: Folder of prepared TFDS datasets.
@@ -55,7 +48,7 @@ def open_for_import(
     """
     config = SourceConfig(
         path=interactions,
-        columns=dict(reading.columns),
+        columns=reading.own_names(),
         image_folders=list(images),
         tfds={"data_dir": data_dir},
     )
@@ -70,7 +63,7 @@ def open_for_import(
         return open_source(config)
     for path in (interactions, items):
         filesystem, local = fsspec.core.url_to_fs(path)
-        if not filesystem.isfile(local):
+        if not filesystem.exists(local):
             raise InputError(f"There is no file {path}.")
     if label(interactions) == label(items):
         raise InputError(
@@ -78,13 +71,10 @@ def open_for_import(
             "Rename one of them."
         )
     folder = absolute_folder(posixpath.dirname(items) or ".")
-    paths = (interactions, items)
     if reading.published:
-        paths = tuple(_decoded(path, scratch, reading.encoding) for path in paths)
-        readable = functools.partial(_readable, scratch=scratch, encoding=None)
-        return open_published(reading.published, config, folder, paths, readable)
-    readable = [_readable(path, scratch, reading.encoding) for path in paths]
-    return open_files(config, folder, *readable)
+        return open_published(reading, config, folder, interactions, items)
+    told = [_settled(*pair) for pair in zip((interactions, items), reading.of_files(), strict=True)]
+    return open_files(config, folder, interactions, items, tuple(told))
 
 
 def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
@@ -103,66 +93,9 @@ def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
     return Pictures(source.image_column, [*own, *local, *remote], by_item)
 
 
-def _readable(path: str, scratch: str, encoding: str | None) -> str:
-    """The file, or its copy in `scratch`, unpacked and in UTF-8."""
-    stem, suffix = posixpath.splitext(path)
-    compression = _COMPRESSIONS.get(suffix.lower())
-    name = posixpath.basename(stem if compression else path)
-    kind = ending(name)
-    if kind not in files.FORMATS:
-        raise InputError(
-            f"{path}: its ending does not say how to read it. Expected "
-            f"{', '.join('.' + known for known in files.FORMATS)}, packed with "
-            f"{', '.join(_COMPRESSIONS)} or not; published files are read with "
-            f"--format={'|'.join(PUBLISHED)}."
-        )
-    if kind == "parquet":
-        encoding = None
-    elif not encoding:
-        with _unpacked(path, compression) as file:
-            is_packed = file.read(6).startswith(files.COMPRESSED)
-            file.seek(0)
-            encoding = None if is_packed else settled_encoding(path, file)
-    return _copied(path, os.path.join(scratch, name), compression, encoding)
-
-
-def _decoded(path: str, scratch: str, encoding: str | None) -> str:
-    """Copy in UTF-8 of a published file, if it has another encoding by word or by mark."""
-    stem, suffix = posixpath.splitext(path)
-    compression = _COMPRESSIONS.get(suffix.lower())
-    if not encoding:
-        with _unpacked(path, compression) as file:
-            encoding = marked(file.read(4))
-        if encoding in (None, UTF_8):
-            return path
-    name = posixpath.basename(stem if compression else path)
-    return _copied(path, os.path.join(scratch, name), compression, encoding)
-
-
-def _copied(path: str, target: str, compression: str | None, encoding: str | None) -> str:
-    """The file if it is neither packed nor in another encoding, otherwise its copy in UTF-8."""
-    if not compression and not encoding:
-        return path
-    try:
-        with _unpacked(path, compression) as packed, open(target, "wb") as file:
-            if not encoding:
-                shutil.copyfileobj(packed, file)
-                return target
-            reader = codecs.getreader(encoding)(packed)
-            while text := reader.read(_CHARACTERS):
-                file.write(text.encode())
-    except LookupError:
-        raise InputError(f"--encoding={encoding} is not known. Try latin-1 or cp1252.") from None
-    except UnicodeError as error:
-        raise InputError(f"{path} is not in {encoding} throughout: {error}.") from None
-    return target
-
-
-@contextlib.contextmanager
-def _unpacked(path: str, compression: str | None) -> Iterator[Any]:
-    try:
-        with fsspec.open(path, "rb", compression=compression) as file:
-            yield file
-    except (OSError, EOFError) as error:
-        verb = "unpacked" if compression else "read"
-        raise InputError(f"{path} cannot be {verb}: {error}.") from None
+def _settled(path: str, told: Told) -> Told:
+    """What is said about a file, with its encoding."""
+    if told.encoding or not is_text(path):
+        return told
+    with opened(path) as file:
+        return dataclasses.replace(told, encoding=settled_encoding(path, file))

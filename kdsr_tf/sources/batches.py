@@ -69,11 +69,19 @@ class Batch:
         columns: Per column `n` values: an Arrow array (Parquet, CSV as bytes)
             or a list (JSON lines). A column absent from the file is left out.
         rejected: Rows that could not be read at all.
+        lines: Lines of the file that the batch takes, without empty ones; -1 if every
+            row is one.
     """
 
     rows: np.ndarray
     columns: dict[str, pa.Array | list[Any]]
     rejected: list[Rejected]
+    lines: int = -1
+
+    @property
+    def num_lines(self) -> int:
+        """Lines of the file that the batch takes."""
+        return len(self.rows) + len(self.rejected) if self.lines < 0 else self.lines
 
 
 def ending(path: str) -> str:

@@ -11,9 +11,9 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files
-from kdsr_tf.sources.batches import ending
-from kdsr_tf.sources.columns import check_columns, names_in
+from kdsr_tf.sources.columns import names_in
 from kdsr_tf.sources.folder import FolderSource
+from kdsr_tf.sources.forms import Told, check_columns_of, find_form
 from kdsr_tf.sources.image_paths import absolute_folder, check_folders
 
 
@@ -62,23 +62,20 @@ def open_new_items(config: Config) -> FolderSource:
     path = config.export.add_items
     _check_is_file("export.add_items", path)
     folder, name = posixpath.split(absolute_folder(path))
-    if ending(name) not in files.FORMATS:
-        raise InputError(
-            f"`export.add_items` takes a file of items: one of {', '.join(files.FORMATS)}. "
-            f"Received: {path}."
-        )
     path = posixpath.join(folder, name)
-    found = files.column_names(path)
-    names = names_in(config.source.columns, found)
+    own = config.source.columns
+    form = find_form(path, Told(names=tuple(own.values())))
+    names = names_in(own, form.columns)
     return FolderSource(
         path=folder,
         interactions=path,  # there are none; the fingerprint then is that of the one file
         items=path,
-        item_columns=check_columns(path, found, names, (ITEM_ID,)),
+        item_columns=check_columns_of(path, form, names, (ITEM_ID,)),
         title_column=config.source.title_column,
         image_column=config.source.image_column,
         image_folders=check_folders(config.source.image_folders),
         item_names=names,
+        item_form=form,
     )
 
 

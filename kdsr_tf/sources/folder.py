@@ -12,9 +12,10 @@ from kdsr_tf.artifacts import fingerprint, join
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError, storage_problem
 from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources import files
+from kdsr_tf.sources import files, forms
 from kdsr_tf.sources.batches import Piece
-from kdsr_tf.sources.columns import Names, check_columns, check_own_names, names_in
+from kdsr_tf.sources.columns import Names, check_own_names, names_in
+from kdsr_tf.sources.forms import Form, Told, check_columns_of, find_form
 from kdsr_tf.sources.image_paths import (
     absolute_folder,
     allowed_path,
@@ -23,8 +24,9 @@ from kdsr_tf.sources.image_paths import (
 )
 from kdsr_tf.sources.interactions import COLUMNS
 from kdsr_tf.sources.source import Source
+from kdsr_tf.sources.streams import COMPRESSIONS
 
-_COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst")
+_PLAIN = Form(kind=forms.LINES, columns=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,17 @@ class FolderSource(Source):
 
     Args:
         path: Folder or URI.
-        interactions: Path of `interactions.{parquet,csv,tsv,jsonl}`.
-        items: Path of `items.{parquet,csv,tsv,jsonl}`.
+        interactions: Path of `interactions.*`, whose ending is one of `forms.ENDINGS`.
+        items: Path of `items.*`.
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path of the picture.
         image_folders: Where pictures may lie beside the folder.
         interaction_names: Columns to rename, as in `Piece`.
         item_names: Likewise for the catalogue.
+        interaction_form: How the interactions are read.
+        item_form: How the catalogue is read.
+        told: What the user says about the two files.
     """
 
     path: str
@@ -52,6 +57,9 @@ class FolderSource(Source):
     image_folders: tuple[str, ...] = ()
     interaction_names: Names = ()
     item_names: Names = ()
+    interaction_form: Form = _PLAIN
+    item_form: Form = _PLAIN
+    told: tuple[Told, Told] = (Told(), Told())
 
     def fingerprint(self) -> str:
         """Hash of both files' content and of the pictures' names, sizes and times."""
@@ -67,19 +75,21 @@ class FolderSource(Source):
                 payload[f"images of {folder}"] = listing_digest(folder)
         if self.interaction_names or self.item_names:
             payload["names"] = [self.interaction_names, self.item_names]
+        if any(told != Told() for told in self.told):
+            payload["told"] = [dataclasses.asdict(told) for told in self.told]
         return fingerprint(payload)
 
     def num_interactions(self) -> int:
-        """Rows of the interactions file, from metadata or by counting lines."""
-        return files.count_rows(self.interactions)
+        """Rows of the interactions, from metadata or by counting lines."""
+        return files.count_lines(self.interactions, self.interaction_form)
 
     def interaction_pieces(self) -> list[Piece]:
         """Parts of the interactions that workers read side by side."""
-        return files.pieces_of(self.interactions, self.interaction_names)
+        return files.pieces_of(self.interactions, self.interaction_form, self.interaction_names)
 
     def item_pieces(self) -> list[Piece]:
         """Parts of the catalogue that workers read side by side."""
-        return files.pieces_of(self.items, self.item_names)
+        return files.pieces_of(self.items, self.item_form, self.item_names)
 
     def image_path(self, value: str) -> str:
         """Path or URI of a picture.
@@ -124,7 +134,13 @@ def open_folder(config: SourceConfig) -> FolderSource:
     return open_files(config, path, interactions, catalogue)
 
 
-def open_files(config: SourceConfig, path: str, interactions: str, catalogue: str) -> FolderSource:
+def open_files(
+    config: SourceConfig,
+    path: str,
+    interactions: str,
+    catalogue: str,
+    told: tuple[Told, Told] = (Told(), Told()),
+) -> FolderSource:
     """Check that the columns of two files are there, wherever the files are.
 
     Args:
@@ -132,41 +148,47 @@ def open_files(config: SourceConfig, path: str, interactions: str, catalogue: st
         path: Absolute folder where relative paths of pictures start.
         interactions: Path of the interactions.
         catalogue: Path of the catalogue.
+        told: What the user says about the two files.
 
     Raises:
         InputError: for a file that cannot be read, or a missing column.
     """
-    in_interactions, in_catalogue = map(files.column_names, (interactions, catalogue))
-    check_own_names(config.columns, [*in_interactions, *in_catalogue], config.path)
-    interaction_names = names_in(config.columns, in_interactions, COLUMNS)
-    item_names = names_in(config.columns, in_catalogue)
-    check_columns(interactions, in_interactions, interaction_names, COLUMNS)
+    own = tuple(config.columns.values())
+    in_interactions = find_form(
+        interactions, dataclasses.replace(told[0], names=own), of_interactions=True
+    )
+    in_catalogue = find_form(catalogue, dataclasses.replace(told[1], names=own))
+    check_own_names(config.columns, [*in_interactions.columns, *in_catalogue.columns], config.path)
+    interaction_names = names_in(config.columns, in_interactions.columns, COLUMNS)
+    item_names = names_in(config.columns, in_catalogue.columns)
+    check_columns_of(interactions, in_interactions, interaction_names, COLUMNS)
     return FolderSource(
         path=path,
         interactions=interactions,
         items=catalogue,
-        item_columns=check_columns(catalogue, in_catalogue, item_names, (ITEM_ID,)),
+        item_columns=check_columns_of(catalogue, in_catalogue, item_names, (ITEM_ID,)),
         title_column=config.title_column,
         image_column=config.image_column,
         image_folders=check_folders(config.image_folders),
         interaction_names=interaction_names,
         item_names=item_names,
+        interaction_form=in_interactions,
+        item_form=in_catalogue,
+        told=told,
     )
 
 
 def _find(names: list[str], stem: str, folder: str) -> str:
-    found = [f"{stem}.{ending}" for ending in files.FORMATS if f"{stem}.{ending}" in names]
+    """The one file or folder of a name, with any ending that can be read."""
+    known = [f"{stem}.{ending}" for ending in forms.ENDINGS]
+    known += [name + compression for name in known for compression in COMPRESSIONS]
+    found = [name for name in names if name.lower() in known]
     if len(found) == 1:
         return found[0]
     if found:
         raise InputError(f"{folder} holds {' and '.join(found)}. Keep one of them.")
-    for name in names:
-        if name.startswith(f"{stem}.") and name.endswith(_COMPRESSED):
-            raise InputError(
-                f"{folder}/{name} is compressed. Unpack it, or write it as Parquet, which "
-                "compresses by itself."
-            )
-    endings = ",".join(files.FORMATS)
+    endings = ",".join(forms.ENDINGS)
     raise InputError(
-        f"{folder} has no {stem}.{{{endings}}}. Files found: {', '.join(names[:20]) or 'none'}."
+        f"{folder} has no {stem}.{{{endings}}}. Files found: {', '.join(names[:20]) or 'none'}. "
+        "Files of other names: `kdsr data import`."
     )

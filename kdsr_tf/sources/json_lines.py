@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kdsr_tf.errors import InputError
@@ -57,24 +57,28 @@ def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
     return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
 
 
-def column_names(path: str, file: Any) -> list[str]:
-    """Names in the first hundred lines of a binary file.
+def column_names(path: str, records: Iterable[bytes | None]) -> list[str]:
+    """Names in the first hundred records.
+
+    Args:
+        path: Path of the file, for errors.
+        records: Lines of `read`, or elements of a list.
 
     Raises:
         InputError: if none of them is an object.
     """
     names: dict[str, None] = {}
     problem = ""
-    for row, line in zip(range(1, _HEAD_LINES + 1), read(file), strict=False):
-        if line is not None and not line.strip():
+    for row, record in zip(range(1, _HEAD_LINES + 1), records, strict=False):
+        if record is not None and not record.strip():
             continue
-        values, reason = parse(line)
+        values, reason = parse(record)
         problem = problem or (f"row {row}: {reason}" if reason else "")
         names.update(dict.fromkeys(values or ()))
     if problem and not names:
         raise InputError(
-            f"{path} cannot be read as JSON lines: no line is a JSON object ({problem}). "
-            'Every line must be one, such as {"item_id": "a"}.'
+            f"{path} cannot be read as JSON: no record is a JSON object ({problem}). Every line, "
+            'or every element of one list, must be one, such as {"item_id": "a"}.'
         )
     return list(names)
 

@@ -12,7 +12,8 @@ import pytest
 from beam_pipelines.prepare import prepare
 from kdsr_tf import artifacts, stages
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import csv_files, files, open_source
+from kdsr_tf.sources import files, open_source, parquet_files, table_rows
+from kdsr_tf.sources.forms import find_form
 from kdsr_tf.sources.interactions import read_interactions
 from tests.beam_pipelines.clicks import HUGE, configure, write_source
 
@@ -20,7 +21,7 @@ EMPTY_PARQUET = pa.table({"user_id": [""], "item_id": [""], "timestamp": [0]}).s
 
 UNUSABLE = {
     "zero-byte JSON lines": ("interactions.jsonl", b"\n", "interactions.jsonl is empty"),
-    "a blank CSV line": ("interactions.csv", b"\n", "cannot be read as CSV"),
+    "a blank CSV line": ("interactions.csv", b"\n", "interactions.csv is empty"),
     "blank CSV rows": (
         "interactions.csv",
         b"user_id,item_id,timestamp\n\n\n",
@@ -28,46 +29,28 @@ UNUSABLE = {
     ),
     "a JSON array": (
         "interactions.jsonl",
-        b'[{"user_id": "u"},\n{"user_id": "u"}]',
-        r"no line is a JSON object \(row 1: not valid JSON\)",
+        b"[7,\n[8]]",
+        r"no record is a JSON object \(row 1: not a JSON object\)",
     ),
-    "gzip by its name": ("interactions.csv.gz", b"\x1f\x8b", "csv.gz is compressed. Unpack it"),
-    "gzip by its content": ("interactions.csv", b"\x1f\x8b\x08\0", "is compressed, although"),
-    "a workbook": ("items.csv", b"PK\x03\x04\x14\0", "items.csv is compressed, although"),
+    "a JSON array that is cut": ("items.json", b'[{"item_id": "a"}, {"it', "JSON after row 1: "),
+    "a JSON array without an end": ("items.json", b'[{"item_id": "a"}', "the list has no end"),
+    "damaged gzip": ("interactions.csv", b"\x1f\x8b\x08\0", "cannot be unpacked: .* ended before"),
+    "damaged zstd": ("interactions.csv.zst", b"\x28\xb5\x2f\xfd", "cannot be unpacked: Trunc"),
+    "damaged zip": ("items.csv.zip", b"PK\x03\x04\x14\0", "cannot be unpacked: .* not a zip file"),
     "UTF-16": (
         "interactions.csv",
         "user_id,item_id,timestamp\nu,a,1\n".encode("utf-16"),
         "header .* is not UTF-8. Save the file as UTF-8",
     ),
-    "semicolons": (
-        "interactions.csv",
-        b"user_id;item_id;timestamp\nu;a;1\n",
-        "lacks the columns .*Columns found: user_id;item_id;timestamp",
+    "a file without a header": (
+        "interactions.tsv",
+        b"196\t242\t3\t881250949\n186\t302\t3\t891717742\n",
+        "its first line looks like data: 196, 242, 3, 881250949.*--no-header --column user_id=1",
     ),
     "a column twice": ("items.csv", b"item_id,title,title\na,b,c\n", "two columns 'title'"),
     "CSV header of another encoding": ("interactions.csv", b"\xff,\n1,2\n", "header .* not UTF-8"),
     "zero-byte Parquet": ("interactions.parquet", b"\n", "cannot be read as Parquet"),
     "truncated Parquet": ("interactions.parquet", b"PAR1PAR1", "cannot be read as Parquet"),
-    "open quotation mark": (
-        "interactions.csv",
-        b'user_id,item_id,timestamp\nu,a,1\n"u,a,1\n' + b"u,a,1\n" * 2_000,
-        "row 2 of .* spans 2,001 lines. Look for a quotation mark",
-    ),
-    "open quotation mark in the last column": (
-        "interactions.csv",
-        b'user_id,item_id,timestamp\nu,a,1\nu,a,"1\n' + b"u,a,1\n" * 20,
-        "row 2 of .* spans 21 lines. Look for a quotation mark",
-    ),
-    "open quotation mark in a column that is not read": (
-        "interactions.csv",
-        b'user_id,item_id,timestamp,review\nu,a,1,fine\nu,a,1,"fi\n' + b"u,a,1,ne\n" * 20,
-        "row 2 of .* spans 21 lines. Look for a quotation mark",
-    ),
-    "open quotation mark near the end": (
-        "interactions.csv",
-        b'user_id,item_id,timestamp\nu,a,1\n"u,a,1\n' + b"u,a,1\n" * 20,
-        "row 2 of .* spans 21 lines. Look for a quotation mark",
-    ),
     "header only": (
         "interactions.csv",
         b"user_id,item_id,timestamp\n",
@@ -115,6 +98,28 @@ def test_lines_within_closed_quotation_marks_are_texts(tmp_path):
     assert pq.read_table(path)["title"].to_pylist() == ["A\nA", "B\nB "]
 
 
+OPEN = b"user_id,item_id,timestamp\nu,a,1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        OPEN + b'"u,a,1\n' + b"u,a,1\n" * 2_000,
+        OPEN + b'u,a,"1\n' + b"u,a,1\n" * 2_000,
+        b'user_id,item_id,timestamp,review\nu,a,1,\nu,a,1,"fi\n' + b"u,a,1,ne\n" * 2_000,
+        OPEN + b'"u"u,a,1\n' + b"u,a,1\n" * 2_000,
+    ],
+)
+def test_a_stray_quotation_mark_costs_its_own_row_only(tmp_path, content):
+    config = configure(tmp_path, write_source(tmp_path / "source", ("interactions.csv", content)))
+    counts = prepare(config).counts
+    assert (counts["interactions"], counts["rejected"]) == (2_001, 1)
+    (path,) = pathlib.Path(stages.location(config, "sequences")).glob("rejected-*.parquet")
+    (row,) = pq.read_table(path).to_pylist()
+    assert row["where"] == "interactions.csv row 2"
+    assert row["reason"] == table_rows.STRAY_MARK
+
+
 def test_carriage_returns_end_lines(tmp_path):
     lines = b"user_id,item_id,timestamp\ru,a,1\ru,b,2\r"
     config = configure(tmp_path, write_source(tmp_path / "source", ("interactions.csv", lines)))
@@ -140,7 +145,8 @@ def test_fixed_size_lists_that_arrow_cannot_read_are_called_so(tmp_path):
 
 
 def test_a_row_longer_than_a_block_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(table_rows, "_BLOCK_BYTES", 1 << 15)
+    monkeypatch.setattr(table_rows, "LONGEST_ROW_BYTES", 1 << 16)
     rows = b"user_id,item_id,timestamp\nu,a,1\n" + HUGE.encode() + b",a,1\n" + b"u,a,2\n" * 99_999
     config = configure(tmp_path, write_source(tmp_path / "source", ("interactions.csv", rows)))
     (piece,) = open_source(config.source).interaction_pieces()
@@ -161,7 +167,7 @@ def test_a_folder_in_place_of_a_file_is_one_clear_error(tmp_path):
     source = write_source(tmp_path / "source")
     (tmp_path / "source" / "items.jsonl").unlink()
     (tmp_path / "source" / "items.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"items.jsonl cannot be read: .*Is a directory"):
+    with pytest.raises(InputError, match=r"items.jsonl is a folder, and holds no files"):
         prepare(configure(tmp_path, source))
     with pytest.raises(InputError, match="is not a folder"):
         prepare(configure(tmp_path, f"source.path={__file__}"))
@@ -180,13 +186,14 @@ def test_a_megabyte_of_text_is_a_text(tmp_path):
 
 
 def test_rows_of_a_megabyte_come_in_small_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_BATCH_BYTES", 1 << 20)
+    for module in (files, parquet_files):
+        monkeypatch.setattr(module, "_BATCH_BYTES", 1 << 20)
     catalogue = [{"item_id": str(k), "title": HUGE[: 1 << 19]} for k in range(6)]
     lines = b"\n".join(json.dumps(row).encode() for row in catalogue)
     write_source(tmp_path / "source", items=("items.jsonl", lines))
     table = pa.Table.from_pylist(catalogue)
     pq.write_table(table, tmp_path / "items.parquet", use_dictionary=False)
     for path in (tmp_path / "source" / "items.jsonl", tmp_path / "items.parquet"):
-        (piece,) = files.pieces_of(str(path))
+        (piece,) = files.pieces_of(str(path), find_form(str(path)))
         sizes = [len(batch.rows) for batch in files.read_batches(piece)]
         assert sum(sizes) == 6 and max(sizes) <= 2

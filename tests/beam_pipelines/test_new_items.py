@@ -74,7 +74,7 @@ def test_a_file_that_says_nothing_new_is_not_encoded_again(encoded):
             r"reads\. .*\ntext: .*no such column",
         ),
         ('{"title": "x"}', "x.jsonl", InputError, "lacks the column item_id"),
-        ("a,b", "x.txt", InputError, "takes a file of items: one of parquet, csv"),
+        ("a,b", "x.rtf", InputError, "its ending does not say how to read it"),
         (None, "gone.csv", InputError, "`export.add_items`: there is no file"),
     ],
 )

@@ -82,8 +82,8 @@ def test_own_files_become_a_source_folder(shop, capsys):
     assert (shop / "out" / "images" / "c.jpg").read_bytes() == b"picture of c"
     rejected = (shop / "out" / "rejected.jsonl").read_text().splitlines()
     assert [(row["reason"], row["where"]) for row in map(json.loads, rejected)] == [
-        ("image file does not exist", "goods.tsv row 2"),
-        ("item_id occurs twice", "goods.tsv row 3"),
+        ("image file does not exist", "goods.tsv.gz row 2"),
+        ("item_id occurs twice", "goods.tsv.gz row 3"),
         ("item_id is missing", "clicks.csv row 6"),
         ("item_id is not in the catalogue", "clicks.csv row 5"),
     ]
@@ -249,7 +249,7 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
         (["clicks.csv", "pics/a.png"], "its ending does not say how to read it"),
         ([*SHOP, *LATIN_1], "lacks the columns user_id, item_id, timestamp"),
         ([*SHOP, *LATIN_1], "or --column user_id=NAME to `kdsr data import`"),
-        ([*SHOP, *LATIN_1, *COLUMNS], "rows of goods.tsv would be rejected"),
+        ([*SHOP, *LATIN_1, *COLUMNS], "rows of goods.tsv.gz would be rejected"),
         ([*SHOP, *COLUMNS], "goods.tsv.gz is not in UTF-8 (line 2: b'a\\tCaf"),
         ([*SHOP, *COLUMNS], "--encoding latin-1, if that is it"),
         (["clicks.csv", "goods.tsv.gz", "--encoding", "klingon"], "--encoding=klingon"),
@@ -294,13 +294,15 @@ def test_commands_in_the_documentation(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("clicks.csv").write_text("customer,sku,timestamp\nu,a,978300760\n")
     Path("goods.tsv.gz").write_bytes(gzip.compress(b"sku\ttitle\na\tA\n"))
+    Path("clicks.dat").write_text("u\ta\t5\t978300760\n")
+    Path("goods.txt").write_text("a|A\n")
     official.write_movielens(tmp_path)
     official.write_amazon(tmp_path, "Beauty")
     blocks = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
     on_files = [c for c in commands if c.startswith("kdsr data import") and "tfds:" not in c]
-    assert len(on_files) == 5
+    assert len(on_files) == 6
     for command in on_files:
         assert run(*shlex.split(command)[3:]) == 0, capsys.readouterr().err
     folders = {path.name for path in Path("data").iterdir()}
-    assert folders == {"shop", "ml-1m", "beauty"}
+    assert folders == {"shop", "ml-1m", "beauty", "plain"}

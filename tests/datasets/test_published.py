@@ -113,7 +113,7 @@ def test_csv_editions_have_quoted_titles(pack, ending, tmp_path, capsys):
         {"item_id": "1", "title": CITY, "genres": ["Adventure", "Drama"]},
         {"item_id": "2", "title": '"Amélie" (2001)'},
     ]
-    assert "Left out of ratings.csv: rating (3)." in capsys.readouterr().err
+    assert f"Left out of {names[0]}: rating (3)." in capsys.readouterr().err
 
 
 def test_100k_has_its_own_layout(tmp_path):

@@ -21,6 +21,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.files import FilePiece
+from kdsr_tf.sources.forms import Told, find_form
 from kdsr_tf.sources.interactions import read_interactions
 
 _COLUMNS = ("user_id", "item_id", "timestamp")
@@ -51,27 +52,30 @@ _EXPECTED = (
 
 
 def pieces(
-    interactions: str, items: str, readable: Callable[[str], str], images: Sequence[str] = ()
+    interactions: str,
+    items: str,
+    encodings: tuple[str | None, str | None] = (None, None),
+    images: Sequence[str] = (),
 ) -> tuple[Piece, Piece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
     Args:
         interactions: Reviews or ratings.
         items: Metadata.
-        readable: Path of an unpacked copy of a CSV file.
+        encodings: Encodings of the two files that are not UTF-8.
         images: Addresses below which pictures are declared.
 
     Raises:
         InputError: for a file that is not of such an edition.
     """
-    lines = head(items)
+    lines = head(items, encodings[1])
     if not any(amazon_items.parse_item(line)[0] for line in lines):
         problem = "does not have the metadata of an edition of the Amazon reviews"
         if any(parse_review(line)[0] for line in lines):
             problem = "holds reviews, and the metadata belongs here"
         raise InputError(f"{items} {problem}. Its first line: {shown(lines)}. {_EXPECTED}")
-    reviews = _interactions(interactions, items, readable)
-    catalogue = items_of(items, reviews, images)
+    reviews = _interactions(interactions, items, encodings[0])
+    catalogue = dataclasses.replace(items_of(items, reviews, images), encoding=encodings[1])
     return reviews, catalogue, catalogue.columns
 
 
@@ -178,15 +182,17 @@ def parse_rating(line: bytes | None, item_first: bool = False) -> Parsed:
     return values | {"timestamp": timestamp, "rating": rating}, ""
 
 
-def _interactions(path: str, items: str, readable: Callable[[str], str]) -> Piece:
-    lines = head(path)
+def _interactions(path: str, items: str, encoding: str | None) -> Piece:
+    lines = head(path, encoding)
     if any(parse_review(line)[0] for line in lines):
-        return reviews_of(path)
+        return dataclasses.replace(reviews_of(path), encoding=encoding)
     if lines and lines[0].replace(b'"', b"").startswith(_RATINGS_HEADER):
-        return FilePiece(readable(path), 0, 0, (("item_id", _NEW.item_id),))
+        form = find_form(path, Told(encoding=encoding))
+        return FilePiece(path, 0, 0, (("item_id", _NEW.item_id),), form=form)
     if any(parse_rating(line)[0] for line in lines):
         parse = functools.partial(parse_rating, item_first=_is_item_first(lines, items))
-        return LinesPiece(path=path, parse=parse, columns=(*_COLUMNS, "rating"))
+        columns = (*_COLUMNS, "rating")
+        return LinesPiece(path=path, parse=parse, columns=columns, encoding=encoding)
     problem = "does not have the reviews or ratings of an edition of the Amazon reviews"
     if any(amazon_items.parse_item(line)[0] for line in lines):
         problem = "holds metadata, and the reviews belong here"

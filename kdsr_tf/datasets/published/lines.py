@@ -7,29 +7,25 @@ format. Builders and `kdsr data import` read through the same one.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import gzip
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fsspec
-
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.files import read_lines
+from kdsr_tf.sources.streams import opened
 
 Parsed = tuple[dict[str, Any] | None, str]
 """Values of a line, or None and the reason why it has none."""
 
-_GZIP = b"\x1f\x8b"
 _HEAD_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinesPiece(Piece):
-    """A whole file, packed with gzip or not.
+    """A whole file, packed or not.
 
     Args:
         path: Local path or URI.
@@ -38,6 +34,7 @@ class LinesPiece(Piece):
         names: Columns to rename, as in `Piece`.
         parse: A line, or None if it was too long, to its values.
         columns: Names that are read of what `parse` gives, if no others are asked for.
+        encoding: Encoding of a text that is not UTF-8.
         left_out: What the last reading left out: records by the name of the field. A
             field without a value is not counted.
     """
@@ -47,6 +44,7 @@ class LinesPiece(Piece):
     first_row: int = 0
     parse: Callable[[bytes | None], Parsed]
     columns: tuple[str, ...]
+    encoding: str | None = None
     left_out: collections.Counter[str] = dataclasses.field(
         default_factory=collections.Counter, compare=False
     )
@@ -64,26 +62,13 @@ class LinesPiece(Piece):
                     self.left_out[name] += 1
             return values, reason
 
-        with opened(self.path) as file:
+        with opened(self.path, self.encoding) as file:
             yield from read_lines(self, file, columns, parse)
 
 
-@contextlib.contextmanager
-def opened(path: str) -> Iterator[Any]:
-    """A binary file, unpacked if its content is gzip, whatever its name."""
-    with fsspec.open(path, "rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        if packed:
-            with gzip.open(file) as unpacked:
-                yield unpacked
-        else:
-            yield file
-
-
-def head(path: str) -> list[bytes]:
+def head(path: str, encoding: str | None = None) -> list[bytes]:
     """The first lines of a file that are not blank."""
-    with opened(path) as file:
+    with opened(path, encoding) as file:
         lines = (line.rstrip(b"\r\n") for line in json_lines.read(file) if line and line.strip())
         return list(itertools.islice(lines, _HEAD_LINES))
 

@@ -13,11 +13,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, opened, shown
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.encodings import encoding_of
 from kdsr_tf.sources.files import FilePiece
+from kdsr_tf.sources.forms import Told, find_form
+from kdsr_tf.sources.streams import opened
 
 _RATING = ("UserID", "MovieID", "Rating", "Timestamp")
 _RATING_100K = ("user id", "item id", "rating", "timestamp")
@@ -61,33 +63,36 @@ _LAYOUTS = {
 
 
 def pieces(
-    interactions: str, items: str, readable: Callable[[str], str]
+    interactions: str, items: str, encodings: tuple[str | None, str | None] = (None, None)
 ) -> tuple[Piece, Piece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
     Args:
         interactions: `ratings.dat`, `u.data` or `ratings.csv`.
         items: `movies.dat`, `u.item` or `movies.csv`.
-        readable: Path of an unpacked copy of a CSV file.
+        encodings: Encodings of the two files; None is UTF-8, or Latin-1 where old editions are.
 
     Raises:
         InputError: for a file that is not of MovieLens, or two of different layouts.
     """
-    layout = _layout(interactions, _rating_layout, "ratings")
-    other = _layout(items, _movie_layout, "movies")
+    layout = _layout(interactions, encodings[0], _rating_layout, "ratings")
+    other = _layout(items, encodings[1], _movie_layout, "movies")
     if layout != other:
         raise InputError(
             f"{interactions} has the layout of {_LAYOUTS[layout]}, {items} that of "
             f"{_LAYOUTS[other]}. Give both files of one edition."
         )
     if layout == "csv":
-        ratings = FilePiece(readable(interactions), 0, 0, _RATING_NAMES)
-        return ratings, _MoviesPiece(readable(items), 0, 0, _RATING_NAMES[1:]), ITEM_COLUMNS
+        form = find_form(interactions, Told(encoding=encodings[0]))
+        ratings = FilePiece(interactions, 0, 0, _RATING_NAMES, form=form)
+        form = find_form(items, Told(encoding=encodings[1]))
+        return ratings, _MoviesPiece(items, 0, 0, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
     if layout == "100k":
-        movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K)
+        movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K, encodings[1])
         ratings = LinesPiece(path=interactions, parse=parse_rating_100k, columns=_RATING_COLUMNS)
-        return ratings, movies, _ITEM_COLUMNS_100K
-    return ratings_of(interactions), movies_of(items), ITEM_COLUMNS
+        return dataclasses.replace(ratings, encoding=encodings[0]), movies, _ITEM_COLUMNS_100K
+    ratings = dataclasses.replace(ratings_of(interactions), encoding=encodings[0])
+    return ratings, movies_of(items, encodings[1]), ITEM_COLUMNS
 
 
 def ratings_of(path: str) -> LinesPiece:
@@ -95,9 +100,9 @@ def ratings_of(path: str) -> LinesPiece:
     return LinesPiece(path=path, parse=parse_rating, columns=_RATING_COLUMNS)
 
 
-def movies_of(path: str) -> LinesPiece:
+def movies_of(path: str, encoding: str | None = None) -> LinesPiece:
     """`movies.dat`: the catalogue, movies without a rating included."""
-    return _catalogue(path, parse_movie, ITEM_COLUMNS)
+    return _catalogue(path, parse_movie, ITEM_COLUMNS, encoding)
 
 
 def parse_rating(line: bytes | None) -> Parsed:
@@ -170,15 +175,19 @@ def _genres(value: Any) -> list[bytes]:
     return value.split(b"|") if value and value != _NO_GENRES else []
 
 
-def _catalogue(path: str, parse: Callable[..., Parsed], columns: Sequence[str]) -> LinesPiece:
+def _catalogue(
+    path: str, parse: Callable[..., Parsed], columns: Sequence[str], encoding: str | None
+) -> LinesPiece:
     """A catalogue in UTF-8, otherwise in Latin-1, as the old editions are documented."""
-    with opened(path) as file:
+    with opened(path, encoding) as file:
         parse = functools.partial(parse, encoding=encoding_of(file).name or "latin-1")
-    return LinesPiece(path=path, parse=parse, columns=tuple(columns))
+    return LinesPiece(path=path, parse=parse, columns=tuple(columns), encoding=encoding)
 
 
-def _layout(path: str, layout_of: Callable[[bytes], str | None], what: str) -> str:
-    lines = head(path)
+def _layout(
+    path: str, encoding: str | None, layout_of: Callable[[bytes], str | None], what: str
+) -> str:
+    lines = head(path, encoding)
     found = [layout for layout in map(layout_of, lines) if layout]
     if not found:
         files = "; ".join(_LAYOUTS.values())

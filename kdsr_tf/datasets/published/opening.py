@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.datasets.published import amazon, movielens
 from kdsr_tf.datasets.published.source import PublishedSource
+from kdsr_tf.datasets.reading import Reading
 from kdsr_tf.errors import InputError
+from kdsr_tf.sources.encodings import UTF_8, marked
 from kdsr_tf.sources.image_paths import check_folders
+from kdsr_tf.sources.streams import opened
 
 
 def open_published(
-    name: str,
-    config: SourceConfig,
-    folder: str,
-    paths: Sequence[str],
-    readable: Callable[[str], str],
+    reading: Reading, config: SourceConfig, folder: str, interactions: str, items: str
 ) -> PublishedSource:
     """Tell which edition two files are, and how they are read.
 
     Args:
-        name: `movielens` or `amazon`.
+        reading: How they are read; `published` is `movielens` or `amazon`.
         config: Section `source`; `image_folders` declares addresses of pictures.
         folder: Absolute folder where relative paths of pictures start.
-        paths: Interactions and items.
-        readable: Path of an unpacked copy of a CSV file.
+        interactions: Path of the interactions.
+        items: Path of the catalogue.
 
     Raises:
-        InputError: for a file that is not of an edition of `name`.
+        InputError: for a file that is not of such an edition.
     """
-    if config.columns:
-        raise InputError(f"--format={name} knows its columns: leave out --column.")
-    if name == "movielens":
-        interactions, items, columns = movielens.pieces(*paths, readable)
+    for option in reading.options_of_tables():
+        raise InputError(f"--format={reading.published} knows its columns: leave out {option}.")
+    encodings = tuple(reading.encoding or _marked(path) for path in (interactions, items))
+    if reading.published == "movielens":
+        ratings, catalogue, columns = movielens.pieces(interactions, items, encodings)
     else:
-        interactions, items, columns = amazon.pieces(*paths, readable, config.image_folders)
+        ratings, catalogue, columns = amazon.pieces(
+            interactions, items, encodings, config.image_folders
+        )
     return PublishedSource(
         path=folder,
-        interactions=interactions.path,
-        items=items.path,
+        interactions=interactions,
+        items=items,
         item_columns=tuple(columns),
         title_column=config.title_column,
         image_column=config.image_column,
         image_folders=check_folders(config.image_folders),
-        interaction_piece=interactions,
-        item_piece=items,
+        interaction_piece=ratings,
+        item_piece=catalogue,
     )
+
+
+def _marked(path: str) -> str | None:
+    """Encoding that a byte order mark tells, other than UTF-8."""
+    with opened(path) as file:
+        encoding = marked(file.read(4))
+    return None if encoding == UTF_8 else encoding

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from kdsr_tf.datasets.published.lines import LinesPiece, opened
+from kdsr_tf.datasets.published.lines import LinesPiece
 from kdsr_tf.sources import files
 from kdsr_tf.sources.batches import Piece, label
 from kdsr_tf.sources.columns import renamed
+from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.folder import FolderSource
 from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.line_counts import LineCounter, count_all
+from kdsr_tf.sources.streams import opened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +29,11 @@ class PublishedSource(FolderSource):
 
     def num_interactions(self) -> int:
         """Lines of the interactions file, unpacked."""
-        with opened(self.interactions) as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        piece = self.interaction_piece
+        if isinstance(piece, FilePiece):
+            return files.count_lines(piece.path, piece.form)
+        with opened(piece.path, piece.encoding) as file:
+            return count_all(file, LineCounter.of_records())
 
     def interaction_pieces(self) -> list[Piece]:
         """The file in one piece."""
@@ -43,9 +49,9 @@ class PublishedSource(FolderSource):
         for piece in (self.interaction_piece, self.item_piece):
             if isinstance(piece, LinesPiece):
                 found[label(piece.path)] = dict((+piece.left_out).most_common())
-        if label(self.interactions) not in found:
-            columns = renamed(files.column_names(self.interactions), self.interaction_piece.names)
-            rows = files.count_rows(self.interactions)
+        if isinstance(self.interaction_piece, FilePiece):
+            columns = renamed(self.interaction_piece.form.columns, self.interaction_piece.names)
+            rows = self.num_interactions()
             unread = {name: rows for name in columns if name not in COLUMNS}
             found = {label(self.interactions): unread} | found
         return {file: counts for file, counts in found.items() if counts}

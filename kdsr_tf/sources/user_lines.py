@@ -1,0 +1,83 @@
+"""One line per user: the user, then the items in the order in which they were taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kdsr_tf.schema import ITEM_ID, USER_ID
+from kdsr_tf.sources import json_lines
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, shortened
+
+TIMESTAMP = "timestamp"
+COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP)
+
+
+def split(line: bytes, delimiter: str | None) -> list[bytes]:
+    """A user and the items of a line.
+
+    Args:
+        line: Not blank.
+        delimiter: Character between all of them; None takes what the line has: a tab
+            after the user, and commas, tabs or spaces between the items.
+
+    Example:
+        >>> split(b"u\\ta b\\n", None), split(b"u a b", None), split(b"u;a;b", ";")
+        ([b'u', b'a', b'b'], [b'u', b'a', b'b'], [b'u', b'a', b'b'])
+    """
+    line = line.strip()
+    if delimiter is not None:
+        return [part.strip() for part in line.split(delimiter.encode()) if part.strip()]
+    user, tab, items = line.partition(b"\t")
+    if tab and b"," in items and b"\t" not in items:
+        return [user, *(part.strip() for part in items.split(b",") if part.strip())]
+    return [user, *items.split()] if tab else line.replace(b",", b" ").split()
+
+
+def read(piece: Piece, file: Any, delimiter: str | None, skip: int) -> Iterator[Batch]:
+    """Batches with one row per item; timestamps are positions, growing over the file.
+
+    Args:
+        piece: Names the rows, which are lines.
+        file: Binary file.
+        delimiter: As in `split`.
+        skip: Lines of a header.
+    """
+    rows: list[int] = []
+    users: list[bytes] = []
+    items: list[bytes] = []
+    rejected: list[Rejected] = []
+    lines = position = 0
+
+    def batch() -> Batch:
+        times = np.arange(position - len(rows), position)
+        columns = pa.array(users, pa.binary()), pa.array(items, pa.binary()), pa.array(times)
+        values = dict(zip(COLUMNS, columns, strict=True))
+        return Batch(np.asarray(rows, np.int64), values, list(rejected), lines)
+
+    for row, line in enumerate(json_lines.read(file), -skip):
+        if row < 0 or (line is not None and not line.strip()):
+            continue
+        lines += 1
+        parts = [] if line is None else split(line, delimiter)
+        if len(parts) < 2:
+            reason = "a line without items" if parts else "a line that is too long"
+            text = shortened((line or b"").decode("utf-8", "replace").rstrip("\r\n"))
+            rejected.append(
+                Rejected(reason, piece.where(row), json.dumps(text, ensure_ascii=False))
+            )
+        rows += [row] * (len(parts) - 1)
+        users += parts[:1] * (len(parts) - 1)
+        items += parts[1:]
+        position += max(len(parts) - 1, 0)
+        if len(rows) + len(rejected) >= BATCH_ROWS:
+            yield batch()
+            lines = 0
+            for values in (rows, users, items, rejected):
+                values.clear()
+    if lines:
+        yield batch()
