@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import posixpath
+import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,14 +15,22 @@ from typing import Any, NamedTuple
 import fsspec
 
 from kdsr_tf.datasets.item_pictures import ItemPictures, listed
-from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.image_files import is_far, local_problem
-from kdsr_tf.sources.image_paths import allowed_path
-from kdsr_tf.sources.image_values import ENDINGS, OUTSIDE, Picture, picture_ending, pictures
+from kdsr_tf.sources.image_paths import allowed_path, is_inside, real_folder, real_path
+from kdsr_tf.sources.image_values import (
+    ENDINGS,
+    OUTSIDE,
+    Picture,
+    picture_ending,
+    pictures,
+    seems_picture,
+)
 from kdsr_tf.sources.items import CatalogueRow, row_as_json
 
 _FOLDER = "images"
+_UNSAFE = re.compile(r"\\|::")
+_MARKS = re.compile(r"[^\w./-]")
 _EXAMPLES = 3
 _LONGEST_NAME = 100
 _MOST_LISTED = 10_000
@@ -60,6 +69,7 @@ class Pictures:
         self._by_item = by_item
         self._sources: dict[str, str | bytes] = {}
         self._examples: list[str] = []
+        self._elsewhere: dict[str, tuple[int, str]] = {}
 
     def placed(
         self, row: CatalogueRow, outcomes: collections.Counter[str], folder: str | None
@@ -75,6 +85,8 @@ class Pictures:
             The values, and the pictures that are not taken.
         """
         declared = self._declared(row)
+        if not declared:
+            self._look_elsewhere(row)
         lost = [picture for picture in declared if picture.content is None]
         usable = [picture.content for picture in declared if picture.content is not None]
         remote = [content for content in usable if is_far(content)]
@@ -96,10 +108,16 @@ class Pictures:
         return declared
 
     def _of_item(self, path: str) -> Picture:
-        try:
-            return Picture(path, allowed_path(path, self._folders))
-        except InputError:  # a link
-            return Picture(path, reason=OUTSIDE)
+        # A link may lead elsewhere.
+        return (
+            Picture(path, path) if is_inside(path, self._folders) else Picture(path, None, OUTSIDE)
+        )
+
+    def _look_elsewhere(self, row: CatalogueRow) -> None:
+        """Note other columns that seem to name pictures."""
+        for name in filter(lambda name: seems_picture(row.values[name]), row.values):
+            count, example = self._elsewhere.get(name, (0, str(row.values[name])))
+            self._elsewhere[name] = count + 1, example
 
     def unused(self) -> int:
         """Pictures of `by_item` that no item has, once all rows were `placed`."""
@@ -117,7 +135,24 @@ class Pictures:
                 f"({outcomes['missing']:,} items). Looked for {listed(self._examples)} in "
                 f"{' and '.join(self._folders) or 'no folder'}. {self._there()}"
             )
+        if not outcomes.total():
+            yield from self._none_named()
         yield from self._by_item.warnings(found_elsewhere=bool(outcomes["found"]))
+
+    def _none_named(self) -> Iterator[str]:
+        """Why no item may have a picture at all."""
+        for name, (count, example) in self._elsewhere.items():
+            yield (
+                f"No item has a picture in column {self._column}, and column {name} seems to name "
+                f"some ({count:,} items, such as {listed([example])}). If so: "
+                f"--column {self._column}={name}, and --images for addresses."
+            )
+        remote = [folder for folder in self._folders if is_far(folder)]
+        if remote and not self._elsewhere:
+            yield (
+                f"No item has a picture in column {self._column}. Pictures of "
+                f"{' and '.join(remote)} (--images) are those that the column names."
+            )
 
     def _resolve(self, value: str) -> str:
         """The path in the first folder that has it."""
@@ -174,10 +209,13 @@ class Pictures:
 
     def _name(self, path: str) -> str:
         """Path of a picture below the folder that it lies in."""
-        real = os.path.realpath(path)
-        roots = [os.path.realpath(root) + os.sep for root in self._folders if "://" not in root]
+        real = real_path(path)
+        roots = [real_folder(root) + os.sep for root in self._folders if "://" not in root]
         name = real.removeprefix(max(filter(real.startswith, roots), key=len))
-        return name.removeprefix(_FOLDER + os.sep).replace(os.sep, "/")
+        name = name.removeprefix(_FOLDER + os.sep).replace(os.sep, "/")
+        # The new column is read as the old one was: a name must not look like several.
+        name = _UNSAFE.sub("_", name)
+        return name if [p.content for p in pictures(name, str)] == [name] else _MARKS.sub("_", name)
 
 
 def _pictures_below(folders: Sequence[str]) -> Iterator[str]:

@@ -46,13 +46,18 @@ def allowed_path(value: str, folders: Sequence[str]) -> str:
         'https://cdn.example/a.png'
     """
     path = _absolute(value, folders[0] if folders else None)
-    if path is None or not any(_is_below(path, folder) for folder in folders):
+    if path is None or not is_inside(path, folders):
         shown = value if len(value) <= 200 else value[:200] + "…"
         raise InputError(
             f"Image path {shown!r} leads outside {' and '.join(folders) or 'every folder'}. "
             "Move the picture there, or declare its folder: --set source.image_folders=[FOLDER]."
         )
     return path
+
+
+def is_inside(path: str, folders: Sequence[str]) -> bool:
+    """Whether a path or URI, links followed, lies below one of the folders."""
+    return any(_is_below(path, folder) for folder in folders)
 
 
 def absolute_folder(path: str) -> str:
@@ -151,10 +156,20 @@ def _climbs(path: str) -> bool:
 def _is_below(path: str, folder: str) -> bool:
     if "://" in path or "://" in folder:
         return path.startswith(folder.rstrip("/") + "/")
-    return os.path.realpath(path).startswith(_real_folder(folder).rstrip(os.sep) + os.sep)
+    return real_path(path).startswith(real_folder(folder).rstrip(os.sep) + os.sep)
 
 
-@functools.lru_cache
-def _real_folder(folder: str) -> str:
-    """A declared folder without links: the same for every picture of a catalogue."""
+def real_path(path: str) -> str:
+    """A path without links, as `os.path.realpath` gives it.
+
+    That asks for every folder above the file; here those of a folder are asked for once.
+    """
+    parent, name = os.path.split(path)
+    real = os.path.join(real_folder(parent), name)
+    return os.path.realpath(real) if os.path.islink(real) else real
+
+
+@functools.lru_cache(maxsize=4096)
+def real_folder(folder: str) -> str:
+    """A folder without links: the same for every picture in it."""
     return os.path.realpath(folder)

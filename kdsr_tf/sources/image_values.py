@@ -93,6 +93,17 @@ def pictures(value: Any, resolve: Callable[[str], str]) -> list[Picture]:
     return [_picture(part, resolve) for part in _parts(value)]
 
 
+def seems_picture(value: Any) -> bool:
+    """Whether a value of any column looks as if it were made for the image column."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    if isinstance(first, Mapping):
+        return {"bytes", "path"} <= set(first)
+    if not isinstance(first, str):
+        return False
+    name = first.partition("?")[0].rstrip(" \n'\"])}").lower()
+    return name.endswith(ENDINGS) or name.startswith("data:image/")
+
+
 def picture_ending(data: bytes) -> str | None:
     """Ending for the name of a file with this content; None if it is in none of `FORMATS`."""
     from PIL import Image, UnidentifiedImageError

@@ -208,3 +208,51 @@ def _vectors(source: pathlib.Path, work: pathlib.Path) -> dict[int, bytes]:
         for row in pq.read_table(path).to_pylist():
             found[row["item"]] = str(row["vector"])
     return found
+
+
+def test_a_name_that_looks_like_several_stays_one(tmp_path):
+    """A picture of an item may have any name; the new column is read as the old one was."""
+    names = {"a": "x.jpg, y.jpg", "b": "x.jpg y.jpg", "c": "p\\q.jpg"}
+    write_clicks(tmp_path, names)
+    (tmp_path / "goods.csv").write_text("item_id\na\nb\nc\n")
+    for item, name in names.items():
+        (tmp_path / "images" / item).mkdir(parents=True)
+        (tmp_path / "images" / item / name).write_bytes(item.encode())
+    options = ("--images", tmp_path / "images")
+    items, rejected = imported(tmp_path, "goods.csv", *options)
+    assert {key: item["image"] for key, item in items.items()} == {
+        "a": "images/a/x.jpg__y.jpg",
+        "b": "images/b/x.jpg_y.jpg",
+        "c": "images/c/p_q.jpg",
+    }
+    assert (tmp_path / "out" / "images" / "c" / "p_q.jpg").read_bytes() == b"c" and not rejected
+
+
+def test_a_picture_by_id_takes_the_place_of_one_that_is_gone(tmp_path):
+    write_clicks(tmp_path, "a")
+    (tmp_path / "goods.csv").write_text("item_id,image\na,gone/a.png\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(RED)
+    items, rejected = imported(tmp_path, "goods.csv", "--images", tmp_path / "images")
+    assert items["a"]["image"] == "images/a.png"
+    assert [row["reason"] for row in rejected] == ["image file does not exist"]
+
+
+def test_pictures_of_another_column_are_told(tmp_path, capsys):
+    write_clicks(tmp_path, "ab")
+    (tmp_path / "goods.csv").write_text("item_id,title,photo\na,A,p/a.JPG\nb,B.,\n")
+    imported(tmp_path, "goods.csv")
+    text = said(capsys)
+    assert "column photo seems to name some (1 items, such as p/a.JPG)" in text
+    assert "--column image=photo" in text and "column title" not in text
+    imported(tmp_path, "goods.csv", "--force", "--column", "image=photo")
+    assert "seems to name" not in said(capsys)
+
+
+def test_addresses_without_a_column_are_told(tmp_path, capsys):
+    write_clicks(tmp_path, "a")
+    (tmp_path / "goods.csv").write_text("item_id,title\na,A\n")
+    imported(tmp_path, "goods.csv", "--images", "https://cdn.example/shop")
+    assert "Pictures of https://cdn.example/shop (--images) are those that the column names." in (
+        said(capsys)
+    )
