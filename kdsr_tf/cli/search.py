@@ -174,7 +174,8 @@ def run_trial(
 
 
 def _check_validation_points(sequences: str) -> None:
-    if not artifacts.read_manifest(sequences, written_by="prepare").counts["validation_points"]:
+    prepared = artifacts.find_manifest(sequences)
+    if prepared is not None and prepared.counts.get("validation_points") == 0:
         raise KDSRError(
             f"There is nothing to select by in {sequences}: no user has the "
             f"{MIN_TRAIN_FOR_VALIDATION} train interactions that a validation target takes. Give "

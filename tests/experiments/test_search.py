@@ -153,6 +153,20 @@ def test_failing_trials_are_told_from_a_failing_cause(training, tmp_path, monkey
     assert next(failures, None) is None, "the third failure in a row ends the search"
 
 
+def test_without_a_validation_point_no_student_is_trained(training, tmp_path, monkeypatch):
+    def inputs(config, *_):
+        manifest = artifacts.Manifest(
+            artifact="sequences", fingerprint="0" * 16, counts={"validation_points": 0}
+        )
+        with artifacts.committing(stages.location(config, "sequences"), manifest):
+            pass
+
+    monkeypatch.setattr(command, "run_inputs", inputs)
+    with pytest.raises(KDSRError, match=r"nothing to select by in .*sequences: no user has the 3"):
+        search(tmp_path, 1)
+    assert training.runs == []
+
+
 def test_another_search_in_the_same_folder_is_refused(training, tmp_path):
     search(tmp_path, 1)
     with pytest.raises(ConfigError, match=r"another space, configuration or data"):
