@@ -23,6 +23,12 @@ import pyarrow.parquet as pq
 from kdsr_tf.artifacts import join
 from kdsr_tf.cores import core_sizes
 from kdsr_tf.datasets.pictures import LostPicture, Pictures
+from kdsr_tf.datasets.written import (
+    INTERACTIONS_FILE,
+    ITEMS_FILE,
+    REJECTED_FILE,
+    check_written,
+)
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
@@ -32,10 +38,6 @@ from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
 from kdsr_tf.sources.interactions import TIMESTAMP, UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, row_as_json
 from kdsr_tf.sources.time_units import to_microseconds
-
-INTERACTIONS_FILE = "interactions.parquet"
-ITEMS_FILE = "items.jsonl"
-REJECTED_FILE = "rejected.jsonl"
 
 _SAMPLES = 3
 _SCHEMA = pa.schema([(USER_ID, pa.string()), (ITEM_ID, pa.string()), (TIMESTAMP, pa.int64())])
@@ -224,6 +226,9 @@ class Import:
 
         Returns:
             How many interactions were written.
+
+        Raises:
+            InputError: if what was written is not what was checked.
         """
         dropped = found.is_repeat & drop_repeats
         with fsspec.open(join(folder, REJECTED_FILE), "w", encoding="utf-8") as rejected:
@@ -243,12 +248,18 @@ class Import:
                     advance(len(batch.rows) + len(batch.rejected))
                     for row in batch.rejected:
                         _write_line(rejected, row._asdict())
-                    kept = pa.array(~dropped[start : start + len(batch.rows)])
+                    kept = ~dropped[start : start + len(batch.rows)]
+                    # A file that grew has more rows; `check_written` refuses it then.
+                    kept = pa.array(np.resize(np.append(kept, True), len(batch.rows)))
                     start += len(batch.rows)
                     times = pa.array(to_microseconds(batch.timestamps, unit))
                     columns = [batch.user_ids, batch.item_ids, times]
                     writer.write_table(pa.table(columns, schema=_SCHEMA).filter(kept))
-        return len(dropped) - int(dropped.sum())
+        num_dropped = int(dropped.sum())
+        lost = sum(count for count, _, _ in found.lost_pictures.values())
+        inputs = (self._source.interactions, self._source.items)
+        check_written(folder, found.rows, num_dropped, lost, inputs)
+        return len(dropped) - num_dropped
 
     def _items(
         self, outcomes: collections.Counter[str], folder: str | None = None

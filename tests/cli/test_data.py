@@ -289,6 +289,62 @@ def test_a_folder_takes_its_place_from_beside_it(shop, tmp_path, monkeypatch, ca
     assert f"{held} may not be written. Choose another folder." in capsys.readouterr().err
 
 
+def test_a_file_that_changes_between_the_readings_is_refused(shop, monkeypatch, capsys):
+    from kdsr_tf.datasets.importing import Import
+
+    check = Import.check_interactions
+
+    def check_and_change(job, found, advance):
+        check(job, found, advance)
+        (shop / "clicks.csv").write_text(CLICKS + "u,a,978300999\n" * 3)
+
+    monkeypatch.setattr(Import, "check_interactions", check_and_change)
+    assert import_shop(shop, "--output", shop / "out") == 2
+    assert not (shop / "out").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "had 10 rows when they were checked, but" in said
+
+
+def test_marks_in_unquoted_titles_and_parts_of_parquet(tmp_path):
+    """Rows in are items, rejected rows and interactions."""
+    parts = tmp_path / "clicks.parquet"
+    parts.mkdir()
+    titles = {"a": '"Heroes" live', "b": '"Unclosed title', "c": "Plain", "d": 'Also "plain'}
+    for number, item in enumerate(titles):
+        columns = {"user_id": ["u"], "item_id": [item], "timestamp": [1_600_000_000 + number]}
+        pq.write_table(pa.table(columns), parts / f"part-{number}.parquet")
+    (parts / "_SUCCESS").write_text("")
+    lines = ["item_id\ttitle", *map("\t".join, titles.items()), "e"]
+    (tmp_path / "goods.tsv").write_text("\n".join(lines))
+    options = ("--max-rejected-fraction", "0.5", "--output", tmp_path / "out")
+    assert run(parts, tmp_path / "goods.tsv", *options) == 0
+    interactions, items = read(tmp_path / "out")
+    assert [row[1] for row in interactions] == list(titles)
+    assert {item["item_id"]: item["title"] for item in items} == titles
+    (rejected,) = map(json.loads, (tmp_path / "out" / "rejected.jsonl").read_text().splitlines())
+    assert (rejected["where"], rejected["reason"]) == (
+        "goods.tsv row 5",
+        "wrong number of CSV fields",
+    )
+
+
+def test_lines_of_users_become_positions(tmp_path, capsys):
+    (tmp_path / "users.txt").write_text("u\tb a\nv\ta\n")
+    (tmp_path / "goods.csv").write_text("item_id\na\nb\n")
+    files = tmp_path / "users.txt", tmp_path / "goods.csv"
+    assert run(*files, "--output", tmp_path / "out") == 0
+    assert read(tmp_path / "out")[0] == [("u", "b", 0), ("u", "a", 1), ("v", "a", 2)]
+    assert "Timestamps are positions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("delimiter", ["::", "é", ""])
+def test_a_delimiter_is_one_character(delimiter, capsys):
+    assert run("a.csv", "b.csv", "--delimiter", delimiter) == 2
+    assert "--delimiter takes one ASCII character, `tab` or `space`" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+
+
 def test_commands_in_the_documentation(tmp_path, monkeypatch, capsys):
     """Those on files; datasets are built and imported in tests/datasets."""
     monkeypatch.chdir(tmp_path)
