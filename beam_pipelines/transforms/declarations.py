@@ -15,6 +15,8 @@ from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.image_values import pictures
 from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing
 
+_BY_ID = " Pictures named after items: `kdsr data import --images FOLDER` writes the column."
+
 
 class Part(NamedTuple):
     """One content of an item: its text, its vector or one of its pictures.
@@ -116,6 +118,7 @@ def _check_columns(source: Source, key: str, columns: list[str], modality: str) 
             f"`{key}` names {', '.join(missing)}: {source.items} has no such column. "
             f"Columns found: {', '.join(source.item_columns)}. "
             f"Name another column, or do without it: --set encode.{modality}=null."
+            + (_BY_ID if modality == "image" else "")
         )
 
 
