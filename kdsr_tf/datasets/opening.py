@@ -60,7 +60,11 @@ def open_for_import(
                 f"{interactions} is one file. Give the catalogue's file after it, with one row "
                 "per item; a column item_id is enough."
             )
-        return open_source(config)
+        source = open_source(config)
+        if not interactions.startswith(TFDS_PREFIX):
+            for path in (source.interactions, source.items):
+                _settled(path, Told())
+        return source
     for path in (interactions, items):
         filesystem, local = fsspec.core.url_to_fs(path)
         if not filesystem.exists(local):

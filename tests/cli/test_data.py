@@ -122,6 +122,19 @@ def test_texts_with_a_byte_order_mark_are_read_as_what_they_are(encoding, ending
     assert (rows, items) == ([("u", "ä", 7)], [{"item_id": "ä", "title": "Café, 5 €"}])
 
 
+def test_a_folder_in_another_encoding_is_refused_with_the_remedy(tmp_path, capsys):
+    folder = Path(official.write_same(tmp_path / "in", [("u", "a", 7)], [{"item_id": "a"}]))
+    (folder / "items.jsonl").unlink()
+    rows = "".join(f"{k},x\n" for k in range(1_000))
+    (folder / "items.csv").write_bytes(f"item_id,title\na,Café\n{rows}".encode("latin-1"))
+    assert run(folder, "--check") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "items.csv is not in UTF-8 (line 2: b'a,Caf\\xe9')" in said
+    options = ("--encoding", "latin-1", "--output", tmp_path / "out")
+    assert run(folder / "interactions.jsonl", folder / "items.csv", *options) == 0
+    assert read(tmp_path / "out")[1][0] == {"item_id": "a", "title": "Café"}
+
+
 def test_check_writes_nothing_and_counts_what_prepare_would_reject(shop, capsys):
     before = sorted(shop.rglob("*"))
     assert import_shop(shop, "--check") == 0
