@@ -28,7 +28,8 @@ def grpc_options(options: ServeConfig) -> list[tuple[str, int]]:
         ("grpc.enable_channelz", 1),
         ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.server_handshake_timeout_ms", idle_ms),
-        ("grpc.max_connection_idle_ms", idle_ms),
+        # One that has spoken may rest longer: its client reports the end of it on stderr.
+        ("grpc.max_connection_idle_ms", 10 * idle_ms),
         ("grpc.keepalive_time_ms", idle_ms),
         ("grpc.keepalive_timeout_ms", idle_ms),
     ]

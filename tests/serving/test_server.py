@@ -267,7 +267,7 @@ def test_rest_times_out_and_an_encrypted_server_wants_its_clients_certificate(mo
         "tls_key": files["key"],
         "tls_client_ca": files["authority"],
     }
-    slow = {"rest_timeout_seconds": 1, "batch_timeout_ms": 3000}
+    slow = {"rest_timeout_seconds": 1, "batch_timeout_ms": 3000, "idle_seconds": 2}
     with running(folder, **paths, **slow) as server:
         assert server.rest_url.startswith("https://")
         anyone = ssl.create_default_context(cafile=files["authority"])
@@ -282,6 +282,9 @@ def test_rest_times_out_and_an_encrypted_server_wants_its_clients_certificate(mo
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{url}:predict", body, context=known)
         assert caught.value.code == 504
+        host, _, port = server.rest_url.removeprefix("https://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=120) as silent:
+            assert silent.recv(1) == b""  # without a handshake it is closed
         pem = {name: pathlib.Path(path).read_bytes() for name, path in files.items()}
         for chain, served in (((pem["key"], pem["certificate"]), True), ((None, None), False)):
             credentials = grpc.ssl_channel_credentials(pem["authority"], *chain)
