@@ -233,7 +233,9 @@ def test_rows_that_are_all_bad_fail_the_job(tmp_path):
 
 
 def test_catalogue_in_parquet_loses_only_the_bad_rows(tmp_path):
-    source = write_source(tmp_path / "source", items=("items.parquet", b"-"))
+    lines = b"\n".join(json_row(*row) for row in [*GOOD, ("u", "a", 4)])
+    written = ("interactions.jsonl", lines), ("items.parquet", b"-")
+    source = write_source(tmp_path / "source", *written)
     table = pa.table(
         {
             "item_id": ["a", "b", "c", "d"],
@@ -278,7 +280,7 @@ def test_the_error_names_the_reason_that_dominates(tmp_path):
 
 
 def test_a_user_with_one_interaction_is_kept_and_has_no_test_point(tmp_path):
-    rows = [*GOOD, ("w", "b", 4)]
+    rows = [("u", "a", 0), *GOOD, ("w", "b", 4)]
     lines = b"\n".join(json_row(*row) for row in rows)
     for split in ("leave_last_out", "global_time"):
         source = write_source(tmp_path / split, ("interactions.jsonl", lines))
