@@ -77,6 +77,7 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         prepared.check(config, source, statistics)
         manifest.counts = statistics["counts"]
         manifest.details = {
+            "times_are_positions": statistics["times_are_positions"],
             "vocabulary": statistics["vocabulary"],
             "rejected": statistics["rejected"],
             "columns": statistics["columns"],
@@ -109,7 +110,8 @@ class _Prepare:
             pipeline, self._source.interaction_pieces(), AsSingleton(hashes)
         )
         fraction = config.prepare.test_fraction if config.prepare.split == "global_time" else None
-        find_core = interactions.FindCore(config.prepare.k_core, fraction)
+        positions = AsSingleton(rows.rows | "Find positions" >> interactions.FindPositions())
+        find_core = interactions.FindCore(config.prepare.k_core, positions, fraction)
         core = AsSingleton(rows.rows | "Find core" >> find_core)
         entries = AsIter(unique.rows)
         vocabulary = once | "Number items" >> beam.Map(
@@ -154,6 +156,7 @@ class _Prepare:
             AsSingleton(pairs),
             AsSingleton(num_catalogue_rows),
             AsSingleton(num_valid_rows),
+            positions,
             label(self._source.interactions),
             self._target,
         )
@@ -198,6 +201,7 @@ def _write_statistics(
     num_pairs: int,
     num_catalogue_rows: int,
     num_valid_rows: int,
+    times_are_positions: bool,
     interactions_label: str,
     directory: str,
 ) -> None:
@@ -222,6 +226,7 @@ def _write_statistics(
         "lengths": {str(length): total.lengths[length] for length in sorted(total.lengths)},
         "times": total.times,
         "cores": core.sizes,
+        "times_are_positions": times_are_positions,
         **shares,
         "vocabulary": {
             "previous": vocabulary.num_previous,

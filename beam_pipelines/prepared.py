@@ -139,13 +139,13 @@ def _nothing_to_judge(config: Config, counts: dict[str, int]) -> str | None:
 
 def _mixed_units(source: Source, times: list[int] | None) -> str | None:
     """A file that gives some times in seconds and some in milliseconds has a wrong order."""
-    units = [guess_unit(time) for time in times or ()]
-    if not units or not units[0] or units[0] == units[1]:
+    units = [guess_unit(time) or "positions" for time in times or ()]
+    if len(set(units)) < 2:
         return None
     return (
         f"the timestamps of {source.interactions} run from {times[0]:,} to {times[1]:,}, which "
-        f"look like {units[0]} and {units[1]} since 1970. If the file mixes units, the order "
-        "of interactions is wrong: give all of them in one unit."
+        f"look like {units[0]} and {units[1]}. If the file mixes units, the order of interactions "
+        "is wrong: give all of them in one unit, and leave out rows of unknown time."
     )
 
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdsr_tf.errors import InputError
+LEAST_TIME = 10**8
+"""Smallest number taken for a time, in seconds of 1973; below it may be positions."""
 
 MIN_TRAIN_FOR_VALIDATION = 3
 """Fewest train interactions of a user who has a validation target."""
@@ -108,28 +109,21 @@ def first_test_time(timestamps: np.ndarray, test_fraction: float) -> int:
     return int(np.partition(timestamps, num_train)[num_train])
 
 
-def check_global_times(users: np.ndarray, timestamps: np.ndarray) -> None:
-    """Refuse timestamps that are the positions in each user's history.
+def are_positions(last: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether timestamps only number the interactions of each user.
 
-    Positions say nothing about who acted before whom, so one moment cannot
-    divide all users.
+    They do if most users have at least half of the numbers from 0 (or 1) to their last one,
+    and none twice. Not all of them: rows that are rejected or outside the k-core leave gaps.
+    Positions say nothing about who acted before whom.
 
     Args:
-        users: Integer codes `[n]`.
-        timestamps: int64 `[n]`.
-
-    Raises:
-        InputError: if for every user the sorted times are 0, 1, 2… or 1, 2, 3….
+        last: Greatest timestamp of each user, int64 `[u]`.
+        counts: Interactions of each user `[u]`.
     """
-    order = np.lexsort((timestamps, users))
-    users, timestamps = users[order], timestamps[order]
-    is_first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, bool)
-    steps_by_one = np.diff(timestamps, prepend=0) == 1
-    if np.all(np.where(is_first, (timestamps == 0) | (timestamps == 1), steps_by_one)):
-        raise InputError(
-            "`prepare.split=global_time` needs real times, but every user's timestamps are the "
-            "positions 0, 1, 2… in the history. Use prepare.split=ratio or leave_last_out."
-        )
+    if not len(last) or last.max() >= LEAST_TIME:
+        return False
+    filled = (counts <= last + 1) & (2 * counts >= last + 1)
+    return 2 * int(filled.sum()) > len(last)
 
 
 def has_validation(num_train: int) -> bool:

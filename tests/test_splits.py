@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kdsr_tf import splits
-from kdsr_tf.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -33,12 +32,25 @@ def test_global_time_divides_all_users_at_one_moment():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_global_time_refuses_positions(first):
-    users = np.array([1, 0, 1, 0, 0])
-    times = np.array([0, 0, 1, 1, 2]) + first
-    with pytest.raises(InputError, match="positions"):
-        splits.check_global_times(users, times)
-    splits.check_global_times(users, np.array([0, 0, 1, 1, 7]))
+def test_positions_stay_positions_with_gaps(first):
+    counts = np.array([5, 2, 9])
+    assert splits.are_positions(counts - 1 + first, counts)
+    # Each user lost interactions: the last of 5, 2 and 9 are 6, 3 and 14.
+    assert splits.are_positions(np.array([6, 3, 14]) + first, counts)
+
+
+@pytest.mark.parametrize(
+    ("last", "counts"),
+    [
+        ([364, 200, 31], [5, 2, 9]),  # days of a year
+        ([3, 3, 3], [7, 2, 8]),  # several on a day
+        ([0, 0], [4, 2]),  # no time is known
+        ([978300760, 978300761], [978300760, 2]),  # seconds
+        ([], []),
+    ],
+)
+def test_other_numbers_are_no_positions(last, counts):
+    assert not splits.are_positions(np.array(last, np.int64), np.array(counts, np.int64))
 
 
 def test_k_core_reaches_the_fixed_point_in_several_rounds():

@@ -23,6 +23,7 @@ from beam_pipelines.running import advance
 from beam_pipelines.transforms.reading import REJECTED, ROWS
 from kdsr_tf import splits
 from kdsr_tf.cores import core_sizes
+from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
@@ -122,18 +123,32 @@ class ReadInteractions(beam.DoFn):
         )
 
 
+class FindPositions(beam.PTransform):
+    """`Rows` to one bool: whether timestamps are positions, before the k-core makes gaps."""
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return (
+            rows
+            | "Last times" >> beam.Map(_last_times)
+            | "Gather times" >> beam.CombineGlobally(_Concatenate())
+            | "Are positions" >> beam.Map(_are_positions)
+        )
+
+
 class FindCore(beam.PTransform):
     """`Rows` to one `Core`.
 
     Args:
         k: Fewest interactions of a kept user and item.
+        positions: Result of `FindPositions`, as a side input.
         global_test_fraction: Share of interactions after the dividing moment of
             `global_time`; None for other splits.
     """
 
-    def __init__(self, k: int, global_test_fraction: float | None = None):
+    def __init__(self, k: int, positions: Any, global_test_fraction: float | None = None):
         super().__init__()
         self._k = k
+        self._positions = positions
         self._fraction = global_test_fraction
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
@@ -142,7 +157,7 @@ class FindCore(beam.PTransform):
             rows
             | "Edges" >> beam.Map(_edges, with_times)
             | "Gather" >> beam.CombineGlobally(_Concatenate())
-            | "Core" >> beam.Map(_core, self._k, self._fraction)
+            | "Core" >> beam.Map(_core, self._k, self._fraction, self._positions)
         )
 
 
@@ -217,7 +232,28 @@ class _Concatenate(beam.CombineFn):
         return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
-def _core(edges: tuple[np.ndarray, ...], k: int, fraction: float | None) -> Core:
+def _last_times(rows: Rows) -> tuple[np.ndarray, ...]:
+    """Hash, last time and interactions of each user, or of one user who shows a real time."""
+    last = np.zeros(len(rows.user_hashes), np.int64)
+    np.maximum.at(last, rows.users, rows.timestamps)
+    counts = np.bincount(rows.users, minlength=len(last))
+    if last.max(initial=0) >= splits.LEAST_TIME:
+        newest = [int(last.argmax())]
+        return rows.user_hashes[newest], last[newest], counts[newest]
+    return rows.user_hashes, last, counts
+
+
+def _are_positions(users: tuple[np.ndarray, ...]) -> bool:
+    if not users:
+        return False
+    hashes, codes = np.unique(users[0], return_inverse=True)
+    last = np.zeros(len(hashes), np.int64)
+    np.maximum.at(last, codes, users[1])
+    counts = np.bincount(codes, users[2], len(hashes)).astype(np.int64)
+    return splits.are_positions(last[counts > 0], counts[counts > 0])
+
+
+def _core(edges: tuple[np.ndarray, ...], k: int, fraction: float | None, positions: bool) -> Core:
     if not edges:
         none = np.zeros(0, np.uint64)
         return Core(none, none, None)
@@ -226,7 +262,11 @@ def _core(edges: tuple[np.ndarray, ...], k: int, fraction: float | None) -> Core
     kept = splits.k_core(users, items, k)
     moment = None
     if fraction is not None and kept.any():
-        splits.check_global_times(users, edges[2])
+        if positions:
+            raise InputError(
+                "`prepare.split=global_time` needs real times, but the timestamps are positions "
+                "0, 1, 2… in each user's history. Use prepare.split=ratio or leave_last_out."
+            )
         moment = splits.first_test_time(edges[2][kept], fraction)
     return Core(
         user_hashes[np.unique(users[kept])],

@@ -37,7 +37,7 @@ class TallyReasons(beam.PTransform):
     """Count rejected rows by file and reason.
 
     Returns:
-        `((file name, reason), (count, where the first of them is))`.
+        `((file name, reason), (count, where the first of them is and what it holds))`.
     """
 
     def expand(self, rejected: beam.PCollection) -> beam.PCollection:
@@ -45,7 +45,7 @@ class TallyReasons(beam.PTransform):
             rejected
             | "By reason" >> beam.Map(_by_reason)
             | "Tally" >> beam.CombinePerKey(_tally)
-            | "Plain" >> beam.MapTuple(lambda key, value: (key, (value[0], value[1][1])))
+            | "Plain" >> beam.MapTuple(lambda key, value: (key, (value[0], value[1][2])))
         )
 
 
@@ -58,9 +58,9 @@ def _file_order(row: dict[str, str]) -> tuple[int, str, str, str]:
     return len(row["where"]), row["where"], row["reason"], row["row"]
 
 
-def _by_reason(row: Rejected) -> tuple[tuple[str, str], tuple[int, tuple[int, str]]]:
+def _by_reason(row: Rejected) -> tuple[tuple[str, str], tuple[int, tuple[int, str, str]]]:
     file_name = row.where.rpartition(" row ")[0]
-    return (file_name, row.reason), (1, (len(row.where), row.where))
+    return (file_name, row.reason), (1, (len(row.where), row.where, row.example))
 
 
 def _tally(values):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kdsr_tf.datasets.reading import Reading
     from kdsr_tf.sources import Source
 
-UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "position")
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "calendar", "position")
 MOST_REJECTED = 0.05
 """Both as the libraries behind them have them, which help does not wait for."""
 
@@ -42,7 +42,8 @@ def data() -> None:
     "--timestamp-unit",
     "unit",
     type=click.Choice(UNITS),
-    help="Unit of integer timestamps. Guessed from their size if it is not given.",
+    help="What numbers among the timestamps are: a unit since 1970, calendar (YYYYMMDD, "
+    "YYYYMMDDhhmmss) or position (only the order). Guessed from their size if it is not given.",
 )
 @click.option(
     "--images",

@@ -13,14 +13,15 @@ from kdsr_tf.config import PrepareConfig
 from kdsr_tf.console import console, output, table
 from kdsr_tf.cores import cores_table, cores_warning
 from kdsr_tf.schema import ITEM_ID, USER_ID
-from kdsr_tf.sources.interactions import TIMESTAMP
-from kdsr_tf.sources.time_units import to_microseconds
+from kdsr_tf.sources.time_units import CALENDAR, MOMENT, POSITION, UNITS, to_microseconds
+from kdsr_tf.sources.times import TIMESTAMP
 
 if TYPE_CHECKING:
     from kdsr_tf.datasets.importing import Findings
     from kdsr_tf.datasets.pictures import Pictures
     from kdsr_tf.sources import Source
 
+_FORMS = {CALENDAR: "dates written as digits"}
 _LONGEST_CELL = 60
 _ORDINALS = ("first", "second", "third")
 
@@ -91,13 +92,22 @@ def announce(
     found: Findings, unit: str | None, told: str | None, drop_repeats: bool, folder: str | None
 ) -> None:
     """What the second reading does."""
-    least, most = found.times
+    least, most = found.times.ends(unit)
     how = "" if told else " (guessed from their size; --timestamp-unit says otherwise)"
     if unit is None:
         console.print(f"Timestamps are positions{how}: {least:,} to {most:,}.", markup=False)
     else:
-        first, last = (_moment(int(time)) for time in to_microseconds(np.array(found.times), unit))
-        console.print(f"Timestamps are {unit}{how}: {first} to {last} (UTC).", markup=False)
+        said = "dates and times" if unit == MOMENT else f"{_FORMS.get(unit, unit)}{how}"
+        console.print(
+            f"Timestamps are {said}: {_moment(least)} to {_moment(most)} (UTC).", markup=False
+        )
+        if most < to_microseconds(np.array([UNITS["seconds"]]), "seconds")[0]:
+            console.print(
+                "Warning: that puts every interaction before 1973. If the numbers only give the "
+                f"order, say --timestamp-unit={POSITION}.",
+                style="yellow",
+                markup=False,
+            )
     repeats = int(found.is_repeat.sum())
     if repeats and not drop_repeats:
         console.print(f"{repeats:,} repeated rows stay (--drop-repeats leaves them out).")

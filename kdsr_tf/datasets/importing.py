@@ -35,9 +35,10 @@ from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
 from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
-from kdsr_tf.sources.interactions import TIMESTAMP, UNKNOWN_ITEM, Interactions, read_interactions
+from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, row_as_json
-from kdsr_tf.sources.time_units import to_microseconds
+from kdsr_tf.sources.time_units import TimesFound, to_microseconds
+from kdsr_tf.sources.times import TIMESTAMP
 
 _SAMPLES = 3
 _SCHEMA = pa.schema([(USER_ID, pa.string()), (ITEM_ID, pa.string()), (TIMESTAMP, pa.int64())])
@@ -53,7 +54,7 @@ class Findings:
         numbers: Position of each item that can be used, by its id.
         users: Number of the user of each usable row, int32 `[interactions]`.
         items: Number of its item, likewise.
-        times: Least and greatest timestamp as read, or None.
+        times: The timestamps as read.
         is_repeat: Whether user, item and time of a usable row occurred before, bool
             `[interactions]`.
         columns: Items that have a value, by column of the catalogue.
@@ -62,14 +63,14 @@ class Findings:
             first one is, and its row.
         escaped: Items with HTML entities in their texts.
         escaped_example: One such text, and the name of its column.
-        rejected: Per file and reason: how many, and where the first one is.
+        rejected: Per file and reason: how many, and where the first one is and what it holds.
         samples: The first usable interactions and items.
     """
 
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
     users: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
     items: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-    times: tuple[int, int] | None = None
+    times: TimesFound = dataclasses.field(default_factory=TimesFound)
     is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -124,7 +125,7 @@ class Findings:
     def reject(self, row: Rejected) -> None:
         """Count a rejected row under its file and reason."""
         key = row.where.rpartition(" row ")[0], row.reason
-        count, first = self.rejected.get(key, (0, row.where))
+        count, first = self.rejected.get(key) or (0, row.example)
         self.rejected[key] = count + 1, first
 
     def lose(self, picture: LostPicture) -> None:
@@ -188,7 +189,7 @@ class Import:
         """
         users: dict[str, int] = {}
         parts = [(found.users, found.items, np.zeros(0, np.uint64))]
-        for batch, items in self._interactions(found.numbers):
+        for piece, batch, items in self._interactions(found.numbers):
             advance(len(batch.rows) + len(batch.rejected))
             for row in batch.rejected:
                 found.reject(row)
@@ -199,9 +200,11 @@ class Import:
             of_rows = _numbered(batch.user_ids, lambda user: users.setdefault(user, len(users)))
             keys = hash_pairs(hash_pairs(of_rows, items, 0), batch.timestamps, 1)
             parts.append((of_rows.astype(np.int32), items.astype(np.int32), keys))
-            least, most = int(batch.timestamps.min()), int(batch.timestamps.max())
-            before = found.times or (least, most)
-            found.times = min(before[0], least), max(before[1], most)
+            found.times.add(
+                batch.timestamps,
+                batch.are_moments,
+                lambda at, piece=piece, rows=batch.rows: piece.where(int(rows[at])),
+            )
         found.users, found.items, keys = map(np.concatenate, zip(*parts, strict=True))
         found.is_repeat = _repeats(keys)
 
@@ -219,8 +222,8 @@ class Import:
         Args:
             folder: Existing folder or URI.
             found: What was found when everything was checked.
-            unit: Of the timestamps, which become microseconds since 1970; None leaves
-                them as they are.
+            unit: What `settle_unit` gives: timestamps become microseconds since 1970, and
+                positions stay as they are.
             drop_repeats: Leave out rows whose user, item and time occurred before.
             advance: Told how many rows were read.
 
@@ -244,7 +247,7 @@ class Import:
                 pq.ParquetWriter(file, _SCHEMA) as writer,
             ):
                 start = 0
-                for batch, _ in self._interactions(found.numbers):
+                for _, batch, _ in self._interactions(found.numbers):
                     advance(len(batch.rows) + len(batch.rejected))
                     for row in batch.rejected:
                         _write_line(rejected, row._asdict())
@@ -252,7 +255,7 @@ class Import:
                     # A file that grew has more rows; `check_written` refuses it then.
                     kept = pa.array(np.resize(np.append(kept, True), len(batch.rows)))
                     start += len(batch.rows)
-                    times = pa.array(to_microseconds(batch.timestamps, unit))
+                    times = pa.array(to_microseconds(batch.timestamps, unit, batch.are_moments))
                     columns = [batch.user_ids, batch.item_ids, times]
                     writer.write_table(pa.table(columns, schema=_SCHEMA).filter(kept))
         num_dropped = int(dropped.sum())
@@ -286,12 +289,14 @@ class Import:
         without = (ITEM_ID, self._source.image_column)
         return {name: value for name, value in values.items() if name not in without}
 
-    def _interactions(self, known: dict[str, int]) -> Iterator[tuple[Interactions, np.ndarray]]:
-        """Batches without unknown items, and the numbers of their items."""
+    def _interactions(
+        self, known: dict[str, int]
+    ) -> Iterator[tuple[Piece, Interactions, np.ndarray]]:
+        """Batches without unknown items, their pieces and the numbers of their items."""
         for piece in self._source.interaction_pieces():
             for batch in read_interactions(piece):
                 items = _numbered(batch.item_ids, lambda item_id: known.get(item_id, -1))
-                yield _without(batch, items < 0, piece), items[items >= 0]
+                yield piece, _without(batch, items < 0, piece), items[items >= 0]
 
 
 def refuse(found: Findings, source: Source, max_rejected_fraction: float) -> None:
@@ -329,6 +334,7 @@ def _without(batch: Interactions, unknown: np.ndarray, piece: Piece) -> Interact
         pc.take(batch.user_ids, keep),
         pc.take(batch.item_ids, keep),
         batch.timestamps[~unknown],
+        batch.are_moments[~unknown],
         batch.rows[~unknown],
         rejected,
     )

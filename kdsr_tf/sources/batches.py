@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ BATCH_ROWS = 65_536
 TFDS_PREFIX = "tfds:"
 """Beginning of a path that names a TFDS dataset instead of a file."""
 
+_LONGEST_EXAMPLE = 60
 _LONGEST_REJECTED_TEXT = 2_000
 
 
@@ -33,6 +35,17 @@ class Rejected(NamedTuple):
     reason: str
     where: str
     row: str
+
+    @property
+    def example(self) -> str:
+        """Where the row is and what it holds: the column that the reason names, or all."""
+        values = json.loads(self.row)
+        name = self.reason.partition(" ")[0]
+        if isinstance(values, dict) and name in values:
+            values = values[name]
+        text = json.dumps(values, ensure_ascii=False)
+        shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "…"
+        return f"{self.where}: {shown}"
 
 
 @dataclasses.dataclass(frozen=True)

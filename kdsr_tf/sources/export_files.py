@@ -5,16 +5,19 @@ from __future__ import annotations
 import posixpath
 
 import fsspec
+import pyarrow as pa
 
 from kdsr_tf import stages
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources import files
+from kdsr_tf.sources import files, ids
 from kdsr_tf.sources.columns import names_in
 from kdsr_tf.sources.folder import FolderSource
 from kdsr_tf.sources.forms import Told, check_columns_of, find_form
 from kdsr_tf.sources.image_paths import absolute_folder, check_folders
+from kdsr_tf.sources.values import Reasons
+from kdsr_tf.sources.whole_numbers import LOST_DIGITS
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -36,21 +39,25 @@ def read_ids(key: str, path: str) -> list[str]:
 
     Args:
         key: Configuration key, for the error.
-        path: Local path or URI. Blank lines and spaces around ids do not count. A line
-            ends at a line feed or carriage return; other separators of Unicode are part
-            of an id.
+        path: Local path or URI. Blank lines do not count, and ids are read as in the
+            catalogue. A line ends at a line feed or carriage return; other separators of
+            Unicode are part of an id.
 
     Raises:
-        InputError: if the file is missing or is not UTF-8.
+        InputError: if the file is missing or is not UTF-8, or holds a number that lost digits.
     """
     _check_is_file(key, path)
     try:
         with fsspec.open(path, "r", encoding="utf-8-sig") as file:
-            ids = dict.fromkeys(line.strip() for line in file)
+            lines = [line.rstrip("\n") for line in file]
     except UnicodeDecodeError:
         raise InputError(f"`{key}`: {path} is not UTF-8 text with one item id per line.") from None
-    ids.pop("", None)
-    return list(ids)
+    reasons: Reasons = {}
+    found = ids.read_ids(pa.array(lines, pa.string()), ITEM_ID, reasons).to_pylist()
+    for row, reason in sorted(reasons.items()):
+        if reason.endswith(LOST_DIGITS):
+            raise InputError(f"`{key}`: line {row + 1} of {path}: {reason}: {found[row]}.")
+    return [item_id for item_id in dict.fromkeys(found) if item_id]
 
 
 def open_new_items(config: Config) -> FolderSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ import pyarrow as pa
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.batches import Piece, Rejected, shortened
 from kdsr_tf.sources.files import read_batches
+from kdsr_tf.sources.ids import read_ids
+from kdsr_tf.sources.values import Reasons, is_missing, plain_value
+from kdsr_tf.sources.whole_numbers import EXACT_BELOW, of_number
 
-MAX_ID_BYTES = 1_024
-"""Longest id, in bytes of UTF-8."""
-
+_DECODED = (bytes, decimal.Decimal, list)
 _LONGEST_VALUE = 2_000
 _LONGEST_ROW = 8_000
 """Characters of a dead letter."""
@@ -22,14 +24,12 @@ _LONGEST_ROW = 8_000
 ID_TWICE = f"{ITEM_ID} occurs twice"
 """Why a later row of the same item is rejected."""
 
-ID_TOO_LONG = f"is longer than {MAX_ID_BYTES:,} bytes"
-
 
 class CatalogueRow(NamedTuple):
     """One row of the catalogue.
 
     Args:
-        item_id: Never empty.
+        item_id: As `ids` reads it; never empty. So it stands in `values`, too.
         row: Number in the file, from 0.
         where: File and row, for error messages.
         values: Every column that has a value; CSV gives text only.
@@ -44,8 +44,8 @@ class CatalogueRow(NamedTuple):
 def read_items(piece: Piece, image_column: str) -> Iterator[CatalogueRow | Rejected]:
     """Rows of a piece of the catalogue, in file order.
 
-    A row is rejected if it cannot be read, is not UTF-8, or has no id or one
-    longer than `MAX_ID_BYTES`. A repeated id is *not* rejected here: only a
+    A row is rejected if it cannot be read, is not UTF-8, or has no id that
+    `ids.read_ids` takes. A repeated id is *not* rejected here: only a
     reader of all pieces can tell.
 
     Args:
@@ -58,32 +58,30 @@ def read_items(piece: Piece, image_column: str) -> Iterator[CatalogueRow | Rejec
             name: _listed(column) if isinstance(column, pa.Array) else column
             for name, column in batch.columns.items()
         }
-        for position, row in enumerate(batch.rows.tolist()):
+        reasons: Reasons = {}
+        ids = read_ids(batch.columns.get(ITEM_ID, [None] * len(batch.rows)), ITEM_ID, reasons)
+        found = zip(batch.rows.tolist(), ids.to_pylist(), strict=True)
+        for position, (row, item_id) in enumerate(found):
             values = {name: column[position] for name, column in columns.items()}
-            yield _checked(piece, row, values, image_column)
+            yield _checked(piece, row, values, image_column, item_id, reasons.get(position))
 
 
 def as_text(value: Any) -> str:
     """A catalogue value as text: lists are joined by `", "`, nothing is `""`.
 
+    A whole number is its digits, whatever its type.
+
     Example:
-        >>> as_text(["Comedy", "Drama"])
-        'Comedy, Drama'
+        >>> as_text(["Comedy", "Drama"]), as_text(1999.0)
+        ('Comedy, Drama', '1999')
     """
     if is_missing(value):
         return ""
     if isinstance(value, (list, tuple)):
         return ", ".join(text for text in map(as_text, value) if text)
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_BELOW["double"]:
+        return str(int(value))
     return str(value)
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a catalogue value is None, NaN, blank text or an empty list."""
-    if value is None or (isinstance(value, float) and value != value):
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    return isinstance(value, (list, tuple)) and not value
 
 
 def row_as_json(values: dict[str, Any]) -> str:
@@ -95,22 +93,13 @@ def row_as_json(values: dict[str, Any]) -> str:
     return row if len(row) <= _LONGEST_ROW else _json(shortened(row))
 
 
-def plain_value(scalar: pa.Scalar) -> Any:
-    """A value as Python has it; what Python cannot hold stays recognisable.
-
-    Bytes that are not UTF-8 stand for such a text inside a list, and the number in
-    the file for a moment beyond Python's dates.
-    """
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return b"\xff"
-    except (ValueError, OverflowError):
-        return getattr(scalar, "value", None)
-
-
 def _checked(
-    piece: Piece, row: int, values: dict[str, Any], image_column: str
+    piece: Piece,
+    row: int,
+    values: dict[str, Any],
+    image_column: str,
+    item_id: str,
+    reason: str | None,
 ) -> CatalogueRow | Rejected:
     where = piece.where(row)
     for name, value in values.items():
@@ -118,15 +107,10 @@ def _checked(
             values[name] = _decoded(value, name == image_column)
         except UnicodeDecodeError:
             return Rejected(f"{name} is not UTF-8", where, row_as_json(values))
-    item_id = values.get(ITEM_ID)
-    if is_missing(item_id):
-        return Rejected(f"{ITEM_ID} is missing", where, row_as_json(values))
-    if not isinstance(item_id, (str, int)) or isinstance(item_id, bool):
-        return Rejected(f"{ITEM_ID} is neither text nor an integer", where, row_as_json(values))
-    if len(str(item_id).encode()) > MAX_ID_BYTES:
-        return Rejected(f"{ITEM_ID} {ID_TOO_LONG}", where, row_as_json(values))
+    if reason is not None:
+        return Rejected(reason, where, row_as_json(values))
     present = {name: value for name, value in values.items() if not is_missing(value)}
-    return CatalogueRow(str(item_id), row, where, present)
+    return CatalogueRow(item_id, row, where, {**present, ITEM_ID: item_id})
 
 
 def _decoded(value: Any, may_be_bytes: bool) -> Any:
@@ -137,7 +121,10 @@ def _decoded(value: Any, may_be_bytes: bool) -> Any:
             if may_be_bytes:
                 return value
             raise
-    if isinstance(value, list) and any(isinstance(part, (bytes, list)) for part in value):
+    if isinstance(value, decimal.Decimal):
+        number = of_number(value)
+        return float(value) if number is None else number
+    if isinstance(value, list) and any(isinstance(part, _DECODED) for part in value):
         return [_decoded(part, may_be_bytes) for part in value]
     return value
 

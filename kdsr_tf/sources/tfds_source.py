@@ -19,6 +19,7 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 
 from kdsr_tf.artifacts import exists, fingerprint, join
 from kdsr_tf.config import SourceConfig
@@ -30,6 +31,7 @@ from kdsr_tf.sources.files import digest
 from kdsr_tf.sources.image_paths import allowed_path, check_folders, listing_digest
 from kdsr_tf.sources.interactions import COLUMNS
 from kdsr_tf.sources.source import Source
+from kdsr_tf.sources.values import Column
 
 KNOWN_COLUMNS = {
     "movielens": {ITEM_ID: "movie_id", "title": "movie_title", "genres": "movie_genres"}
@@ -97,7 +99,7 @@ class TfdsPiece(Piece):
             if self.distinct is not None:
                 new = _first_of_each(lists[self.distinct], seen)
                 rows = rows[new]
-                lists = {name: [values[k] for k in new] for name, values in lists.items()}
+                lists = {name: _chosen(values, new) for name, values in lists.items()}
             yield Batch(rows, {name: lists[name] for name in chosen}, [])
 
 
@@ -285,10 +287,15 @@ def _is_column(feature: Any) -> bool:
     return isinstance(shape, tuple) and len(shape) <= 1
 
 
-def _values(feature: Any, values: Any) -> list[Any]:
-    """A batch of a feature as Python values; numbers of classes become their names."""
+def _values(feature: Any, values: Any) -> Column:
+    """A batch of a feature as Python values; numbers of classes become their names.
+
+    Floats below 64 bits keep their type, which says how many digits they have.
+    """
     import tensorflow as tf
 
+    if values.dtype in (tf.float16, tf.float32) and feature.shape == ():
+        return pa.array(values.numpy())
     found = values.to_list() if isinstance(values, tf.RaggedTensor) else values.numpy().tolist()
     label = getattr(feature, "feature", feature)
     if not hasattr(label, "int2str"):
@@ -302,9 +309,16 @@ def _values(feature: Any, values: Any) -> list[Any]:
     return [name(number) for number in found]
 
 
-def _first_of_each(values: list[Any], seen: set[Any]) -> list[int]:
+def _chosen(values: Column, positions: list[int]) -> Column:
+    if isinstance(values, pa.Array):
+        return values.take(pa.array(positions, pa.int64()))
+    return [values[k] for k in positions]
+
+
+def _first_of_each(values: Column, seen: set[Any]) -> list[int]:
     """Positions of values not in `seen`, which then holds them."""
     new = []
+    values = values.to_pylist() if isinstance(values, pa.Array) else values
     for position, value in enumerate(values):
         # A list is no id, but its reader says so.
         value = tuple(value) if isinstance(value, list) else value

@@ -23,6 +23,7 @@ MISSING_USER = "user_id is missing"
 MISSING_TIME = "timestamp is missing"
 NO_TIME = "timestamp is neither an integer nor an ISO time"
 NEGATIVE = "timestamp is negative"
+TOO_EARLY = "timestamp is earlier than the year 1970"
 TOO_LARGE = "timestamp does not fit into 64 bits"
 TOO_LATE = "timestamp is later than the year 2262"
 NO_USER_ID = "user_id is neither text nor an integer"
@@ -54,7 +55,7 @@ JSON_LINES = [
     (json_row(time=[1]), NO_TIME),
     (json_row(time=-1), NEGATIVE),
     (json_row(time=-(10**30)), NEGATIVE),
-    (json_row(time="1969-12-31T23:59:59"), NEGATIVE),
+    (json_row(time="1969-12-31T23:59:59"), TOO_EARLY),
     (json_row(time=10**30), TOO_LARGE),
     (json_row(time=1e30), TOO_LARGE),
     (json_row(time="9999-12-31T23:59:59.999999-12:00"), TOO_LATE),
@@ -176,8 +177,8 @@ _INVALID = pa.array([b"u", b"\xff"]).view(pa.string())
         ({"timestamp": pa.array([1, 2**53], _SECONDS)}, TOO_LATE),
         ({"timestamp": pa.array([1, 2**62], pa.timestamp("ms", "UTC"))}, TOO_LATE),
         ({"timestamp": pa.array([1, None], pa.timestamp("ns"))}, MISSING_TIME),
-        ({"timestamp": pa.array([1, -1], _SECONDS)}, NEGATIVE),
-        ({"timestamp": [datetime.date(2024, 1, 1), datetime.date(1960, 1, 1)]}, NEGATIVE),
+        ({"timestamp": pa.array([1, -1], _SECONDS)}, TOO_EARLY),
+        ({"timestamp": [datetime.date(2024, 1, 1), datetime.date(1960, 1, 1)]}, TOO_EARLY),
         ({"timestamp": [1.0, float("nan")]}, MISSING_TIME),
         ({"timestamp": [1.0, float("-inf")]}, NO_TIME),
         ({"timestamp": pa.array([1, 2**64 - 1], pa.uint64())}, TOO_LARGE),
@@ -227,7 +228,7 @@ def test_rows_that_are_all_bad_fail_the_job(tmp_path):
     lines = b"\n".join(json_row(user=number) for number in (1.5, 2.5))
     source = write_source(tmp_path / "source", ("interactions.jsonl", lines))
     with pytest.raises(
-        InputError, match=rf"{NO_USER_ID} \(2 rows, 100% of them, first: .* row 1\)"
+        InputError, match=rf"{NO_USER_ID} \(2 rows, 100% of them, first: .* row 1: 1.5\)"
     ):
         prepare(configure(tmp_path, source))
 
@@ -266,7 +267,7 @@ def test_the_error_names_the_reason_that_dominates(tmp_path):
     for part in (
         "6 of 9 rows",
         "(66.7%), more than prepare.max_rejected_fraction=0.5",
-        f"{UNKNOWN} (3 rows, 50% of them, first: interactions.jsonl row 4)",
+        f'{UNKNOWN} (3 rows, 50% of them, first: interactions.jsonl row 4: "ghost")',
     ):
         assert part in str(caught.value)
     # Blank lines are no rows: they do not dilute the share.

@@ -25,6 +25,7 @@ from beam_pipelines.transforms.pairs import SmallestPairs, TrainSequences
 from kdsr_tf import artifacts, splits, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import InputError
+from kdsr_tf.evaluation.checks.run import check
 from kdsr_tf.hashing import hash_pairs
 
 SMALL = {
@@ -270,6 +271,28 @@ def test_global_time_refuses_positions(tmp_path):
     _source(tmp_path / "source", histories)
     with pytest.raises(InputError, match="global_time` needs real times"):
         prepare(_config(tmp_path, "prepare.split=global_time"))
+
+
+def test_positions_stay_positions_after_the_k_core(tmp_path):
+    """Of eight items of a user two are shared; the others are outside the core."""
+    users = "uvw"
+    histories = {
+        user: [(f"s{k}" if k % 4 == 3 else f"{user}{k}", k) for k in range(8)] for user in users
+    }
+    items = [{"item_id": item} for item in {i: 0 for h in histories.values() for i, _ in h}]
+    _source(tmp_path / "source", histories, items)
+    config = _config(tmp_path, "prepare.k_core=2")
+    assert prepare(config).details["times_are_positions"]
+    assert _rows(config, "sequences-*.parquet")[0]["timestamps"] == [3, 7]
+    found = {one.check: one.count for one in check(config)[0]}
+    assert found["timestamps that are mere positions"] == 3
+    assert "test points older than the newest train interaction" not in found
+    with pytest.raises(InputError, match="global_time` needs real times"):
+        prepare(_config(tmp_path, "prepare.k_core=2", "prepare.split=global_time"))
+    # Real times have gaps of their own.
+    days = {user: [(item, 1 + 9 * k) for item, k in histories[user]] for user in users}
+    _source(tmp_path / "source", days, items)
+    assert not prepare(config).details["times_are_positions"]
 
 
 def test_smallest_pairs_equal_brute_force_for_any_merging():

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -187,6 +188,19 @@ def test_a_failed_import_leaves_nothing(shop, capsys, monkeypatch):
         ([0, 978300760], ["--timestamp-unit", "seconds"], [0, 978300760_000_000]),
         ([978300760_123], ["--timestamp-unit", "seconds"], "after the year 2262"),
         ([978300760], ["--timestamp-unit", "position"], [978300760]),
+        (
+            [978300760],
+            ["--timestamp-unit", "nanoseconds"],
+            "978,300,760 (interactions.jsonl row 1)",
+        ),
+        ([7], ["--timestamp-unit", "seconds"], [7_000_000]),
+        (["2019-10-01 00:00:00 UTC"], [], [1569888000_000_000]),
+        (["1971-01-01", "1970-01-02"], [], [31536000_000_000, 86400_000_000]),
+        (["1971-01-01", 978300760], [], "Some timestamps are numbers, such as 978,300,760"),
+        (["1971-01-01", 7], ["--timestamp-unit", "seconds"], [31536000_000_000, 7_000_000]),
+        ([20200131235959, 20200201000000], [], [1580515199_000_000, 1580515200_000_000]),
+        ([20200131], ["--timestamp-unit", "calendar"], [1580428800_000_000]),
+        ([20200131235960], [], "20,200,131,235,960 (interactions.jsonl row 1)"),
     ],
 )
 def test_times_of_one_unit_become_microseconds(times, options, expected, tmp_path, capsys):
@@ -221,6 +235,45 @@ def test_html_entities_are_noticed_and_decoded_on_demand(tmp_path, capsys):
     assert "HTML" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("times", "options", "says"),
+    [
+        ([20200131], [], "Timestamps are dates written as digits (guessed from their size"),
+        (["2020-01-31"], [], "Timestamps are dates and times: 2020-01-31 00:00:00 to"),
+        ([7], ["--timestamp-unit", "seconds"], "Warning: that puts every interaction before 1973"),
+        ([5, "soon"], ["--max-rejected-fraction", "0.5"], 'interactions.jsonl row 2: "soon"'),
+    ],
+)
+def test_what_times_are_and_which_are_none_is_said(times, options, says, tmp_path, capsys):
+    rows = [("u", "a", time) for time in times]
+    folder = official.write_same(tmp_path / "in", rows, [{"item_id": "a"}])
+    assert run(folder, "--check", *options) == 0
+    said = capsys.readouterr()
+    assert says in " ".join((said.out + said.err).replace("│", " ").split())
+
+
+def test_whole_numbers_of_a_warehouse(tmp_path):
+    def decimals(values):
+        return pa.array([Decimal(value) for value in values], pa.decimal128(38, 0))
+
+    clicks = {
+        "user_id": decimals([1, 2]),
+        "item_id": decimals([1, 2]),
+        "timestamp": decimals([1_600_000_001, 1_600_000_002]),
+    }
+    goods = {
+        "item_id": decimals([1, 2]),
+        "price": pa.array([Decimal("12.00"), Decimal("12.50")], pa.decimal128(10, 2)),
+    }
+    pq.write_table(pa.table(clicks), tmp_path / "clicks.parquet")
+    pq.write_table(pa.table(goods), tmp_path / "goods.parquet")
+    files = tmp_path / "clicks.parquet", tmp_path / "goods.parquet"
+    assert run(*files, "--output", tmp_path / "out") == 0
+    interactions, items = read(tmp_path / "out")
+    assert interactions == [("1", "1", 1_600_000_001_000_000), ("2", "2", 1_600_000_002_000_000)]
+    assert items == [{"item_id": "1", "price": 12}, {"item_id": "2", "price": 12.5}]
+
+
 def test_published_files(tmp_path):
     movielens = official.write_movielens(tmp_path / "movielens") / "ml-1m"
     files = movielens / "ratings.dat", movielens / "movies.dat"
@@ -251,7 +304,7 @@ def test_parquet_with_vectors_and_several_pictures(tmp_path):
     assert interactions == [("7", "1", 3)]
     remote = "https://cdn.example/shop/3.png"
     paths = [remote, "images/one.png", "images/two.png"]
-    assert items == [{"item_id": 1, "text_vector": [0.5, 1.0], "image": paths}]
+    assert items == [{"item_id": "1", "text_vector": [0.5, 1.0], "image": paths}]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 
+from kdsr_tf import splits
 from kdsr_tf.artifacts import join
 from kdsr_tf.evaluation.checks.finding import LEAK, NOTE, WARNING, Finding, finding
 from kdsr_tf.evaluation.checks.log import Log
@@ -17,7 +18,7 @@ PAIRS_FILE = "pairs.parquet"
 
 
 def check_histories(
-    log: Log, directory: str, split: str, max_length: int, filter_seen: bool
+    log: Log, directory: str, split: str, max_length: int, filter_seen: bool, as_positions: bool
 ) -> Iterator[Finding]:
     """Check `sequences/`.
 
@@ -27,9 +28,10 @@ def check_histories(
         split: `prepare.split`.
         max_length: `windows.max_length`.
         filter_seen: `evaluate.filter_seen`.
+        as_positions: Whether `prepare` found that timestamps are positions.
     """
     yield from _users(log)
-    yield from _times(log, split)
+    yield from _times(log, split, as_positions or _times_are_positions(log))
     yield from _targets(log, filter_seen)
     yield _train_counts(log)
     yield _pair_sample(log, directory, max_length)
@@ -78,7 +80,7 @@ def _users(log: Log) -> Iterator[Finding]:
     )
 
 
-def _times(log: Log, split: str) -> Iterator[Finding]:
+def _times(log: Log, split: str, as_positions: bool) -> Iterator[Finding]:
     total = len(log.user_ids)
     same_user = log.users[1:] == log.users[:-1]
     backwards = 1 + np.flatnonzero(same_user & (np.diff(log.times) < 0))
@@ -102,7 +104,6 @@ def _times(log: Log, split: str) -> Iterator[Finding]:
         (log.user_ids[row] for row in unordered),
         "Times fall inside a history. Run `kdsr prepare` again.",
     )
-    as_positions = _times_are_positions(log)
     yield finding(
         "timestamps that are mere positions",
         NOTE,
@@ -152,8 +153,9 @@ def _test_before_train(log: Log) -> np.ndarray:
 
 
 def _times_are_positions(log: Log) -> bool:
-    offsets = log.times - log.positions
-    return bool(np.isin(offsets, (0, 1)).all())
+    last = np.zeros(len(log.user_ids), np.int64)
+    np.maximum.at(last, log.users, log.times)
+    return splits.are_positions(last, log.lengths)
 
 
 def _targets(log: Log, filter_seen: bool) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
             sequences.config["prepare"]["split"],
             sequences.config["windows.max_length"],
             config.evaluate.filter_seen,
+            sequences.details.get("times_are_positions", False),
         )
         found += [check_titles(log), check_entities(log)]
         bar.advance()

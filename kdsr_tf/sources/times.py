@@ -1,0 +1,193 @@
+"""Timestamps of a column: numbers of any unit, or moments in microseconds since 1970.
+
+Numbers are whole in any type and notation (see `whole_numbers`). Moments are dates and
+times in Arrow's types or ISO 8601, from 1970 to 2262 (where 64-bit nanoseconds end).
+They are UTC unless they say otherwise: with an offset, or with the name of a time zone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import zoneinfo
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kdsr_tf.sources import whole_numbers
+from kdsr_tf.sources.values import Column, Reasons, as_array, each, is_text
+
+TIMESTAMP = "timestamp"
+
+NO_TIME = f"{TIMESTAMP} is neither an integer nor an ISO time"
+NEGATIVE = f"{TIMESTAMP} is negative"
+TOO_EARLY = f"{TIMESTAMP} is earlier than the year 1970"
+TOO_LATE = f"{TIMESTAMP} is later than the year 2262"
+TOO_LARGE = f"{TIMESTAMP} does not fit into 64 bits"
+NO_ZONE = f"{TIMESTAMP} has a time zone that is not known"
+
+_INT64_MAX = 2**63 - 1
+LAST_MICROSECOND = _INT64_MAX // 1_000
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_DIGITS = r"^-?\d{1,18}$"
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_NOTATION = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?", re.ASCII)
+_ZONED = re.compile(r"(.*\d[Zz]?)(?:\s*\[([^][\s]+)\]|\s+([A-Za-z]\S*)|(UTC|GMT))")
+_OFFSET = re.compile(r"(?:UTC|GMT|Z)(?:([+-])(\d\d?)(?::?(\d\d))?)?", re.ASCII)
+
+
+class Times(NamedTuple):
+    """Timestamps of a batch.
+
+    Args:
+        values: int64 `[n]`, never negative; 0 for a row that cannot be used.
+        are_moments: Whether a value is a moment in microseconds, not a number of the file.
+    """
+
+    values: np.ndarray
+    are_moments: np.ndarray
+
+
+def read_times(column: Column, reasons: Reasons) -> Times:
+    """The timestamps of a column.
+
+    Args:
+        column: Values as the file has them.
+        reasons: Why rows cannot be used; added to.
+    """
+    array = as_array(column)
+    if array is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
+        return Times(_moments(array, reasons), np.ones(len(array), bool))
+    numbers = None if array is None else _numbers(array, reasons)
+    if numbers is not None:
+        found = Times(numbers, np.zeros(len(numbers), bool))
+    else:
+        pairs = each(column, TIMESTAMP, _parse, reasons, default=(0, False))
+        values, kinds = zip(*pairs, strict=True) if pairs else ((), ())
+        found = Times(np.array(values, np.int64), np.array(kinds, bool))
+    for position in np.flatnonzero(found.values < 0).tolist():
+        reasons.setdefault(position, TOO_EARLY if found.are_moments[position] else NEGATIVE)
+    return found
+
+
+def _moments(array: pa.Array, reasons: Reasons) -> np.ndarray:
+    """Microseconds of a column of dates or times; nothing overflows."""
+    unit = getattr(array.type, "unit", "ms")
+    if pa.types.is_date32(array.type):
+        unit, array = "s", array.cast(pa.timestamp("s"))
+    for position in pc.indices_nonzero(array.is_null()).to_pylist():
+        reasons.setdefault(position, f"{TIMESTAMP} is missing")
+    raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy()
+    for position in np.flatnonzero(raw < 0).tolist():
+        reasons.setdefault(position, TOO_EARLY)
+    if unit == "ns":
+        return np.maximum(raw, 0) // 1_000
+    factor = _MICROSECONDS[unit]
+    late = raw > LAST_MICROSECOND // factor
+    for position in np.flatnonzero(late).tolist():
+        reasons.setdefault(position, TOO_LATE)
+    return np.where(late, 0, np.maximum(raw, 0)) * factor
+
+
+def _numbers(array: pa.Array, reasons: Reasons) -> np.ndarray | None:
+    """Numbers in one step, or None where values must be looked at singly."""
+    if str(array.type) in whole_numbers.EXACT_BELOW:
+        found = whole_numbers.of_floats(array)
+        for mask, reason in (
+            (found.missing, f"{TIMESTAMP} is missing"),
+            (found.fractional, NO_TIME),
+            (found.too_large, TOO_LARGE),
+            (found.lost_digits, f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"),
+        ):
+            for position in np.flatnonzero(mask).tolist():
+                reasons.setdefault(position, reason)
+        return found.numbers
+    try:
+        if array.null_count:
+            return None
+        if is_text(array.type):
+            array = pc.utf8_trim_whitespace(array.cast(pa.string()))
+            if not pc.all(pc.match_substring_regex(array, _DIGITS)).as_py():
+                return None
+        elif not whole_numbers.is_whole(array.type):
+            return None
+        return array.cast(pa.int64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _parse(value: Any) -> tuple[int, bool]:
+    """A value, and whether it is a moment; -1 stands for every negative one."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NOTATION.fullmatch(text):
+            return max(_microseconds(text), -1), True
+        value = text
+    try:
+        number = _whole(value)
+    except whole_numbers.LostDigits:
+        lost = f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"
+        raise ValueError(TOO_LARGE if float(value) > _INT64_MAX else lost) from None
+    if number is None:
+        raise ValueError(NO_TIME)
+    if number > _INT64_MAX:
+        raise ValueError(TOO_LARGE)
+    return max(number, -1), False
+
+
+def _whole(value: Any) -> int | None:
+    if not isinstance(value, str):
+        return whole_numbers.of_number(value)
+    if _WHOLE.fullmatch(value):
+        # Python refuses to read thousands of digits.
+        return int(value) if len(value) < 100 else _INT64_MAX + 1
+    return whole_numbers.of_notation(value)
+
+
+def _microseconds(text: str) -> int:
+    """Microseconds since 1970 of an ISO time, perhaps followed by the name of a time zone.
+
+    Of an hour that a zone has twice, the first is meant.
+    """
+    moment = _iso(text)
+    if moment is None and (zoned := _ZONED.fullmatch(text)):
+        time, *names = zoned.groups()
+        moment = _iso(time)
+        if moment is not None:
+            zone = _zone(next(filter(None, names)))
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    if moment is None:
+        raise ValueError(NO_TIME)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    microseconds = (moment - _EPOCH) // _MICROSECOND
+    if microseconds > LAST_MICROSECOND:
+        raise ValueError(TOO_LATE)
+    return microseconds
+
+
+def _iso(text: str) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _zone(name: str) -> datetime.tzinfo:
+    """`UTC`, `GMT+2`, or a name such as `Europe/Berlin`."""
+    if offset := _OFFSET.fullmatch(name.upper()):
+        sign, hours, minutes = offset.groups(default="0")
+        since = datetime.timedelta(hours=int(hours), minutes=int(minutes))
+        try:
+            return datetime.timezone(-since if sign == "-" else since)
+        except ValueError:
+            raise ValueError(NO_ZONE) from None
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(NO_ZONE) from None
