@@ -13,7 +13,7 @@ from kdsr_tf.cli.commands.stages import BEAM_STAGES, STAGES
 from kdsr_tf.cli.main import cli
 from kdsr_tf.cli.stage_commands import BEAM_STAGES as BEAM_FUNCTIONS
 from kdsr_tf.config import PrepareConfig
-from kdsr_tf.sources.time_units import POSITION, UNITS
+from kdsr_tf.sources.time_units import CHOICES
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = (
@@ -71,5 +71,5 @@ def test_help_of_every_command_loads_no_library_but_click():
 def test_what_help_says_is_what_the_libraries_have():
     assert tuple(command.name for command in STAGES) == stages.STAGES
     assert BEAM_STAGES.keys() == BEAM_FUNCTIONS.keys()
-    assert (*UNITS, POSITION) == data.UNITS
+    assert CHOICES == data.UNITS
     assert PrepareConfig().max_rejected_fraction == data.MOST_REJECTED
