@@ -25,9 +25,11 @@ def json_lines(rows: Iterable[Mapping[str, Any] | bytes]) -> bytes:
 def write_source(
     folder: pathlib.Path, name: str, catalogue: bytes | pa.Table, item_ids: Iterable[str]
 ) -> str:
-    """A source where one user has clicked every item; returns its path."""
+    """A source where one user has clicked every item, a single one twice; returns its path."""
     folder.mkdir(exist_ok=True)
-    clicks = [{"user_id": "u", "item_id": item, "timestamp": t} for t, item in enumerate(item_ids)]
+    ids = list(item_ids)
+    ids = ids if len(ids) > 1 else 2 * ids
+    clicks = [{"user_id": "u", "item_id": item, "timestamp": t} for t, item in enumerate(ids)]
     (folder / "interactions.jsonl").write_bytes(json_lines(clicks))
     if isinstance(catalogue, bytes):
         (folder / name).write_bytes(catalogue)
