@@ -79,7 +79,8 @@ def import_data(
 ) -> None:
     """Check files and write them in the source format.
 
-    INTERACTIONS and ITEMS are csv, tsv, jsonl or parquet files, packed with gzip or not.
+    INTERACTIONS and ITEMS are delimited text, JSON, or Parquet (a file or a folder of parts),
+    packed or not. What a file leaves open, an option says.
     Alone, INTERACTIONS is a folder in the source format, or tfds:NAME.
 
     \b
