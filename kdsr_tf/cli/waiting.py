@@ -13,6 +13,8 @@ from kdsr_tf.errors import KDSRError
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
+_FIRST_LOOK_SECONDS = 10.0
+"""A `kdsr serve` that was typed a moment ago may need as long to say that it starts."""
 
 
 def ask_when_ready(
@@ -32,22 +34,22 @@ def ask_when_ready(
     Raises:
         KDSRError: if there is no server, if it ended before it was ready, or after the limit.
     """
+    import grpc
+
     from serving.client import NoServerError, QueryError, find_target
     from serving.starting import find_starting
 
     if config.serve.target or "://" in config.workdir:
         return ask(find_target(config, rest))
-    # `kdsr serve` may have been typed a moment ago, and not have said anything yet.
-    first_look = time.monotonic() + config.serve.deadline_seconds
+    first_look = time.monotonic() + _FIRST_LOOK_SECONDS
     while True:
         wait_until_started(config.run_directory, limit_seconds)
         try:
             return ask(find_target(config, rest))
-        except QueryError as error:
-            if error.code.name != "UNAVAILABLE" or not find_starting(config.run_directory):
-                raise
-        except NoServerError:
-            if time.monotonic() > first_look and not find_starting(config.run_directory):
+        except (QueryError, NoServerError) as error:
+            unavailable = getattr(error, "code", None) in (None, grpc.StatusCode.UNAVAILABLE)
+            may_start = time.monotonic() < first_look or find_starting(config.run_directory)
+            if not (unavailable and may_start):
                 raise
             time.sleep(_POLL_SECONDS)
 

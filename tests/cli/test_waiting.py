@@ -11,6 +11,7 @@ import grpc
 import psutil
 import pytest
 
+from kdsr_tf.cli import waiting
 from kdsr_tf.cli.waiting import ask_when_ready
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import KDSRError
@@ -59,21 +60,32 @@ def test_server_that_says_so_only_after_the_first_refusal_is_waited_for(tmp_path
     assert ask_when_ready(configured(tmp_path), False, None, ask) == "answer"
 
 
-def test_refusal_is_the_end_where_nothing_starts(tmp_path):
-    def ask(target):
-        raise QueryError("refused", grpc.StatusCode.UNAVAILABLE)
+def test_refusal_is_the_end_where_nothing_starts(tmp_path, monkeypatch):
+    asked = []
 
+    def ask(target):
+        asked.append(target)
+        raise QueryError("refused", asked_code)
+
+    monkeypatch.setattr(waiting, "_FIRST_LOOK_SECONDS", 0.5)
+    asked_code = grpc.StatusCode.UNAVAILABLE
     with pytest.raises(QueryError, match="refused"):
         ask_when_ready(configured(tmp_path), False, None, ask)
+    assert len(asked) > 1
+    asked.clear()
+    asked_code = grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(QueryError, match="refused"):
+        ask_when_ready(configured(tmp_path), False, None, ask)
+    assert len(asked) == 1
 
 
-def test_chosen_port_is_waited_for_as_long_as_an_answer(tmp_path):
-    config = configured(tmp_path, "serve.grpc_port=0", "serve.deadline_seconds=30")
+def test_chosen_port_is_waited_for(tmp_path, monkeypatch):
+    config = configured(tmp_path, "serve.grpc_port=0")
     address = tmp_path / "server.json"
     later(lambda: address.write_text(json.dumps({"target": "a:1", "rest_url": None})))
     assert ask_when_ready(config, False, None, lambda target: target) == "a:1"
     address.unlink()
-    config = configured(tmp_path, "serve.grpc_port=0", "serve.deadline_seconds=0.1")
+    monkeypatch.setattr(waiting, "_FIRST_LOOK_SECONDS", 0.1)
     with pytest.raises(NoServerError, match="kdsr serve"):
         ask_when_ready(config, False, None, lambda target: target)
 

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
+from serving.starting import STARTING_FILE
 from tests.export import oracle
 from tests.serving.live import Process, ask, predict_request, predictions, wait_for
 
@@ -317,4 +318,5 @@ def test_a_killed_server_starts_again_and_one_that_is_told_to_stop_finishes_its_
     assert codes == [grpc.StatusCode.OK]
     assert live.process.returncode == 0
     assert live.address["target"] in messages and live.address["rest_url"] in messages
-    assert not address.exists()
+    assert messages.index("Loading the newest version in") < messages.index("is served at")
+    assert not address.exists() and not address.with_name(STARTING_FILE).exists()
