@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.schema import ITEM_ID
 
 if TYPE_CHECKING:
     from kdsr_tf.sources.forms import Told
@@ -76,6 +75,7 @@ class Reading:
 
     def of_files(self) -> tuple[Told, Told]:
         """What is said about the interactions, and about the catalogue."""
+        from kdsr_tf.schema import ITEM_ID
         from kdsr_tf.sources.forms import Told
 
         told = Told(
