@@ -30,7 +30,7 @@ from kdsr_tf import sequences, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.export.added_items import Condensed, with_new_items
 from kdsr_tf.hashing import shard_of
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.student import Student
 from kdsr_tf.schema import ITEM_ID, TRAIN_COUNT
 from kdsr_tf.teacher.autoencoder import Autoencoder
 from kdsr_tf.teacher.features import Features
@@ -146,7 +146,7 @@ def _ranks(
     student: Student, points: list[tuple[np.ndarray, int]], mapping: np.ndarray
 ) -> np.ndarray:
     """Rank of each target, ties last; an item that maps to 0 is unknown to the student."""
-    table = np.asarray(student.output_table())[1:]
+    table = np.asarray(student.item_vectors())[1:]
     ranks = np.full(len(points), len(table) + 1)
     for start in range(0, len(points), _USERS_AT_ONCE):
         batch = points[start : start + _USERS_AT_ONCE]

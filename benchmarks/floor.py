@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdsr_tf import schema
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 
 RATE_SIZE = 2_048
 RATE_REPEATS = 7

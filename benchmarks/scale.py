@@ -65,8 +65,8 @@ def make_model(
     lazy: bool = False,
 ):
     """A compiled `KDSR`; without distillation its student has the same tables."""
-    from kdsr_tf.models.kdsr import KDSR
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.kdsr import KDSR
+    from kdsr_tf.methods.student import Student
     from kdsr_tf.training.rates import grouped_adam, variable_groups
 
     student = Student(num_items, DIM, length, num_layers=LAYERS, modalities=("text",))

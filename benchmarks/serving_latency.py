@@ -83,12 +83,12 @@ def export(config: Config, num_items: int, variant: str) -> None:
 
     from kdsr_tf.export import deployment, indexes
     from kdsr_tf.export.signatures import ServingModule
-    from kdsr_tf.models.folding import fold
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.folding import fold
+    from kdsr_tf.methods.student import Student
 
     length = config.windows.max_length
     student = Student(num_items, config.model.dim, length, modalities=config.modalities)
-    vectors = np.asarray(student.output_table(), np.float32)[1:]
+    vectors = np.asarray(student.item_vectors(), np.float32)[1:]
     users = np.random.default_rng(1).integers(1, num_items + 1, (64, length))
     queries = np.asarray(student.user_vectors(users), np.float32)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

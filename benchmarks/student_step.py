@@ -25,8 +25,8 @@ import numpy as np
 
 from kdsr_tf import schema
 from kdsr_tf.artifacts import versions
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 
 OFF = "off"

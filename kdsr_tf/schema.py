@@ -27,6 +27,9 @@ NUM_TRAIN = "num_train"
 SEQUENCE_FILES = "sequences-*.parquet"
 """Names of the files of `sequences/` that hold its records."""
 
+IDS = "ids"
+"""Source of item vectors that know the item's id only (`kdsr_tf.items`)."""
+
 # Further fields of `examples` records (one per window).
 TARGET = "target"
 WINDOW_START = "window_start"

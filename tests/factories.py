@@ -192,7 +192,7 @@ def write_student(config: Config, std: float = 0.3):
     """
     import keras
 
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.student import Student
 
     inputs = stages.read_inputs(config, "student")
     model = config.model

@@ -30,15 +30,19 @@ LEVELS = (
     {"sources", "splits", "cores", "datasets"},
     {"ops"},
     {"layers", "losses", "metrics"},
-    {"backbones"},
-    {"models"},
+    {"items", "scoring", "backbones"},
+    {"models", "objectives"},
+    {"methods"},
     {"teacher", "data"},
     {"training", "evaluation"},
     {"export", "report"},
     {"experiments"},
     {"cli", "__main__"},
 )
-NEUTRAL = ("ops", "layers", "losses", "metrics", "backbones", "models")
+NEUTRAL = (
+    *("ops", "layers", "losses", "metrics", "items", "scoring", "backbones"),
+    *("models", "objectives", "methods"),
+)
 NO_TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tensorflow_recommenders", "tf_keras"}
 COLLECTIVE = ROOT / "kdsr_tf" / "ops" / "replicas.py"
 """Keras has no collective; this file asks TensorFlow, inside a function, on that backend only."""

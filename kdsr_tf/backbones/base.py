@@ -35,7 +35,7 @@ class Backbone(keras.layers.Layer):
         uses_heads: Whether it has attention heads, so that `num_heads` must divide
             `dim`.
         folded: Key of the backbone that gives the same states from one table of fused
-            vectors (`kdsr_tf.models.folding`); None where features enter elsewhere too.
+            vectors (`kdsr_tf.methods.folding`); None where features enter elsewhere too.
 
     Args:
         dim: Size of embeddings and states, > 0.

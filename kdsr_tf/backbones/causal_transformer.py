@@ -9,11 +9,11 @@ from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.causal_attention import CausalAttention
-from kdsr_tf.layers.item_tables import IDS, ITEMS
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block import TransformerBlock
 from kdsr_tf.ops.window_groups import WindowGroups
+from kdsr_tf.schema import IDS, ITEMS
 from kdsr_tf.types import Tensor
 
 

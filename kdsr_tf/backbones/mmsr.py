@@ -7,7 +7,6 @@ from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.dual_attention import DualAttention
-from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.layers.relation_attention import RelationAttention
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
@@ -15,7 +14,7 @@ from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.session_graph import edge_types, edges_among, node_of_position, session_steps
-from kdsr_tf.schema import ITEMS, present_key
+from kdsr_tf.schema import IDS, ITEMS, present_key
 from kdsr_tf.types import Tensor
 
 GRAPHS = ("heterogeneous", "ids_only")

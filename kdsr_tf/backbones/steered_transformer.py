@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdsr_tf.backbones.causal_transformer import CausalTransformer
-from kdsr_tf.layers.item_tables import IDS
+from kdsr_tf.schema import IDS
 from kdsr_tf.types import Tensor
 
 

@@ -21,8 +21,8 @@ from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING, write_metrics, wr
 from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
 from kdsr_tf.evaluation.windows import read_windows
-from kdsr_tf.models.student import Student
-from kdsr_tf.models.student_file import read_student
+from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.student_file import read_student
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
 
 _BATCHES_AT_ONCE = 16

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdsr_tf.evaluation.metrics import NOT_RANKED, top_k
-from kdsr_tf.models.folding import fold
+from kdsr_tf.methods.folding import fold
 from kdsr_tf.schema import PAD
 
 _SCORES_BYTES = 64 * 2**20
@@ -18,7 +18,7 @@ class Ranker:
     """A student ready to score every item.
 
     Args:
-        student: A `kdsr_tf.models.student.Student`.
+        student: A `kdsr_tf.methods.student.Student`.
         batch_size: Windows of `max_length` encoded at once (more where they are
             shorter), and most histories scored at once; > 0.
 
@@ -30,13 +30,13 @@ class Ranker:
 
     def __init__(self, student, batch_size: int = 512) -> None:
         self.max_length: int = student.max_length
-        self._table = tf.convert_to_tensor(student.output_table())
+        self._table = tf.convert_to_tensor(student.item_vectors())
         self.rows_at_once = max(1, min(batch_size, _SCORES_BYTES // (4 * self._table.shape[0])))
         self._positions_at_once = batch_size * student.max_length
         self._shares_passes: bool = student.backbone.causal
         ints = tf.TensorSpec([None], tf.int32)
         self._encode = tf.function(
-            fold(student).vectors_at,
+            fold(student).user_vectors_at,
             input_signature=[tf.TensorSpec([None, None], tf.int32), ints, ints],
         )
 

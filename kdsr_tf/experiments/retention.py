@@ -47,7 +47,7 @@ class Curve:
 
 def read_ids(runs: Sequence[Config]) -> dict[int, np.ndarray]:
     """Ids `(num_items + 1, d)` of the students that were kept, by training seed."""
-    from kdsr_tf.layers.item_tables import IDS
+    from kdsr_tf.schema import IDS
 
     return {run.training_seed: _rows(run)[IDS] for run in runs}
 
@@ -200,7 +200,7 @@ def _rows(run: Config) -> dict[str, np.ndarray]:
 
     from kdsr_tf.evaluation.evaluate import load_student
 
-    tables = load_student(run).tables.rows()
+    tables = load_student(run).tables.row_variables()
     return {name: keras.ops.convert_to_numpy(rows) for name, rows in tables.items()}
 
 

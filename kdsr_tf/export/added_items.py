@@ -21,9 +21,9 @@ from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
-from kdsr_tf.layers.item_tables import IDS
-from kdsr_tf.models.folding import with_rows
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.folding import with_rows
+from kdsr_tf.methods.student import Student
+from kdsr_tf.schema import IDS
 from kdsr_tf.teacher.autoencoder import Autoencoder
 from kdsr_tf.teacher.features import Features
 
@@ -106,7 +106,7 @@ def with_new_items(
     count = len(next(iter(condensed.values())).new)
     if not count:
         return student
-    rows = {name: np.asarray(table) for name, table in student.tables.rows().items()}
+    rows = {name: np.asarray(table) for name, table in student.tables.row_variables().items()}
     new = {name: np.zeros((count, student.dim), np.float32) for name in student.tables.id_tables()}
     for chunk, nearest in _neighbours(condensed):
         for name, table in new.items():

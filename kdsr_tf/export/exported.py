@@ -15,10 +15,10 @@ from kdsr_tf.export import gate
 from kdsr_tf.export.added_items import add_items
 from kdsr_tf.export.item_lists import allowed_items
 from kdsr_tf.export.signatures import log_frequency
-from kdsr_tf.layers.item_tables import IDS
-from kdsr_tf.models.folding import with_rows
-from kdsr_tf.models.student import Student
-from kdsr_tf.models.student_file import read_student
+from kdsr_tf.methods.folding import with_rows
+from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.student_file import read_student
+from kdsr_tf.schema import IDS
 from kdsr_tf.splits import has_validation
 
 _NUM_HISTORIES = 256
@@ -52,7 +52,7 @@ class Exported:
 
     def vectors(self) -> np.ndarray:
         """float32 `(N, dim)`, whose products with a user vector are scores."""
-        return np.asarray(self.student.output_table(), np.float32)[1:]
+        return np.asarray(self.student.item_vectors(), np.float32)[1:]
 
 
 def read_exported(config: Config, folder: str) -> Exported:
@@ -83,7 +83,7 @@ def read_exported(config: Config, folder: str) -> Exported:
     order = np.argsort(~allowed, kind="stable")
     if not allowed.all():
         rows = np.concatenate([[schema.PAD], order + 1])
-        tables = student.tables.rows().items()
+        tables = student.tables.row_variables().items()
         student = with_rows(student, {name: np.asarray(table)[rows] for name, table in tables})
     place = np.empty(len(order) + 1, np.int32)
     place[schema.PAD], place[order + 1] = schema.PAD, np.arange(1, len(order) + 1)

@@ -15,7 +15,7 @@ from kdsr_tf.export.exported import Exported
 from kdsr_tf.export.index_parameters import IndexParameters
 from kdsr_tf.export.indexes import Index, exact_index, tuned_scann_index
 from kdsr_tf.export.signatures import ServingModule
-from kdsr_tf.models.folding import fold
+from kdsr_tf.methods.folding import fold
 
 _NUM_QUERIES = 256
 _NUM_WARM_UP = 8

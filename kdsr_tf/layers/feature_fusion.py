@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kdsr_tf.layers.item_tables import IDS
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.schema import IDS
 from kdsr_tf.types import Tensor
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
-from kdsr_tf.models.term_weights import Weight
 from kdsr_tf.models.watched_model import WatchedModel
+from kdsr_tf.objectives.objective import Weight
 from kdsr_tf.ops.replicas import sum_over_replicas
 from kdsr_tf.types import Tensor
 

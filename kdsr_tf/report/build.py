@@ -119,7 +119,7 @@ def _with_students(runs: Sequence[Run], pictures: Pictures) -> dict[str, Any]:
     rankers = [Ranker(student) for student in students]
     length = rankers[0].max_length
     queries = rankers[0].vectors([user.items[: user.num_train][-length:] for user in users])
-    vectors = keras.ops.convert_to_numpy(students[0].output_table())[1:]
+    vectors = keras.ops.convert_to_numpy(students[0].item_vectors())[1:]
     return {
         "users": people.describe(runs, rankers, users, pictures),
         "index": index.describe(runs[0].inputs["serving_model"], vectors, queries),

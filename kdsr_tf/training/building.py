@@ -13,8 +13,8 @@ from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from kdsr_tf.schema import TRAIN_COUNT
 from kdsr_tf.teacher.teacher import Teacher
 from kdsr_tf.training.rates import annealed

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 
 Strategy = tf.distribute.Strategy
 

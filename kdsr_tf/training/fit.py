@@ -19,8 +19,8 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from kdsr_tf.paths import copy_folder
 from kdsr_tf.training import rates
 from kdsr_tf.training.building import read_teachers

@@ -12,7 +12,7 @@ from tensorboard.plugins import projector
 
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.student import Student
 
 PROJECTED_ITEMS = 10_000
 """Most items shown, the most frequent ones: what a browser still turns smoothly."""

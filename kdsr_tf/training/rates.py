@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.grouped_optimizer import GroupAdam, GroupedOptimizer
 from kdsr_tf.types import Tensor
 

@@ -15,7 +15,7 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, table
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.teacher.teacher import Teacher
 from kdsr_tf.training import callbacks, distributed, rates
 from kdsr_tf.training.building import backbone_class, build_model

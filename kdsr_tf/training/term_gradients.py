@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import keras
 from keras import ops
 
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.types import Tensor
 
 

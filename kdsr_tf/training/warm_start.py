@@ -15,8 +15,8 @@ import numpy as np
 from kdsr_tf import artifacts, schema, sequences
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.student import Student
-from kdsr_tf.models.student_file import read_student
+from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.student_file import read_student
 
 STUDENT_FILE = "student.keras"
 

@@ -13,8 +13,8 @@ import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES, create_backbone, own_options
 from kdsr_tf.config.backbones import BACKBONE_RULES
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, repeated
 
 DIM, LENGTH = 8, 6
@@ -44,7 +44,7 @@ def shared(backbone: str) -> Student:
 
 def states_of(student: Student, items: np.ndarray) -> np.ndarray:
     """States of the backbone alone, without the prediction head."""
-    return np.asarray(student.represent(student.tables(items))[0])
+    return np.asarray(student.encode(student.tables(items))[0])
 
 
 def slow_but(quick: tuple[str, ...]) -> list:

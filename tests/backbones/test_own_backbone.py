@@ -12,8 +12,8 @@ import yaml
 
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from kdsr_tf.training.building import backbone_class, build_model
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
 
@@ -47,7 +47,7 @@ def test_the_documented_backbone_trains_and_is_saved(settings, tmp_path):
         student.user_vectors(ITEMS[1:, :3]), before[1:], rtol=1e-5, atol=1e-6
     )
     states = [
-        np.asarray(student.represent(student.tables(items))[0]) for items in (ITEMS, ITEMS[:, :4])
+        np.asarray(student.encode(student.tables(items))[0]) for items in (ITEMS, ITEMS[:, :4])
     ]
     np.testing.assert_allclose(states[0][:, :4], states[1], rtol=1e-5, atol=1e-6)
     student.save(tmp_path / "student.keras")

@@ -20,7 +20,7 @@ test_points.__test__ = False
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_shared_passes_rank_as_one_window_per_point(backbone):
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.student import Student
 
     rng = np.random.default_rng(0)
     histories = [*test_points(rng), np.zeros(0, np.int32), np.array([5], np.int32)]

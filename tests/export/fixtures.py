@@ -37,7 +37,7 @@ def _export(folder: pathlib.Path) -> None:
     """Sequences, an untrained student and what it is made of; then the exports."""
     from kdsr_tf import artifacts, stages
     from kdsr_tf.config import load_config
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.student import Student
     from tests import factories
 
     config = load_config(overrides=OVERRIDES, workdir=str(folder))

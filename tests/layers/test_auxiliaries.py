@@ -108,7 +108,7 @@ import keras, numpy as np, tensorflow as tf
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from tests.models.batches import make_batch, make_student
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 
 def fit():
     model = KDSR(make_student(backbone="mmsrec", dropout=0.0), modalities=())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.layers.item_tables import ItemTables
+from kdsr_tf.items.item_tables import ItemTables
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(2.0, 3.0, (6, 4)).astype("float32")

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.layers.sampled_logits import SampledLogits
 from kdsr_tf.losses.next_item_loss import NextItemLoss
+from kdsr_tf.objectives.sampled_logits import SampledLogits
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)

@@ -28,7 +28,7 @@ def make_batch(windows: int = 8, length: int = LENGTH, modalities=("image", "tex
 
 def make_student(seed: int = 0, modalities=("image", "text"), **arguments):
     """A student of two modalities, one of which half the items lack."""
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.student import Student
 
     student = Student(
         NUM_ITEMS, DIM, LENGTH, num_layers=1, modalities=modalities, seed=seed, **arguments

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES
-from kdsr_tf.models.folding import fold, with_rows
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.folding import fold, with_rows
+from kdsr_tf.methods.student import Student
 
 HISTORIES = np.array([[3, 5, 8, 2], [7, 7, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]], "int32")
 FOLDING = ("gru4rec", "mmsrec", "sasrec", "sasrm", "sr_gnn")
@@ -28,7 +28,7 @@ def random_student(backbone, tables="tuned", **options):
 def test_a_folded_student_has_one_table_and_the_same_user_vectors(backbone):
     student = random_student(backbone, "frozen" if backbone == "sasrm" else "tuned")
     folded = fold(student)
-    assert list(folded.tables.rows()) == ["ids"]
+    assert list(folded.tables.row_variables()) == ["ids"]
     assert not any("fusion" in weight.path for weight in folded.weights)
     np.testing.assert_allclose(
         folded.user_vectors(HISTORIES), student.user_vectors(HISTORIES), atol=1e-5
@@ -50,7 +50,7 @@ def test_a_student_with_a_fused_output_folds_too(tied, first_order):
     )
     folded = fold(student)
     vectors = np.asarray(folded.user_vectors(HISTORIES))
-    expected = (vectors @ np.asarray(student.output_table()).T)[:, 1:]
+    expected = (vectors @ np.asarray(student.item_vectors()).T)[:, 1:]
     np.testing.assert_allclose(student.scores(HISTORIES)[:, 1:], expected, atol=1e-4)
     assert len(folded.weights) < len(student.weights)
 
@@ -60,7 +60,9 @@ def test_a_student_with_a_fused_output_folds_too(tied, first_order):
 def test_items_in_another_order_with_a_copy_of_one(backbone, options):
     student = random_student(backbone, **options)
     order = np.array([0, 5, 3, 1, 8, 2, 4, 7, 6, 3])
-    other = with_rows(student, {k: np.array(v)[order] for k, v in student.tables.rows().items()})
+    other = with_rows(
+        student, {k: np.array(v)[order] for k, v in student.tables.row_variables().items()}
+    )
     place = np.argsort(order[:9])
     scores = np.asarray(other.scores(place[HISTORIES].astype("int32")))
     np.testing.assert_allclose(scores, np.asarray(student.scores(HISTORIES))[:, order], atol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf import schema
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.teacher import arrays
 from tests.models.batches import LENGTH, NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
 
@@ -32,7 +32,7 @@ def oracle(model, batch):
     """Every term in float64, pair by pair and target by target."""
     student, items, target = model.student, batch["items"], batch["target"]
     states = np.asarray(student(items), "f8")
-    table = np.asarray(student.output_table(), "f8")[1:]
+    table = np.asarray(student.item_vectors(), "f8")[1:]
     logits = states[target > 0] @ table.T
     own = logits[np.arange(len(logits)), target[target > 0] - 1]
     terms = {"next_item": (np.log(np.exp(logits).sum(1)) - own).mean()}
@@ -50,7 +50,7 @@ def record_pairs(model, batch, modality, b):
     """Teacher scores, student scores and code losses of a window's valid pairs."""
     config, items = model.get_config(), batch["items"]
     embeddings = np.asarray(model.student.tables(items)[modality], "f8")[b]
-    weights = [np.asarray(w, "f8") for w in model._heads[modality].get_weights()]
+    weights = [np.asarray(w, "f8") for w in model.objectives[-1]._heads[modality].get_weights()]
     kernel, bias, compare, classify = weights
     theirs, ours, code = [], [], []
     for i, j in zip(*schema.pair_positions(LENGTH), strict=True):
@@ -215,9 +215,9 @@ def test_agreement_counts_every_valid_pair_alike_whatever_the_padding():
     batches.append(no_pairs)
     right = valid = 0.0
     for batch in batches:
-        pairs = model(batch, training=False)["text"]
-        weights = np.asarray(pairs["code_weights"])
-        found = np.asarray(pairs["code_logits"]).argmax(-1) == np.asarray(pairs["codes"])
+        pairs = model(batch, training=False)["measured"][-1]
+        weights = np.asarray(pairs["text_code_weights"])
+        found = np.asarray(pairs["text_code_logits"]).argmax(-1) == np.asarray(pairs["text_codes"])
         right, valid = right + float((found * weights).sum()), valid + float(weights.sum())
     specs = {name: tf.TensorSpec([None, None], values.dtype) for name, values in batch.items()}
     data = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs)
@@ -247,7 +247,7 @@ def test_trains_in_mixed_precision(options):
     after = losses(model, batch)
     assert all(np.isfinite(value) for value in after.values())
     assert after["next_item"] < before["next_item"]
-    rows, table = student.output_rows(np.array([3, 5])), np.asarray(student.output_table())
+    rows, table = student.item_vectors_of(np.array([3, 5])), np.asarray(student.item_vectors())
     np.testing.assert_allclose(rows, table[[3, 5]], rtol=1e-2, atol=1e-2)
 
 
@@ -256,7 +256,7 @@ import keras, numpy as np, tensorflow as tf
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from tests.models.batches import make_batch, make_student, NUM_CODES
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 
 # Windows grow shorter, so the second replica has fewer targets than the first.

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from tests.models.batches import DIM, LENGTH, NUM_CODES, NUM_ITEMS, make_student
 
 ITEMS = np.array([[3, 5, 2, 7, 1, 9], [4, 11, 6, 0, 0, 0], [0] * 6], "int32")
@@ -16,7 +16,7 @@ def test_scores_are_products_with_the_item_table():
     np.testing.assert_allclose(vectors[:2], states[[0, 1], [5, 2]], rtol=1e-5, atol=1e-6)
     scores = np.asarray(student.scores(ITEMS))
     assert np.isneginf(scores[:, 0]).all()
-    expected = vectors @ np.asarray(student.output_table()).T
+    expected = vectors @ np.asarray(student.item_vectors()).T
     np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], rtol=1e-5, atol=1e-6)
 
 
@@ -34,9 +34,9 @@ def test_a_fused_output_adds_the_modalities_with_the_bias_of_absent_ones():
         rows = weights[f"tables/{modality}_table"]
         rows = rows + (1 - has) * weights[f"tables/{modality}_absent_bias"]
         expected += rows @ weights[f"output_{modality}/kernel"]
-    np.testing.assert_allclose(student.output_table(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(student.item_vectors(), expected, rtol=1e-4, atol=1e-4)
     some = np.array([[3, 1], [4, 4]])
-    np.testing.assert_allclose(student.output_rows(some), expected[some], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(student.item_vectors_of(some), expected[some], rtol=1e-4, atol=1e-4)
 
 
 def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
@@ -44,7 +44,7 @@ def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
     for one, other in zip(plain.weights, scaled.weights, strict=True):
         other.assign(one)
     vectors, table = (
-        np.asarray(part) for part in (plain.user_vectors(ITEMS), plain.output_table())
+        np.asarray(part) for part in (plain.user_vectors(ITEMS), plain.item_vectors())
     )
     lengths = np.linalg.norm(vectors, axis=1)[:2, None] * np.linalg.norm(table, axis=1)
     expected = 20 * (vectors @ table.T)[:2] / lengths
@@ -55,12 +55,14 @@ def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
 def test_the_last_item_alone_adds_what_is_like_it():
     """Without a backbone's word, items are scored by their cosine with a e_v + W m of the last."""
     student = make_student(output="fused", logit_scale=5.0, first_order=True)
-    term = student.last_item_term
+    term = student.scorer.last_item_term
     term.gain.assign(1e6)
-    ids, table = np.asarray(student.tables.id_table), np.asarray(student.output_table())
-    last = np.asarray(student.last_item_table())
-    kernels = {m: np.asarray(student._output[m].kernel) for m in student.modalities}
-    features = sum(np.asarray(student.tables.whole(m)) @ k for m, k in kernels.items())
+    ids, table = np.asarray(student.tables.id_table), np.asarray(student.item_vectors())
+    last = np.asarray(
+        student.scorer.last_item_vectors(student.tables.catalogue(student.scorer.sources))
+    )
+    kernels = {m: np.asarray(student.scorer._projections[m].kernel) for m in student.modalities}
+    features = sum(np.asarray(student.tables.catalogue((m,))[m]) @ k for m, k in kernels.items())
     np.testing.assert_allclose(last, features - 0.5 * ids, rtol=1e-4, atol=1e-5)
     ends = ITEMS[[0, 1], (ITEMS[:2] > 0).sum(axis=1) - 1]
     vectors = last[ends] / np.linalg.norm(last[ends], axis=1, keepdims=True)
@@ -70,12 +72,12 @@ def test_the_last_item_alone_adds_what_is_like_it():
 
 def test_ids_enter_by_a_table_of_their_own_where_they_are_not_tied():
     student = make_student(tied=False)
-    before = np.asarray(student(ITEMS)), np.asarray(student.output_table())
+    before = np.asarray(student(ITEMS)), np.asarray(student.item_vectors())
     student.tables.id_table.assign(np.ones((NUM_ITEMS + 1, DIM)))
     np.testing.assert_array_equal(student(ITEMS), before[0])
     student.tables.input_id_table.assign(np.ones((NUM_ITEMS + 1, DIM)))
     assert (np.asarray(student(ITEMS)) != before[0]).any()
-    assert (np.asarray(student.output_table()) == 1).all()
+    assert (np.asarray(student.item_vectors()) == 1).all()
 
 
 def test_an_empty_history_scores_nothing_above_anything():
@@ -92,7 +94,7 @@ def test_same_seed_same_model_other_seed_other_model():
     one, same, other = (make_student(seed=seed) for seed in (1, 1, 2))
     for a, b in zip(one.get_weights(), same.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (np.asarray(one.output_table()) != np.asarray(other.output_table())).any()
+    assert (np.asarray(one.item_vectors()) != np.asarray(other.item_vectors())).any()
 
 
 @pytest.mark.parametrize("tables", ["off", "frozen", "tuned"])

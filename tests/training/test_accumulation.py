@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from tests.models.batches import NUM_CODES, make_batch, make_student
 

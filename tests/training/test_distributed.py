@@ -22,7 +22,7 @@ import sys
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training import distributed, rates
 from tests.models.batches import NUM_CODES, make_batch, make_student
 
@@ -135,7 +135,7 @@ def results(config):
 
     import keras
 
-    from kdsr_tf.models.student import Student
+    from kdsr_tf.methods.student import Student
 
     directory = stages.location(config, "student")
     student = keras.saving.load_model(os.path.join(directory, "student.keras"))

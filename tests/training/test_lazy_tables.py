@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kdsr_tf.config import Config
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, make_student
 

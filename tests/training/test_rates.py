@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.kdsr import KDSR
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.student import Student
 from kdsr_tf.training.rates import GroupRate, current_rates, grouped_adam, variable_groups
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.grouped_optimizer import GroupedOptimizer
 from kdsr_tf.training.rates import annealed, current_rates, grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
@@ -157,7 +157,9 @@ def test_norm_of_each_terms_gradient():
     for term in ("next_item", "text_score"):
         alone = {name: model.term_weights[name] * (name == term) for name in TERMS}
         only = KDSR(model.student, NUM_CODES, weights=alone)
-        for head, theirs in zip(only._heads.values(), model._heads.values(), strict=True):
+        for head, theirs in zip(
+            only.objectives[-1]._heads.values(), model.objectives[-1]._heads.values(), strict=True
+        ):
             head.set_weights(theirs.get_weights())
         found = gradients(only, batch)
         norm = np.sqrt(sum((g**2).sum() for g in found.values()))
@@ -195,7 +197,7 @@ def test_mixed_float16_scales_the_loss_around_the_groups():
 SAME_STEPS = """
 import json, sys
 import keras, numpy as np
-from kdsr_tf.models.kdsr import KDSR
+from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import annealed, grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
 from tests.models.batches import NUM_CODES, make_batch, make_student

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.student import Student
 from kdsr_tf.training.warm_start import WarmStart
 
 OLD_IDS = ["a", "b", "c", "d", "e", "f"]

@@ -19,7 +19,7 @@ import keras
 
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.student import Student
 
 _KNOWN = ("keras", "kdsr_tf", "builtins")
 _FILE = "student.keras"

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from kdsr_tf.items.item_encoder import ItemEncoder, ItemVectors
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.look_up import look_up, look_up_rows
-from kdsr_tf.schema import ITEMS, PAD, present_key
+from kdsr_tf.schema import IDS, ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
 
-IDS = "ids"
-"""Key of the id embeddings e_v among the outputs."""
 INPUT_IDS = "input_ids"
 """Name of their table where it is not the one that scores items."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class ItemTables(keras.layers.Layer):
+class ItemTables(ItemEncoder):
     """The item embeddings e_v (ids), e_a (image) and e_b (text).
 
     The id table starts at random; a modality table starts from the teacher's
@@ -38,14 +37,12 @@ class ItemTables(keras.layers.Layer):
         initial_std: Standard deviation of the random tables.
         tied: Whether items enter by the same id table that scores them; False gives the
             way in a table of its own.
-        seed: Of the random tables.
-
-    Attributes:
-        gradients_of_rows: Whether gradients reach the tables through looked-up rows alone, as
-            with sampled negatives (`KDSR` sets it); otherwise they are dense from the start.
+        seed: Seed of the random tables.
 
     Call arguments:
         items: Ints `(batch, length)`, right-padded with 0.
+        sparse_gradients: Whether the gradients of the tables may hold looked-up rows only,
+            as with sampled negatives.
 
     Returns:
         Dict of `items` as given, `ids` `(batch, length, dim)` and per modality m:
@@ -84,7 +81,7 @@ class ItemTables(keras.layers.Layer):
         self.initial_std = initial_std
         self.tied = tied
         self.seed = seed
-        self.gradients_of_rows = False
+        self.sources = (IDS, *self.modalities)
 
     def build(self, input_shape=None) -> None:
         shape = (self.num_items + 1, self.dim)
@@ -115,53 +112,45 @@ class ItemTables(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, items: Tensor) -> dict[str, Tensor]:
-        outputs = {ITEMS: items, IDS: self._rows_of(self.input_id_table, items)}
+    def call(self, items: Tensor, sparse_gradients: bool = False) -> dict[str, Tensor]:
+        take = look_up_rows if sparse_gradients else look_up
+        outputs = {ITEMS: items, IDS: take(self.input_id_table, items)}
         for modality in self.modalities:
-            outputs[modality], outputs[present_key(modality)] = self.look_up(modality, items)
+            outputs |= self._of_modality(modality, items, take)
         return outputs
 
-    def look_up(self, modality: str, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors of items in one modality.
+    def scored(
+        self,
+        items: Tensor,
+        sources: Sequence[str],
+        entered: ItemVectors | None = None,
+        sparse_gradients: bool = False,
+    ) -> dict[str, Tensor]:
+        take = look_up_rows if sparse_gradients else look_up
+        vectors = {ITEMS: items}
+        for source in sources:
+            if entered is not None and (source != IDS or self.tied):
+                vectors[source] = entered[source]
+            elif source == IDS:
+                vectors[source] = take(self.id_table, items)
+            else:
+                vectors |= self._of_modality(source, items, take)
+        return vectors
 
-        Args:
-            modality: Name of the table.
-            items: Ints of any shape.
+    def catalogue(self, sources: Sequence[str]) -> dict[str, Tensor]:
+        """Vectors `(num_items + 1, dim)` by which all items are scored.
 
-        Returns:
-            Floats, the shape of `items` and `dim`, and bools, the shape of `items`:
-            whether the item has the modality.
+        Those of `scored`, up to the precision of a product; the gradient of a look-up would
+        be summed row by row.
         """
-        rows = self._rows_of(self._tables[modality], items)
-        has = ops.take(self._present[modality], items, axis=0)
-        real = ops.not_equal(items, PAD)
-        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
-        rows = rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
-        return rows, ops.logical_and(has > 0.5, real)
+        vectors = {ITEMS: ops.arange(self.num_items + 1, dtype="int32")}
+        for source in sources:
+            vectors[source] = (
+                ops.convert_to_tensor(self.id_table) if source == IDS else self._whole(source)
+            )
+        return vectors
 
-    def scored_ids(self, items: Tensor) -> Tensor:
-        """Ids as they are scored, not as they enter.
-
-        Args:
-            items: Ints of any shape.
-
-        Returns:
-            Floats, the shape of `items` and `dim`.
-        """
-        return self._rows_of(self.id_table, items)
-
-    def whole(self, modality: str) -> Tensor:
-        """Vectors `(num_items + 1, dim)` of all items in one modality.
-
-        Those of `look_up` of all items, up to the precision of a product; the gradient of a
-        look-up would be summed row by row.
-        """
-        rows = ops.convert_to_tensor(self._tables[modality])
-        absent = 1.0 - ops.convert_to_tensor(self._present[modality])[:, None]
-        # As a product of matrices: so is its gradient, and the arrays are large.
-        return rows + ops.matmul(absent, ops.convert_to_tensor(self._absent_bias[modality])[None])
-
-    def rows(self) -> dict[str, keras.Variable]:
+    def row_variables(self) -> dict[str, keras.Variable]:
         """Every variable that has a row per item.
 
         `ids`, `input_ids` where they are not tied, and each modality m
@@ -176,7 +165,7 @@ class ItemTables(keras.layers.Layer):
         return [v for v in (*self.id_tables().values(), *self._tables.values()) if v.trainable]
 
     def id_tables(self) -> dict[str, keras.Variable]:
-        """Those of `rows` that hold embeddings of ids."""
+        """Those of `row_variables` that hold embeddings of ids."""
         own = {} if self.tied else {INPUT_IDS: self.input_id_table}
         return {IDS: self.id_table, **own}
 
@@ -244,8 +233,22 @@ class ItemTables(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _rows_of(self, table: keras.Variable, items: Tensor) -> Tensor:
-        return (look_up_rows if self.gradients_of_rows else look_up)(table, items)
+    def _of_modality(
+        self, modality: str, items: Tensor, take: Callable[[keras.Variable, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Vectors of items in one modality, and which items have it."""
+        rows = take(self._tables[modality], items)
+        has = ops.take(self._present[modality], items, axis=0)
+        absent = ops.cast(1.0 - has, rows.dtype)[..., None]
+        rows = rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
+        real = ops.not_equal(items, PAD)
+        return {modality: rows, present_key(modality): ops.logical_and(has > 0.5, real)}
+
+    def _whole(self, modality: str) -> Tensor:
+        rows = ops.convert_to_tensor(self._tables[modality])
+        absent = 1.0 - ops.convert_to_tensor(self._present[modality])[:, None]
+        # As a product of matrices: so is its gradient, and the arrays are large.
+        return rows + ops.matmul(absent, ops.convert_to_tensor(self._absent_bias[modality])[None])
 
     def _initializer(self, name: str) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(

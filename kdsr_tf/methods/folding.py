@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kdsr_tf.layers.item_tables import IDS
-from kdsr_tf.models.student import Student
+from kdsr_tf.methods.student import Student
+from kdsr_tf.schema import IDS
 
 _ITEMS_PER_CHUNK = 65_536
 
@@ -19,17 +19,17 @@ def with_rows(student: Student, rows: Mapping[str, np.ndarray]) -> Student:
 
     Args:
         student: Any student; it is left as it is.
-        rows: A value for each entry of `student.tables.rows()`, all of one length:
+        rows: A value for each entry of `student.tables.row_variables()`, all of one length:
             the items in a new order, fewer of them, or more. Row 0 stays padding.
 
     Example:
         >>> student = Student(num_items=9, dim=4, max_length=5)
-        >>> rows = {name: np.array(v)[:4] for name, v in student.tables.rows().items()}
+        >>> rows = {name: np.array(v)[:4] for name, v in student.tables.row_variables().items()}
         >>> with_rows(student, rows).num_items
         3
     """
     other = Student.from_config(student.get_config() | {"num_items": len(rows[IDS]) - 1})
-    tables = other.tables.rows()
+    tables = other.tables.row_variables()
     _copy(student, other, skipped={_name(table) for table in tables.values()})
     for name, table in tables.items():
         table.assign(rows[name])
@@ -43,7 +43,7 @@ def fold(student: Student) -> Student:
     the item. It is computed once and becomes the input id table of a student that knows no
     modalities: the cost of a request is then that of a model of ids. What the last item
     adds to P (`first_order`) becomes its id table. Items are not scored
-    by these tables, so take scores from the `output_table()` of the student itself, not of
+    by these tables, so take scores from the `item_vectors()` of the student itself, not of
     the folded one.
 
     Args:
@@ -66,15 +66,16 @@ def fold(student: Student) -> Student:
         "backbone_options": {},
         "modalities": (),
         "modality_tables": "off",
-        "tied": student.last_item_term is None,
+        "tied": not student.scorer.reads_last,
         "output": "ids",
     }
     other = Student.from_config(config)
     own = [*other.tables.id_tables().values()]
-    if student.last_item_term is not None:
-        other.tables.id_table.assign(student.last_item_table())
-        other.last_item_term.id_gain.assign(1.0)
-        own.append(other.last_item_term.id_gain)
+    if student.scorer.reads_last:
+        vectors = student.tables.catalogue(student.scorer.sources)
+        other.tables.id_table.assign(student.scorer.last_item_vectors(vectors))
+        other.scorer.last_item_term.id_gain.assign(1.0)
+        own.append(other.scorer.last_item_term.id_gain)
     _copy(student, other, skipped=set(map(_name, own)))
     items = np.arange(student.num_items + 1, dtype="int32")
     chunks = np.split(items, range(_ITEMS_PER_CHUNK, len(items), _ITEMS_PER_CHUNK))

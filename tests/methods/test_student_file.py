@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.models.student_file import read_student
+from kdsr_tf.methods.student_file import read_student
 from tests.models.batches import make_student
 
 ITEMS = np.array([[3, 5, 2]], "int32")

@@ -32,7 +32,7 @@ class LastItemTerm(keras.layers.Layer):
         dropout: Share of the term's units dropped in training, in [0, 1).
         unit: Whether the term has length 1 before its gain, as P has where items are scored
             by cosines.
-        seed: Of dropout.
+        seed: Seed of dropout.
 
     Call arguments:
         representations: P, floats `(..., dim)`.

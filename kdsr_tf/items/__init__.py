@@ -1,0 +1,1 @@
+"""Item encoders: from items to vectors, looked up or computed."""

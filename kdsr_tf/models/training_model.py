@@ -1,0 +1,179 @@
+"""A recommender with the objectives it learns by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+from keras import ops
+
+from kdsr_tf.models.recommender import Recommender
+from kdsr_tf.models.weighted_terms import WeightedTerms
+from kdsr_tf.objectives.objective import Objective, Step, Term, Weight
+from kdsr_tf.ops.window_groups import WindowGroups
+from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
+from kdsr_tf.types import Tensor
+
+
+class TrainingModel(WeightedTerms):
+    """Trains a recommender by a weighted sum of the terms of its objectives.
+
+    Losses are sums divided by counts of the global batch. `loss` is the weighted total; every
+    term is logged under its name as it is, and weighted under `{term}_weighted`. Tests add
+    the metrics of the objectives.
+
+    If the loss is not finite, all gradients become NaN, so an optimizer that refuses such
+    gradients (`training.rates.grouped_adam`) leaves the weights as they were;
+    `finite_report` names the terms. The norms that such an optimizer keeps are logged as
+    `gradient_norm_{group}`.
+
+    Where the shapes of a step may depend on the data, that is on TensorFlow without XLA, only
+    what the loss reads is computed: user vectors at targets, logits a chunk of targets at a
+    time in float32 (`ops.cross_entropy`), valid pairs, and windows of causal backbones in
+    groups of like length. Compiled steps compute user vectors at `target_index` if the batch
+    has it, otherwise at all positions, and all pairs; the losses are the same.
+
+    Args:
+        recommender: The model to train, and the one to use afterwards.
+        objectives: What it learns by, in this order.
+        weights: Weights by term, numbers or learning-rate schedules over training steps;
+            what is left out has its objective's default. A term of weight 0 is still logged.
+
+    Call arguments:
+        inputs: Dict of `items` and `target` int32 `(batch, length)`, right-padded with 0, and
+            what the objectives read; optionally `target_index`.
+        training: Whether to drop units and draw pairs and negatives.
+
+    Returns:
+        Dict of `terms`, each a total and a count, and of what the metrics of tests read.
+
+    Raises:
+        ValueError: for a weight of an unknown term, or windows longer than the recommender's
+            `max_length`.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        objectives: Sequence[Objective],
+        weights: Mapping[str, Weight] | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.recommender = recommender
+        self.objectives = list(objectives)
+        defaults = [objective.default_weights for objective in self.objectives]
+        self.weigh(_complete(weights or {}, {k: v for known in defaults for k, v in known.items()}))
+        reads = any(objective.reads_catalogue for objective in self.objectives)
+        self._sparse_gradients = not reads
+        self.build()
+
+    def build(self, input_shape=None) -> None:
+        for objective in self.objectives:
+            objective.build()
+        super().build()
+
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict:
+        for key in (ITEMS, TARGET):
+            if key not in inputs:
+                raise ValueError(
+                    f"The batch has no `{key}`. The input is one dict and there is no `y`. "
+                    f"Received: {', '.join(sorted(inputs))}."
+                )
+        step = self._step_of(inputs, bool(training))
+        terms: dict[str, Term] = {}
+        measured = []
+        for objective in self.objectives:
+            own, found = objective.terms(step, self.recommender)
+            terms |= own
+            measured.append(found)
+        return {"terms": terms} if training else {"terms": terms, "measured": measured}
+
+    def loss_terms(self, x: dict[str, Tensor], y_pred: dict) -> dict[str, Term]:
+        return y_pred["terms"]
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
+        """Loss terms; in tests also what the objectives measure."""
+        if "measured" not in y_pred:
+            return self.term_logs()
+        for objective, found in zip(self.objectives, y_pred["measured"], strict=True):
+            objective.measure(found)
+        return self.get_metrics_result()
+
+    def get_config(self) -> dict:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "recommender": serialize(self.recommender),
+            "objectives": [serialize(objective) for objective in self.objectives],
+            "weights": serialize(self._weights),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> TrainingModel:
+        deserialize = keras.saving.deserialize_keras_object
+        made = {
+            "recommender": deserialize(config["recommender"]),
+            "objectives": [deserialize(objective) for objective in config["objectives"]],
+            "weights": deserialize(config["weights"]),
+        }
+        return cls(**{**config, **made})
+
+    def _step_of(self, inputs: dict[str, Tensor], training: bool) -> Step:
+        recommender, sparse = self.recommender, self._sparse_gradients
+        recommender.check_length(inputs[ITEMS])
+        compiled = TARGET_INDEX in inputs or self.jit_compile
+        dynamic = keras.backend.backend() == "tensorflow" and not compiled
+        causal = recommender.backbone.causal
+        needs_windows = any(objective.reads_windows for objective in self.objectives)
+        split = dynamic and causal and not needs_windows
+        groups = WindowGroups(inputs[ITEMS], recommender.max_length, split)
+        vectors = recommender.item_encoder(
+            groups.rows(inputs[ITEMS]), sparse_gradients=sparse and training
+        )
+        window_vectors = vectors if split else groups.split_each(vectors)[0]
+        targets = groups.rows(inputs[TARGET])
+        if dynamic and not causal:
+            at = _places_of(targets)
+            length = ops.shape(inputs[ITEMS])[1]
+            states, users = recommender.encode_prefixes(
+                window_vectors, at // length, at % length, training, sparse
+            )
+            targets = ops.take(targets, at, axis=0)
+        else:
+            windows = groups if split else None
+            states, users = recommender.encode(window_vectors, training, windows, sparse)
+            users = ops.reshape(users, (-1, users.shape[-1]))
+            if TARGET_INDEX in inputs:
+                index = inputs[TARGET_INDEX]
+                at = ops.maximum(index, 0)
+                targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
+                users = ops.take(users, at, axis=0)
+            elif dynamic:
+                at = _places_of(targets)
+                targets, users = ops.take(targets, at, axis=0), ops.take(users, at, axis=0)
+        return Step(
+            inputs=inputs,
+            windows=groups,
+            vectors=vectors,
+            window_vectors=window_vectors,
+            states=states,
+            users=users,
+            targets=targets,
+            training=training,
+            dynamic=dynamic,
+        )
+
+
+def _complete(weights: Mapping[str, Weight], defaults: Mapping[str, float]) -> dict[str, Weight]:
+    """The weight of every term."""
+    complete: dict[str, Weight] = dict(defaults)
+    for term, weight in weights.items():
+        if term not in complete:
+            raise ValueError(f"`weights` has no term `{term}`. Valid terms: {', '.join(complete)}.")
+        complete[term] = weight if callable(weight) else float(weight)
+    return complete
+
+
+def _places_of(targets: Tensor) -> Tensor:
+    return ops.cast(ops.nonzero(targets > 0)[0], "int32")

@@ -1,0 +1,1 @@
+"""Objectives: named terms of a training loss."""

@@ -1,0 +1,153 @@
+"""Predicting the next item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.losses.next_item_loss import NextItemLoss
+from kdsr_tf.metrics.hit_rate import HitRate
+from kdsr_tf.metrics.mean_reciprocal_rank import MeanReciprocalRank
+from kdsr_tf.metrics.ranking import pessimistic_ranks
+from kdsr_tf.models.recommender import Recommender
+from kdsr_tf.objectives.objective import Objective, Step, Term
+from kdsr_tf.objectives.sampled_logits import SampledLogits
+from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.types import Tensor
+
+NEXT_ITEM = "next_item"
+CUTOFFS = (5, 20)
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class NextItem(Objective):
+    """Softmax cross-entropy of the next item: term `next_item`, a mean over targets.
+
+    Training compares a target with all items, or with `SampledLogits` (drawn ones). Tests
+    always compare it with all items and add `hr_5`, `hr_20`, `mrr_5` and `mrr_20`
+    (fractions; ties rank last).
+
+    Args:
+        label_smoothing: Probability, in [0, 1), that is spread over all items.
+        drawn: Negatives that training compares a target with; None compares with all items.
+
+    Raises:
+        ValueError: for label smoothing together with `drawn`.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, drawn: SampledLogits | None = None, **kwargs):
+        super().__init__(**kwargs)
+        check_candidates(label_smoothing, drawn and drawn.num_negatives)
+        self.label_smoothing = label_smoothing
+        self.drawn = drawn
+        self.default_weights = {NEXT_ITEM: 1.0}
+        self.reads_catalogue = drawn is None
+        self._loss = NextItemLoss(label_smoothing, reduction="none")
+        self._ranking = [kind(k) for kind in (HitRate, MeanReciprocalRank) for k in CUTOFFS]
+
+    def build(self, input_shape=None) -> None:
+        if self.drawn is not None:
+            self.drawn.build()
+        self.built = True
+
+    def terms(
+        self, step: Step, recommender: Recommender
+    ) -> tuple[dict[str, Term], dict[str, Tensor]]:
+        users, targets = step.users, step.targets
+        count = ops.sum(ops.cast(targets > 0, "float32"))
+        if step.training and self.drawn is not None:
+            loss = self._of_drawn(users, targets, recommender)
+        elif step.training and step.dynamic and users.dtype == "float32":
+            table = recommender.item_vectors()
+            loss = summed_cross_entropy(users, table, targets, self.label_smoothing)
+        else:
+            logits = recommender.logits(users)
+            loss = ops.sum(self._loss(targets, logits))
+            if not step.training:
+                ranks = pessimistic_ranks(targets, logits)
+                return {NEXT_ITEM: Term(loss, count)}, {"targets": targets, "ranks": ranks}
+        return {NEXT_ITEM: Term(loss, count)}, {}
+
+    def metrics_of_tests(self) -> Sequence[keras.metrics.Metric]:
+        return self._ranking
+
+    def measure(self, found: Mapping[str, Tensor]) -> None:
+        for metric in self._ranking:
+            metric.update_ranks(found["targets"], found["ranks"])
+
+    def set_popularity(self, counts: np.ndarray) -> None:
+        """Rank the items that negatives are drawn from; see `SampledLogits`.
+
+        Args:
+            counts: Occurrences of each item, `(num_items + 1,)`.
+        """
+        if self.drawn is not None:
+            self.drawn.set_popularity(counts)
+
+    def get_config(self) -> dict:
+        drawn = self.drawn and keras.saving.serialize_keras_object(self.drawn)
+        config = {"label_smoothing": self.label_smoothing, "drawn": drawn}
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config: dict) -> NextItem:
+        drawn = config["drawn"] and keras.saving.deserialize_keras_object(config["drawn"])
+        return cls(**{**config, "drawn": drawn})
+
+    def _of_drawn(self, users: Tensor, targets: Tensor, recommender: Recommender) -> Tensor:
+        def vectors_of(items: Tensor) -> Tensor:
+            return recommender.item_vectors_of(items, sparse_gradients=True)
+
+        logits = self.drawn(users, targets, vectors_of=vectors_of)
+        # Column 0 is the target's: item 1 of what is compared.
+        return ops.sum(self._loss(ops.cast(targets > 0, "int32"), logits))
+
+
+def next_item(
+    num_items: int,
+    negatives: int | None,
+    negative_distribution: str,
+    label_smoothing: float,
+    seed: int,
+    dtype,
+) -> NextItem:
+    """The objective from plain values.
+
+    Args:
+        num_items: Items N.
+        negatives: Negatives per training step, in `1..num_items`; None compares with all
+            items.
+        negative_distribution: See `SampledLogits`.
+        label_smoothing: See `NextItem`.
+        seed: Seed of the model; the draws have one derived from it.
+        dtype: Policy of the layers.
+    """
+    check_candidates(label_smoothing, negatives)
+    drawn = None
+    if negatives:
+        drawn = SampledLogits(
+            num_items,
+            negatives,
+            negative_distribution,
+            derive_seed(seed, "negatives"),
+            dtype=dtype,
+            name="sampled_logits",
+        )
+    return NextItem(label_smoothing, drawn, dtype=dtype, name=NEXT_ITEM)
+
+
+def check_candidates(label_smoothing: float, negatives: int | None) -> None:
+    """Refuse label smoothing with drawn negatives.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if label_smoothing and negatives:
+        raise ValueError(
+            "`label_smoothing` spreads over all items, which `negatives` does not compute. "
+            f"Received: label_smoothing={label_smoothing}, negatives={negatives}."
+        )

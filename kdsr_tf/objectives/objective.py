@@ -1,0 +1,105 @@
+"""The interface of all objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import keras
+
+from kdsr_tf.items.item_encoder import ItemVectors
+from kdsr_tf.models.recommender import Recommender
+from kdsr_tf.ops.window_groups import WindowGroups
+from kdsr_tf.types import Tensor
+
+Weight = float | keras.optimizers.schedules.LearningRateSchedule
+"""Weight of a term: a number >= 0, or one that follows the training step."""
+
+
+class Term(NamedTuple):
+    """One term of the loss of this replica, not weighted.
+
+    Attributes:
+        total: Sum over what it counts, a scalar.
+        count: What the sum over all replicas is divided by, a scalar.
+    """
+
+    total: Tensor
+    count: Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """What objectives see of one batch.
+
+    Rows are the positions of all windows, `(rows,)`: either all of them, or the real ones
+    only, after one row of padding; see `WindowGroups`.
+
+    Attributes:
+        inputs: The batch.
+        windows: Where the rows of each window are.
+        vectors: Item vectors of the rows.
+        window_vectors: Item vectors as the backbone saw them; those of rows, or of windows
+            `(batch, length, ...)` if the backbone does not take rows.
+        states: What the backbone made of `window_vectors`.
+        users: User vectors that are to predict targets, floats `(count, dim)`.
+        targets: Their targets, ints `(count,)`, 0 for none.
+        training: Whether the step learns.
+        dynamic: Whether shapes may depend on the data, so that only what the loss reads is
+            computed. True on TensorFlow without XLA.
+    """
+
+    inputs: Mapping[str, Tensor]
+    windows: WindowGroups
+    vectors: ItemVectors
+    window_vectors: ItemVectors
+    states: Tensor
+    users: Tensor
+    targets: Tensor
+    training: bool
+    dynamic: bool
+
+
+class Objective(keras.layers.Layer):
+    """Named terms of the training loss, and what tests measure beside them.
+
+    It reads a `Step` and the recommender and changes neither. Its weights exist in training
+    only.
+
+    Attributes:
+        default_weights: Weight of every term.
+        reads_catalogue: Whether a training step reads the vectors of all items, so that the
+            gradients of tables are dense.
+        reads_windows: Whether it reads `window_vectors` and `states` as windows
+            `(batch, length, ...)`; otherwise they may be rows.
+    """
+
+    default_weights: Mapping[str, float]
+    reads_catalogue = False
+    reads_windows = False
+
+    def terms(
+        self, step: Step, recommender: Recommender
+    ) -> tuple[dict[str, Term], dict[str, Tensor]]:
+        """The terms of one step.
+
+        Args:
+            step: The batch and what the recommender made of it.
+            recommender: The model that is trained.
+
+        Returns:
+            Terms by name; and tensors by any names that `measure` reads, none in training.
+        """
+        raise NotImplementedError
+
+    def metrics_of_tests(self) -> Sequence[keras.metrics.Metric]:
+        """Metrics that `measure` updates."""
+        return ()
+
+    def measure(self, found: Mapping[str, Tensor]) -> None:
+        """Update the metrics of tests.
+
+        Args:
+            found: The second result of `terms`.
+        """
