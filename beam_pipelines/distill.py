@@ -70,16 +70,17 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         StaleArtifactError: if sequences and teachers do not belong together.
         InputError: if a score lies outside float16.
     """
-    inputs = stages.read_inputs(config, "examples")
-    manifest = stages.new_manifest(config, "examples", inputs)
+    name = stages.windows_of(config)
+    inputs = stages.read_inputs(config, name)
+    manifest = stages.new_manifest(config, name, inputs)
     counts = inputs["sequences"].counts
     paths = sequences.shards(stages.location(config, "sequences"))
     teachers = {
         m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
-        for m in config.modalities
+        for m in config.needs.pairs
     }
     size = vectors_bytes(folder for folder, _ in teachers.values())
-    with artifacts.committing(stages.location(config, "examples"), manifest) as target:
+    with artifacts.committing(stages.location(config, name), manifest) as target:
         transform = WriteExamples(
             paths=paths,
             directory=target,

@@ -69,7 +69,7 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     folder = stages.location(config, "sequences")
     teachers = {
         m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
-        for m in config.modalities
+        for m in config.needs.pairs
     }
     num_shards = default_num_shards(inputs["examples"].counts["pairs"], _PAIRS_PER_SHARD)
     windows = config.windows

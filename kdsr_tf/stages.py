@@ -74,10 +74,31 @@ _OF_A_RUN = ("student", "evaluation", NEW_ITEMS, "serving_model", "report")
 """Artifacts that every run of a working directory has for itself."""
 
 
+def windows_of(config: Config) -> str:
+    """Name of the artifact that training reads its windows from.
+
+    Returns:
+        `examples`, which holds the teacher's scores and codes too, or `windows`, which does
+        not; a working directory may hold both, for students of both kinds.
+    """
+    return "examples" if config.needs.pairs else "windows"
+
+
+def taught_modalities(config: Config) -> tuple[str, ...]:
+    """Modalities that need a teacher, for training or to place new items."""
+    return config.modalities if config.export.add_items else config.needs.teachers
+
+
 def artifacts_of(config: Config) -> tuple[Artifact, ...]:
-    """Every artifact of a configuration, each after its inputs."""
+    """Every artifact of a configuration, each after its inputs.
+
+    There is a teacher only where something reads it: see `Config.needs`.
+    """
+    windows = windows_of(config)
     features = tuple(f"features/{m}" for m in config.modalities)
-    teachers = tuple(f"teacher/{m}" for m in config.modalities)
+    taught = taught_modalities(config)
+    read = tuple(f"teacher/{m}" for m in config.needs.teachers)
+    teachers = tuple(f"teacher/{m}" for m in taught)
     lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
     new_items = _new_items(config)
     added = (NEW_ITEMS, *teachers) if new_items else ()
@@ -112,25 +133,25 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
                 keys=("teach", "model.dim", "seed"),
                 inputs=("sequences", f"features/{m}"),
             )
-            for m in config.modalities
+            for m in taught
         ),
         Artifact(
-            name="examples",
+            name=windows,
             stage="distill",
             keys=("windows", "seed"),
-            inputs=("sequences", *teachers),
+            inputs=("sequences", *(f"teacher/{m}" for m in config.needs.pairs)),
         ),
         Artifact(
             name="student",
             stage="train",
             keys=("model", "distillation", "train", "seed"),
-            inputs=("sequences", "examples", *teachers),
+            inputs=("sequences", windows, *read),
         ),
         Artifact(
             name="evaluation",
             stage="evaluate",
             keys=("evaluate",),
-            inputs=("sequences", "examples", "student", *features),
+            inputs=("sequences", windows, "student", *features),
             version=2,
         ),
         *new_items,
@@ -138,14 +159,14 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
             name="serving_model",
             stage="export",
             keys=("export", "serve.model_name"),
-            inputs=("sequences", "examples", "student", *added, *lists),
+            inputs=("sequences", windows, "student", *added, *lists),
             version=2,
         ),
         Artifact(
             name="report",
             stage="report",
             keys=(),
-            inputs=("sequences", "student", "evaluation", "serving_model", *features, *teachers),
+            inputs=("sequences", "student", "evaluation", "serving_model", *features, *read),
             version=2,
         ),
     )
@@ -175,7 +196,7 @@ TRIPLETS = "triplets"
 
 def triplets_of(config: Config) -> Artifact:
     """What `kdsr distill --triplets` writes; no stage reads it."""
-    teachers = tuple(f"teacher/{m}" for m in config.modalities)
+    teachers = tuple(f"teacher/{m}" for m in config.needs.pairs)
     return Artifact(
         name=TRIPLETS,
         stage="distill",

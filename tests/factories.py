@@ -141,18 +141,17 @@ def write_teacher(
 
 
 def write_examples(config: Config, num_shards: int = 2) -> Manifest:
-    """`examples/`: what `distill` writes, for users no longer than `max_length`.
+    """`examples/` or `windows/`: what `distill` writes, for users no longer than `max_length`.
 
-    Needs `sequences/` and the teachers of every modality.
+    Needs `sequences/` and the teachers whose pairs are distilled.
     """
     from beam_pipelines.transforms import tfds_records
 
-    inputs = stages.read_inputs(config, "examples")
-    features = tfds_records.example_features(
-        dict.fromkeys(config.modalities, config.teach.num_codes)
-    )
+    name, pairs = stages.windows_of(config), config.needs.pairs
+    inputs = stages.read_inputs(config, name)
+    features = tfds_records.example_features(dict.fromkeys(pairs, config.teach.num_codes))
     encode = tfds_records.record_encoder(features)
-    teachers = {m: _load_teacher(config, m) for m in config.modalities}
+    teachers = {m: _load_teacher(config, m) for m in pairs}
     location = stages.location(config, "sequences")
     rows = pq.read_table(os.path.join(location, "sequences-00000-of-00001.parquet")).to_pylist()
     records = {split: [[] for _ in range(num_shards)] for split in schema.SPLITS}
@@ -167,10 +166,10 @@ def write_examples(config: Config, num_shards: int = 2) -> Manifest:
             for modality, teacher in teachers.items():
                 window |= _pairs(items if split != "test" else items[:0], modality, teacher)
             records[split][number % num_shards].append(encode(window))
-    manifest = stages.new_manifest(config, "examples", inputs)
+    manifest = stages.new_manifest(config, name, inputs)
     for split in schema.SPLITS:
         manifest.counts[f"{split}_windows"] = sum(map(len, records[split]))
-    with artifacts.committing(stages.location(config, "examples"), manifest) as target:
+    with artifacts.committing(stages.location(config, name), manifest) as target:
         shards = {
             split: [
                 tfds_records.write_records(
@@ -267,7 +266,7 @@ def write_new_items(config: Config, item_ids: list[str], without: int = 0, size:
 def write_workdir(
     config: Config, num_items: int = 40, num_users: int = 60, seed: int = 0
 ) -> Manifest:
-    """Everything that training reads; returns the manifest of `examples/`."""
+    """Everything that training reads; returns the manifest of its windows."""
     longest = config.windows.max_length
     write_sequences(config, num_items, num_users, longest=longest, seed=seed)
     for modality in config.modalities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdsr_tf import artifacts, stages
-from kdsr_tf.config import load_config
+from kdsr_tf.config import load_config, select
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 
 
@@ -83,3 +83,38 @@ def test_input_made_with_another_configuration_is_refused(tmp_path):
 def test_a_source_reader_must_give_its_fingerprint():
     with pytest.raises(ValueError, match="needs the fingerprints of: source"):
         stages.new_manifest(_config(), "sequences", {})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "teachers", "windows", "inputs"),
+    [
+        ((), ["teacher/text"], "examples", ["sequences", "teacher/text"]),
+        (("distillation.enabled=false",), ["teacher/text"], "windows", ["sequences"]),
+        (
+            ("distillation.enabled=false", "model.modality_tables=off"),
+            [],
+            "windows",
+            ["sequences"],
+        ),
+    ],
+    ids=["distilled", "tables only", "ids only"],
+)
+def test_a_stage_runs_only_if_training_reads_it(overrides, teachers, windows, inputs):
+    config = _config("work", *overrides)
+    found = {artifact.name: artifact for artifact in stages.artifacts_of(config)}
+    assert [name for name in found if name.startswith("teacher/")] == teachers
+    assert list(found[windows].inputs) == inputs
+    assert list(found["student"].inputs) == ["sequences", windows, *teachers]
+    assert len({"examples", "windows"} & found.keys()) == 1
+
+
+def test_new_items_are_placed_by_a_teacher_even_if_training_reads_none():
+    off = ("distillation.enabled=false", "model.modality_tables=off")
+    config = _config("work", *off, "export.add_items=new.csv")
+    found = {artifact.name: artifact for artifact in stages.artifacts_of(config)}
+    assert "teacher/text" in found["serving_model"].inputs
+    assert "teacher/text" not in found["student"].inputs
+
+
+def test_a_student_from_before_there_were_methods_stays_up_to_date():
+    assert "method" not in select(_config(), ["model"])["model"]

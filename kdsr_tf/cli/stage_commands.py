@@ -139,7 +139,7 @@ def run_command(
 
 
 def _show_plan(config: Config, stage: str, triplets: bool) -> None:
-    also = [stages.triplets_of(config)] if triplets and config.modalities else []
+    also = [stages.triplets_of(config)] if triplets and config.needs.pairs else []
     states = plan.make_plan(config, plan.external_fingerprints(config), also)
     last = stages.STAGES.index(stage)
     needed = [s for s in states if stages.STAGES.index(s.artifact.stage) <= last]
@@ -151,7 +151,8 @@ def _write(
 ) -> None:
     states = plan.plan_of_stage(config, stage)
     if not states:
-        console.print(f"{stage}: nothing to do, because no modality has an encoder.")
+        why = "nothing reads it" if config.modalities else "no modality has an encoder"
+        console.print(f"{stage}: nothing to do, because {why}.")
         return
     if all(state.up_to_date for state in states):
         console.print(f"{stage}: {plan.UP_TO_DATE}.")
@@ -172,8 +173,8 @@ def _write(
 
 
 def _write_triplets(config: Config, beam_args: tuple[str, ...]) -> None:
-    if not config.modalities:
-        console.print("triplets: nothing to do, because no modality has an encoder.")
+    if not config.needs.pairs:
+        console.print("triplets: nothing to do, because nothing is distilled.")
         return
     if plan.plan_of_artifact(config, stages.triplets_of(config)).up_to_date:
         console.print(f"triplets: {plan.UP_TO_DATE}.")

@@ -31,6 +31,7 @@ class ModelConfig(Section):
     """The student.
 
     Args:
+        method: What the student is made of and learns by (docs/methods.md).
         backbone: Key of `kdsr_tf.backbones.BACKBONES`, or the dotted path of a class of
             one's own (docs/backbones.md).
         dim: Size d of every embedding.
@@ -54,6 +55,7 @@ class ModelConfig(Section):
         options: Further arguments of the backbone.
     """
 
+    method: Literal["kdsr"] = "kdsr"
     backbone: str = "sasrec"
     dim: PositiveInt = 128
     num_layers: PositiveInt = 2

@@ -80,6 +80,9 @@ def select(config: Config, keys: Iterable[str]) -> dict[str, Any]:
         value: Any = values
         for part in key.split("."):
             value = value[part]
+        if key == "model" and value["method"] == "kdsr":
+            # What was trained before there were methods stays up to date.
+            value = {name: v for name, v in value.items() if name != "method"}
         selected[key] = value
     return selected
 

@@ -22,11 +22,12 @@ from kdsr_tf.config.learning import (
     ModelConfig,
     TrainConfig,
 )
+from kdsr_tf.config.methods import Needs, needs_of
 from kdsr_tf.config.serving import ExportConfig, ServeConfig
 from kdsr_tf.schema import MODALITIES
 
 SharedArtifact = Annotated[
-    str, pydantic.Field(pattern=r"^(sequences|examples|(features|teacher)/(image|text))$")
+    str, pydantic.Field(pattern=r"^(sequences|examples|windows|(features|teacher)/(image|text))$")
 ]
 PlaceBelow = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][\w-]*(/[A-Za-z0-9][\w-]*)*$")]
 
@@ -66,6 +67,11 @@ class Config(Section):
     def modalities(self) -> tuple[str, ...]:
         """Modalities that have an encoder, in the order of `MODALITIES`."""
         return tuple(name for name in MODALITIES if getattr(self.encode, name) is not None)
+
+    @property
+    def needs(self) -> Needs:
+        """What training reads, as its method says."""
+        return needs_of(self)
 
     @property
     def run_directory(self) -> str:

@@ -57,7 +57,7 @@ def evaluate(config: Config) -> Manifest:
         for m in config.modalities
     }
     with artifacts.committing(stages.location(config, "evaluation"), manifest) as target:
-        found = rank(config, ranker, catalogue, inputs["examples"])
+        found = rank(config, ranker, catalogue, inputs[stages.windows_of(config)])
         slices = slice_points(
             found.points.targets,
             found.points.positions,
@@ -132,7 +132,7 @@ def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifes
     users: list[str] = []
     starts, positions, targets, ranks, popularity, lists = ([] for _ in range(6))
     with progress("evaluate", total=examples.counts.get("test_windows")) as bar:
-        location = stages.location(config, "examples")
+        location = stages.location(config, stages.windows_of(config))
         at_once = _BATCHES_AT_ONCE * config.evaluate.batch_size
         for batch in read_windows(location, "test", at_once):
             target = np.array([row[-1] for row in batch.targets], np.int64)

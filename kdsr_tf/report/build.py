@@ -95,7 +95,7 @@ def _write(location: str, manifest: Manifest, runs: Sequence[Run]) -> Manifest:
         content |= _with_students(runs, pictures)
         bar.advance()
         content["catalogue"] = catalogue.describe(runs[0], items)
-        content["teachers"] = [teacher.describe(config, m, pictures) for m in config.modalities]
+        content["teachers"] = [teacher.describe(config, m, pictures) for m in config.needs.teachers]
         bar.advance()
         content |= {"runs": _described(runs), "stages": _stages(runs), "items": pictures.items}
         content |= {"ratio": pictures.ratio, "rows": pictures.are_few}

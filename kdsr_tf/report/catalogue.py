@@ -42,7 +42,7 @@ def describe(run: Run, catalogue: Catalogue) -> dict[str, Any]:
         "head_share": head_share,
         "head_interactions": float(counts[is_head].sum() / max(1, counts.sum())),
         "encoded": {
-            m: run.inputs[f"teacher/{m}"].counts["items"] / max(1, len(catalogue))
+            m: run.inputs[f"features/{m}"].counts["items"] / max(1, len(catalogue))
             for m in run.config.modalities
         },
         "plots": _plots(counts[1:], statistics["lengths"]),

@@ -42,7 +42,7 @@ class Run:
     @property
     def is_distilled(self) -> bool:
         """Whether the teacher took part in training."""
-        return self.config.distillation.enabled and bool(self.config.modalities)
+        return bool(self.config.needs.pairs)
 
     def manifests(self) -> list[Manifest]:
         """Manifests of everything committed but the report, in running order."""

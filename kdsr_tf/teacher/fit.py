@@ -49,13 +49,13 @@ def teach(config: Config) -> list[Manifest]:
         config: The configuration.
 
     Returns:
-        One manifest per modality, in the order of `config.modalities`.
+        One manifest per modality, in the order of `stages.taught_modalities`.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if features and sequences do not belong together.
     """
-    return [_teach_modality(config, modality) for modality in config.modalities]
+    return [_teach_modality(config, modality) for modality in stages.taught_modalities(config)]
 
 
 def _teach_modality(config: Config, modality: str) -> Manifest:

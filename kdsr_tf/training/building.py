@@ -27,10 +27,8 @@ def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, T
         config: The configuration.
         inputs: Result of `stages.read_inputs`.
     """
-    if config.model.modality_tables == "off":
-        return {}
     teachers = {}
-    for modality in config.modalities:
+    for modality in config.needs.teachers:
         artifact = f"teacher/{modality}"
         directory, details = stages.location(config, artifact), inputs[artifact].details
         teachers[modality] = Teacher(
@@ -121,7 +119,7 @@ def _build_model(
         student.set_modality_vectors(
             modality, teacher.vectors, teacher.present, initial_std=config.model.initial_std
         )
-    taught = teachers if distillation.enabled else {}
+    taught = {modality: teachers[modality] for modality in config.needs.pairs}
     weights = {f"{m}_score": distillation.score_weight for m in taught}
     weights |= {f"{m}_code": distillation.code_weight for m in taught}
     weights |= distillation.weights if taught else {}

@@ -58,9 +58,9 @@ class Run:
         self.checkpoints = Checkpoints(directory)
         self.logs = join(directory, "logs")
         self.examples = Examples(
-            stages.location(config, "examples"),
+            stages.location(config, stages.windows_of(config)),
             config.windows.max_length,
-            tuple(teachers) if config.distillation.enabled else (),
+            config.needs.pairs,
             prefixes=not backbone_class(config).causal,
             target_index=config.train.jit_compile,
         )

@@ -121,6 +121,7 @@ def plain(finished) -> Config:
     """A second run, without distillation."""
     distillation = finished.distillation.model_copy(update={"enabled": False})
     config = finished.model_copy(update={"run": "plain", "distillation": distillation})
+    factories.write_examples(config)
     _finish(config)
     return config
 

@@ -287,6 +287,7 @@ def gradient_norms(row):
 def test_backbones_that_see_the_future_learn_from_prefixes_without_a_teacher_too(workdir):
     config = make_config(workdir, epochs=1)
     config.model.backbone, config.distillation.enabled = "sr_gnn", False
+    factories.write_examples(config)
     manifest = train(config)
     points = sum((b["target"] > 0).sum() for b in windows_of(config, "train"))
     assert manifest.counts["steps"] == -(-points // 16)
@@ -296,7 +297,7 @@ def test_backbones_that_see_the_future_learn_from_prefixes_without_a_teacher_too
 
 
 def windows_of(config, split):
-    reader = Examples(stages.location(config, "examples"), config.windows.max_length)
+    reader = Examples(stages.location(config, stages.windows_of(config)), config.windows.max_length)
     return reader.batches(split, 8).as_numpy_iterator()
 
 

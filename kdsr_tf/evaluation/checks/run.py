@@ -31,7 +31,7 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
     # Judged by what they were made with, whatever the configuration says now.
     sequences = artifacts.read_manifest(directory, written_by="prepare")
     found, skipped = [], []
-    later = [f"features/{m}" for m in config.modalities] + ["examples"]
+    later = [f"features/{m}" for m in config.modalities] + [stages.windows_of(config)]
     with progress("check", total=1 + len(later)) as bar:
         log = Log(directory)
         found += check_histories(
@@ -57,7 +57,7 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
 
 def _check_artifact(config: Config, name: str, log: Log, near: float) -> Iterator[Finding]:
     directory = stages.location(config, name)
-    if name == "examples":
+    if name == stages.windows_of(config):
         from kdsr_tf.evaluation.checks.examples import check_examples  # imports TensorFlow
 
         return check_examples(log, directory)

@@ -1,0 +1,38 @@
+"""What each method's training reads, known without importing Keras.
+
+`kdsr_tf.methods` holds what the methods are made of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from kdsr_tf.config.root import Config
+
+
+class Needs(NamedTuple):
+    """What training reads beside sequences.
+
+    Attributes:
+        teachers: Modalities whose teacher's vectors start a table.
+        pairs: Modalities whose pairs are distilled.
+    """
+
+    teachers: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+
+
+def needs_of(config: Config) -> Needs:
+    """What the method of a configuration reads; no stage runs for anything else."""
+    return _NEEDS[config.model.method](config)
+
+
+def _needs_of_kdsr(config: Config) -> Needs:
+    if config.model.modality_tables == "off":
+        return Needs()
+    tables = config.modalities
+    return Needs(teachers=tables, pairs=tables if config.distillation.enabled else ())
+
+
+_NEEDS = {"kdsr": _needs_of_kdsr}
