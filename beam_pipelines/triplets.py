@@ -32,6 +32,7 @@ from beam_pipelines.transforms.windows import cut_windows
 from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
+from kdsr_tf.errors import ConfigError
 from kdsr_tf.teacher.teacher import Teacher
 
 _PAIRS_PER_SHARD = 5_000_000
@@ -63,7 +64,13 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     Raises:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if windows and teachers do not belong together.
+        ConfigError: if nothing is distilled.
     """
+    if not config.needs.pairs:
+        raise ConfigError(
+            "Triplets are the pairs that a student distils, and this one distils none. Set "
+            "`distillation.enabled` to true and give it modality tables."
+        )
     inputs = stages.read_inputs(config, "triplets")
     manifest = stages.new_manifest(config, "triplets", inputs)
     folder = stages.location(config, "sequences")

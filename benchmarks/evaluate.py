@@ -45,7 +45,7 @@ POINTS_AT_ONCE = 8_192
 
 def test_windows(config: Config) -> Iterator[Windows]:
     """The windows of all test points."""
-    return read_windows(stages.location(config, "examples"), "test", POINTS_AT_ONCE)
+    return read_windows(stages.location(config, stages.windows_of(config)), "test", POINTS_AT_ONCE)
 
 
 def operations(student: Student, config: Config) -> tuple[float | None, floor.Counts]:
@@ -96,7 +96,9 @@ def measure(config: Config, trained: bool, plain: int) -> dict[str, Any]:
     rate, cpu_rate = floor.matmul_rate()
     ranker = Ranker(student, config.evaluate.batch_size)
     ranker.vectors([np.array([1, 2], np.int32)])  # builds the graph
-    examples = artifacts.read_manifest(stages.location(config, "examples"), written_by="distill")
+    examples = artifacts.read_manifest(
+        stages.location(config, stages.windows_of(config)), written_by="distill"
+    )
     found, seconds, cpu_seconds = timed(lambda: rank(config, ranker, catalogue, examples))
     memory = peak_rss_bytes()
     ranks, plain_seconds, plain_cpu_seconds = timed(

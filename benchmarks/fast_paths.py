@@ -58,7 +58,7 @@ def train(config: Config, way: str) -> tuple[Rankings, float]:
         if way == "plain":
             # Steps compute all there is, masked, where the batch says where targets are.
             run.examples = Examples(
-                stages.location(config, "examples"),
+                stages.location(config, stages.windows_of(config)),
                 max_length,
                 config.modalities if config.distillation.enabled else (),
                 prefixes=not BACKBONES[config.model.backbone].causal,
@@ -69,7 +69,7 @@ def train(config: Config, way: str) -> tuple[Rankings, float]:
         model, _, _ = run.fit("select", config.train.epochs, (TRAIN,))
         spent = time.process_time() - started
     ranker = Ranker(model.student, config.evaluate.batch_size)
-    found = rank(config, ranker, read_catalogue(config), inputs["examples"])
+    found = rank(config, ranker, read_catalogue(config), inputs[stages.windows_of(config)])
     keras.backend.clear_session()
     return found, spent
 

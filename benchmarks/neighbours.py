@@ -115,7 +115,7 @@ class Points(NamedTuple):
 def read_points(config: Config, split: str) -> Points:
     """All points of a split."""
     histories, targets = [], []
-    for batch in read_windows(stages.location(config, "examples"), split, ROWS):
+    for batch in read_windows(stages.location(config, stages.windows_of(config)), split, ROWS):
         histories += batch.items
         targets += [row[-1] for row in batch.targets]
     return Points(split, histories, np.array(targets, np.int64))

@@ -88,7 +88,8 @@ class DistillationConfig(Section):
     """What the student learns from the teacher.
 
     Args:
-        enabled: Whether there is a teacher at all.
+        enabled: Whether the student learns the teacher's pairs. Modality tables start from the
+            teacher in any case.
         score_loss: `paper` (Eq. 3) or `frobenius` (published code).
         match: `soft`, or `hard` (no temperature, no sigmoid).
         temperature: τ.

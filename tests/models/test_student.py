@@ -33,7 +33,7 @@ def test_a_fused_output_adds_the_modalities_with_the_bias_of_absent_ones():
         has = weights[f"tables/{modality}_present"][:, None]
         rows = weights[f"tables/{modality}_table"]
         rows = rows + (1 - has) * weights[f"tables/{modality}_absent_bias"]
-        expected += rows @ weights[f"output_{modality}/kernel"]
+        expected += rows @ weights[f"scorer/output_{modality}/kernel"]
     np.testing.assert_allclose(student.item_vectors(), expected, rtol=1e-4, atol=1e-4)
     some = np.array([[3, 1], [4, 4]])
     np.testing.assert_allclose(student.item_vectors_of(some), expected[some], rtol=1e-4, atol=1e-4)
