@@ -211,6 +211,7 @@ _COUNTS = {
     ("teacher", "items"): "items with the modality",
     ("teacher", "pairs"): "sampled pairs with the modality",
     ("examples", "train_targets"): "train targets (without validation points)",
+    ("windows", "train_targets"): "train targets (without validation points)",
     ("examples", "pairs"): "pairs in windows",
     ("evaluation", "users"): "users with a test point",
     ("serving_model", "items"): "items known",

@@ -10,9 +10,6 @@ from kdsr_tf.cli.report import find_config
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.errors import KDSRError, MissingArtifactError
 
-_JUDGED = ("examples", "student", "evaluation")
-"""Artifacts behind a run's figures that need nothing but other artifacts."""
-
 
 def stale_run(config: Config) -> str | None:
     """Why the figures of a run are not those of its configuration and inputs, if so.
@@ -25,7 +22,8 @@ def stale_run(config: Config) -> str | None:
         up to date, and where an artifact is missing.
     """
     found = []
-    for name in _JUDGED:
+    # What stands behind a run's figures and needs nothing but other artifacts.
+    for name in (stages.windows_of(config), "student", "evaluation"):
         try:
             state = plan.plan_of_artifact(config, stages.artifact_of(config, name))
         except MissingArtifactError:

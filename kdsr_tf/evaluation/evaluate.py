@@ -154,7 +154,7 @@ def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifes
             positions.append(position)
             targets.append(target)
     if not ranks:
-        raise InputError(NO_TEST_POINT.format(stages.location(config, "examples")))
+        raise InputError(NO_TEST_POINT.format(location))
     return Rankings(
         points=TestPoints(
             user_ids=users,

@@ -19,6 +19,7 @@ import keras
 
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
 from kdsr_tf.methods.student import Student
 
 _KNOWN = ("keras", "kdsr_tf", "builtins")
@@ -64,6 +65,8 @@ def _read(path: str, backbone: str) -> Student:
                 f"The configuration has model.backbone={backbone}. If you trust the file, set "
                 "`model.backbone` to the backbone it was trained with."
             )
+    if is_earlier(path):
+        return read_earlier(path)
     student = keras.saving.load_model(path, compile=False)
     if not isinstance(student, Student):
         raise ConfigError(

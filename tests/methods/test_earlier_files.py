@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
+from kdsr_tf.methods.student_file import read_student
 from tests.models.batches import make_student
 
 HISTORIES = np.array([[3, 5, 2, 0], [1, 0, 0, 0]], "int32")
@@ -48,3 +49,4 @@ def test_a_student_without_parts_recommends_the_same(tmp_path, options):
     read = read_earlier(then)
     np.testing.assert_array_equal(read.scores(HISTORIES), student.scores(HISTORIES))
     assert read.get_config() == student.get_config()
+    assert read_student(then, "sasrec").get_config() == student.get_config()
