@@ -17,6 +17,7 @@ GROUND = {
     "schema",
     "errors",
     "hashing",
+    "light_imports",
     "paths",
     "types",
     "config",

@@ -14,6 +14,8 @@ import threading
 import warnings
 from typing import NoReturn
 
+from kdsr_tf import light_imports
+
 PARENT_PIPE = "KDSR_PARENT_PIPE"
 """Names the read end of a pipe that closes when the parent process is gone."""
 
@@ -39,6 +41,7 @@ def prepare() -> None:
 
     Information is silenced; errors are not. Values that the user has set stay.
     """
+    light_imports.install()
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):

@@ -16,6 +16,11 @@ import subprocess
 import sys
 import threading
 
+from kdsr_tf import light_imports
+
+if __name__ == "__main__":
+    light_imports.install()
+
 import tensorflow as tf
 
 from kdsr_tf.export.gate_checks import Check, check_answers, check_files
