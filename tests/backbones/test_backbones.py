@@ -288,6 +288,7 @@ def test_a_saved_model_serves_the_same_scores(backbone, tmp_path):
 
 
 JAX_PROGRAM = """
+from kdsr_tf import light_imports; light_imports.install()
 import sys
 import keras
 import numpy as np

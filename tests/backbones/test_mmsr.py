@@ -168,7 +168,7 @@ def test_the_embedding_of_an_absent_modality_is_not_read(graph):
     before = np.asarray(backbone(embeddings()))
     image = embeddings()["image"]
     image[~IMAGE] = 50.0
-    np.testing.assert_allclose(backbone(embeddings(image=image)), before, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(backbone(embeddings(image=image)), before, rtol=1e-5, atol=1e-7)
     # The image of another item is.
     image[ITEMS == C] = 1.0
     assert np.abs(np.asarray(backbone(embeddings(image=image))) - before)[0].max() > 1e-3

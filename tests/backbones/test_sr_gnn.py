@@ -47,7 +47,7 @@ def test_adjacencies_are_those_of_the_paper():
 def test_a_repeated_step_weighs_more():
     items = np.array([[1, 2, 1, 2, 1, 3]], "int32")
     outgoing = np.asarray(connections(items)[1])
-    np.testing.assert_allclose(outgoing[0, 0], [0, 2 / 3, 0, 0, 0, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(outgoing[0, 0], [0, 2 / 3, 0, 0, 0, 1 / 3], rtol=1e-5)
 
 
 def sigmoid(x):

@@ -25,7 +25,7 @@ def test_a_cell_that_does_not_exist_is_not_read():
     image = embeddings()["image"]
     image[ITEMS != 7] = 50.0
     after = np.asarray(backbone(embeddings(image=image)))
-    np.testing.assert_allclose(after[:, :4], before[:, :4], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(after[:, :4], before[:, :4], rtol=1e-5, atol=1e-6)
     image[ITEMS == 7] = [5.0, -5.0, 0.0, 0.0]
     assert np.abs(np.asarray(backbone(embeddings(image=image))) - before)[0, 0].max() > 1e-3
 

@@ -20,6 +20,7 @@ from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import InputError, MissingArtifactError
 from kdsr_tf.teacher import arrays
 from tests import factories
+from tests.nearness import assert_near
 
 TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
@@ -108,7 +109,7 @@ def test_a_modality_of_two_items_gives_one_kind_of_pair(tmp_path):
         ends = np.sort(np.stack([window["items"][i], window["items"][j]]), axis=0)
         valid = (ends[0] == 2) & (ends[1] == 5)
         found += valid.sum()
-        np.testing.assert_allclose(window["text_scores"], np.where(valid, score, 0), atol=1e-3)
+        assert_near(window["text_scores"], np.where(valid, score, 0), 1e-3)
         np.testing.assert_array_equal(window["text_codes"], np.where(valid, code, 0))
     assert manifest.counts["pairs"] == found > 0
     assert all(not len(window["text_scores"]) for window in _read(config, "test"))

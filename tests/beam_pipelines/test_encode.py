@@ -17,6 +17,7 @@ from kdsr_tf.cli.plan import external_fingerprints
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, InputError, MissingArtifactError
 from kdsr_tf.sources import open_source
+from tests.nearness import assert_near
 
 TWO_PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
@@ -200,7 +201,7 @@ def test_an_item_with_several_pictures_gets_the_mean_of_the_usable_ones(tmp_path
     assert sorted(found) == [1, 2, 3, 4]
     for item, pictures in {1: [red], 2: [blue, red], 3: [red, green], 4: [green]}.items():
         mean = np.mean(pictures, axis=0)[0]
-        np.testing.assert_allclose(found[item], mean / np.linalg.norm(mean), atol=1e-6)
+        assert_near(found[item], mean / np.linalg.norm(mean))
     letters = [
         (json.loads(row["row"])["item_id"], json.loads(row["row"])["content"], row["reason"])
         for row in _read(config, "image", "rejected").to_pylist()

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
 from kdsr_tf.errors import ConfigError
+from tests.nearness import assert_near
 
 LAYERS, HEADS, KV_HEADS, SIZE, INNER = 2, 4, 2, 16, 24
 HEAD = SIZE // HEADS
@@ -141,9 +142,9 @@ def test_llama_folders_give_the_last_token_of_a_causal_network(llama):
     folder, tensors, vocabulary = llama
     states = [_llama_states(tensors, _llama_ids(vocabulary, text)) for text in TEXTS]
     last = _unit(np.stack([values[-1] for values in states]))
-    np.testing.assert_allclose(_vectors(folder), last, atol=1e-5)
+    assert_near(_vectors(folder), last)
     mean = _unit(np.stack([values.mean(axis=0) for values in states]))
-    np.testing.assert_allclose(_vectors(folder, "mean"), mean, atol=1e-5)
+    assert_near(_vectors(folder, "mean"), mean)
 
 
 def test_llama_folders_with_another_kind_of_tokenizer_are_refused(llama, tmp_path):
@@ -241,7 +242,7 @@ def _bert_states(tensors, ids):
 def test_bert_folders_without_a_pooling_of_their_own_are_averaged(tmp_path):
     states = _bert(tmp_path)
     mean = _unit(np.stack([values.mean(axis=0) for values in states]))
-    np.testing.assert_allclose(_vectors(tmp_path), mean, atol=1e-5)
+    assert_near(_vectors(tmp_path), mean)
 
 
 def test_sentence_transformers_folders_say_their_own_pooling(tmp_path):
@@ -250,8 +251,8 @@ def test_sentence_transformers_folders_say_their_own_pooling(tmp_path):
     # No Normalize module: the vectors keep their length.
     states = _bert(tmp_path, modules=[{"type": "sentence_transformers.models.Pooling"}])
     first = np.stack([values[0] for values in states])
-    np.testing.assert_allclose(_vectors(tmp_path), first, atol=1e-4)
-    np.testing.assert_allclose(_vectors(tmp_path, "cls"), _unit(first), atol=1e-5)
+    assert_near(_vectors(tmp_path), first, 1e-4)
+    assert_near(_vectors(tmp_path, "cls"), _unit(first))
 
 
 def test_a_folder_of_an_unknown_model_type_is_named(tmp_path):

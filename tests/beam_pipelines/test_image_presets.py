@@ -7,6 +7,7 @@ import pytest
 from beam_pipelines.handlers.encoder import Unusable
 from beam_pipelines.handlers.keras_hub_image import KerasHubImageEncoder
 from kdsr_tf.errors import ConfigError
+from tests.nearness import assert_near
 
 SIZE = 32
 SCALE, OFFSET = 1 / 127.5, -1.0
@@ -163,7 +164,7 @@ def test_of_picture_and_text_models_only_the_pictures_half_is_run(family, tmp_pa
     encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
     scaled = np.stack(pictures) * np.float32(SCALE) + np.float32(OFFSET)
     expected = np.asarray(backbone.get_vision_embeddings(scaled))
-    np.testing.assert_allclose(_found(encoder, pictures), expected, atol=1e-5)
+    assert_near(_found(encoder, pictures), expected)
     network = encoder.load_model().network
     assert network.count_params() < backbone.count_params()
     assert [tensor.name for tensor in network.inputs] == ["images"]
@@ -175,7 +176,7 @@ def test_vectors_do_not_depend_on_batch_mates_and_are_repeatable(tmp_path):
     encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
     together = _found(encoder, pictures)
     for picture, vector in zip(pictures, together, strict=True):
-        np.testing.assert_allclose(_found(encoder, [picture])[0], vector, atol=1e-6)
+        assert_near(_found(encoder, [picture])[0], vector)
     np.testing.assert_array_equal(_found(encoder, pictures), together)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
 from kdsr_tf.errors import ConfigError
+from tests.nearness import assert_near
 
 TEXTS = [
     "red silk tie",
@@ -226,7 +227,7 @@ def test_pooling_is_what_numpy_makes_of_unpadded_token_states(saved, family):
         expected = np.stack([pool(values) for values in states])
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         encoder = KerasHubTextEncoder(folder, pooling, max_tokens=64, batch_size=4)
-        np.testing.assert_allclose(_vectors(encoder, texts), expected, atol=2e-5)
+        assert_near(_vectors(encoder, texts), expected, 2e-5)
 
 
 def test_of_an_encoder_decoder_no_decoder_weight_is_kept(saved):
@@ -241,12 +242,12 @@ def test_vectors_do_not_depend_on_batch_mates_padding_or_the_call(saved):
     encoder = KerasHubTextEncoder(saved("Llama3")[0], max_tokens=64, batch_size=4)
     together = _vectors(encoder, TEXTS)
     np.testing.assert_array_equal(_vectors(encoder, TEXTS), together)
-    np.testing.assert_allclose(_vectors(encoder, TEXTS[::-1])[::-1], together, atol=1e-6)
+    assert_near(_vectors(encoder, TEXTS[::-1])[::-1], together)
     alone = _vectors(encoder, TEXTS[:1])[0]
     # Beside a text of 64 tokens the same text is padded to 64.
     beside = _vectors(encoder, [TEXTS[0], "red " * 64])[0]
-    np.testing.assert_allclose(alone, together[0], atol=1e-5)
-    np.testing.assert_allclose(beside, together[0], atol=1e-5)
+    assert_near(alone, together[0])
+    assert_near(beside, together[0])
 
 
 def test_texts_in_any_script_differ(saved):
@@ -255,14 +256,14 @@ def test_texts_in_any_script_differ(saved):
     assert np.isfinite(vectors).all() and similar.max() < 0.9999
     bert = _vectors(KerasHubTextEncoder(saved("Bert")[0]), ["红色领带", "cafe\u0301", "cafe", "☂"])
     assert np.isfinite(bert).all()
-    np.testing.assert_allclose(bert[1], bert[2], atol=1e-6)
+    assert_near(bert[1], bert[2])
     assert np.abs(bert[0] - bert[3]).max() > 1e-3
 
 
 def test_long_texts_are_cut_to_max_tokens(saved):
     encoder = KerasHubTextEncoder(saved("Llama3")[0], max_tokens=16)
     cut, other = _vectors(encoder, ["red " * 500, "red " * 14])
-    np.testing.assert_allclose(cut, other, atol=1e-6)
+    assert_near(cut, other)
 
 
 def test_presets_that_take_no_text_alone_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
 from kdsr_tf.teacher import arrays
 from tests import factories
+from tests.nearness import assert_near
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_every_pair_of_a_train_or_validation_window_is_one_row(config, monkeypat
     assert num_files > 1
     first, second = np.array(ids).T
     scores = arrays.correlation(vectors[first], vectors[second])
-    np.testing.assert_allclose(table.column("score"), scores, atol=1e-3)
+    assert_near(table.column("score"), scores, 1e-3)
     profiles = arrays.correlation_vectors(vectors[first], vectors[second], 8)
     np.testing.assert_array_equal(table.column("code"), arrays.nearest_codes(profiles, codebook))
 

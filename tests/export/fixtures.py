@@ -33,6 +33,16 @@ OVERRIDES = (
 )
 
 
+_LIGHT = """
+import runpy, sys
+from kdsr_tf import light_imports
+light_imports.install()
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program whose TensorFlow starts as that of `kdsr` does."""
+
+
 def _export(folder: pathlib.Path) -> None:
     """Sequences, an untrained student and what it is made of; then the exports."""
     from kdsr_tf import artifacts, stages
@@ -77,8 +87,9 @@ def _once(
 
 def run_python(*arguments: str) -> str:
     """Standard output of a Python process that sees the repository."""
+    light = ("-c", _LIGHT) if arguments[0].endswith(".py") else ()
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, *light, *arguments],
         capture_output=True,
         text=True,
         check=False,

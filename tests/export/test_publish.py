@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kdsr_tf import schema
 from kdsr_tf.errors import KDSRError
 from tests.export.fixtures import run_python
+from tests.nearness import assert_near
 
 
 def saved_model(path):
@@ -137,7 +138,7 @@ def test_the_saved_model_ranks_as_the_student_does(workdir):
         order = np.argsort(-scores, axis=1)[:, :30]
         assert found["items"].numpy().astype(str).tolist() == ids[order].tolist()
         expected = np.take_along_axis(scores, order, axis=1)
-        np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
+        assert_near(found["scores"], expected)
 
 
 def test_up_to_date_is_skipped_and_old_versions_are_dropped(outcomes):

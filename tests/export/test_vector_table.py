@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.export import vector_table
+from tests.nearness import assert_near
 
 VECTORS = np.random.default_rng(0).normal(size=(23, 16)).astype(np.float32)
 VECTORS[5] = 0
@@ -20,7 +21,7 @@ def test_rounded_vectors_and_their_exact_products(monkeypatch, dtype, most, byte
     rows = table.rows(np.arange(23)).numpy()
     # Half a step of a row: its largest value over 254, or 11 bits.
     assert (np.abs(rows - VECTORS) <= most * np.abs(VECTORS).max(axis=1, keepdims=True)).all()
-    np.testing.assert_allclose(table.scores(QUERIES), QUERIES @ rows.T, atol=1e-5)
+    assert_near(table.scores(QUERIES), QUERIES @ rows.T)
     stored = sum(v.dtype.size * v.shape.num_elements() for v in table.variables)
     assert stored == 23 * bytes_per_row
     assert table.rows([[5, 22]]).shape == (1, 2, 16)

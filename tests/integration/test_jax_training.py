@@ -14,6 +14,7 @@ from kdsr_tf.data.arrays import write_arrays
 from tests import factories
 
 ON_JAX = """
+    from kdsr_tf import light_imports; light_imports.install()
     import json, sys
     import kdsr_tf
     undocumented = [name for name in kdsr_tf.__all__ if not getattr(kdsr_tf, name).__doc__]

@@ -20,6 +20,7 @@ from tests import factories
 
 # Kills its own process, without notice, after some steps of training.
 KILLED = """
+    from kdsr_tf import light_imports; light_imports.install()
     import os, signal, sys
     from kdsr_tf.config import Config
     from kdsr_tf.training import callbacks

@@ -12,6 +12,7 @@ from kdsr_tf.models import student as _student  # noqa: F401  (registers the cla
 from serving.client import Client
 from serving.server import Server
 from tests.export.fixtures import workdir  # noqa: F401
+from tests.nearness import assert_near
 
 
 @pytest.mark.parametrize("variant", ["exact", "scann"])
@@ -36,4 +37,4 @@ def test_served_rankings_are_those_of_the_student(workdir, variant):  # noqa: F8
         scores[row, history] = -np.inf
         best = np.argsort(-scores[row])[:10]
         assert [item for item, _ in found[row]] == ids[best - 1].tolist()
-        np.testing.assert_allclose([score for _, score in found[row]], scores[row, best], atol=1e-5)
+        assert_near([score for _, score in found[row]], scores[row, best])

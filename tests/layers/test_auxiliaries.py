@@ -104,6 +104,7 @@ def test_features_and_states_of_zero_give_finite_losses_and_gradients(auxiliary,
 
 
 REPLICAS_PROGRAM = """
+from kdsr_tf import light_imports; light_imports.install()
 import keras, numpy as np, tensorflow as tf
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)

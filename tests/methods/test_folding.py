@@ -6,6 +6,7 @@ import pytest
 from kdsr_tf.backbones.catalogue import BACKBONES
 from kdsr_tf.methods.folding import fold, with_rows
 from kdsr_tf.methods.student import Student
+from tests.nearness import assert_near
 
 HISTORIES = np.array([[3, 5, 8, 2], [7, 7, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]], "int32")
 FOLDING = ("gru4rec", "mmsrec", "sasrec", "sasrm", "sr_gnn")
@@ -51,7 +52,7 @@ def test_a_student_with_a_fused_output_folds_too(tied, first_order):
     folded = fold(student)
     vectors = np.asarray(folded.user_vectors(HISTORIES))
     expected = (vectors @ np.asarray(student.item_vectors()).T)[:, 1:]
-    np.testing.assert_allclose(student.scores(HISTORIES)[:, 1:], expected, atol=1e-4)
+    assert_near(student.scores(HISTORIES)[:, 1:], expected, 1e-4)
     assert len(folded.weights) < len(student.weights)
 
 
@@ -65,4 +66,4 @@ def test_items_in_another_order_with_a_copy_of_one(backbone, options):
     )
     place = np.argsort(order[:9])
     scores = np.asarray(other.scores(place[HISTORIES].astype("int32")))
-    np.testing.assert_allclose(scores, np.asarray(student.scores(HISTORIES))[:, order], atol=1e-5)
+    assert_near(scores, np.asarray(student.scores(HISTORIES))[:, order])

@@ -100,7 +100,7 @@ def test_every_term_equals_the_oracle(correlation, match, score_loss):
     logs = model.test_on_batch(batch, return_dict=True)
     for name, value in expected.items():
         np.testing.assert_allclose(float(logs[name]), value, rtol=1e-5, atol=1e-7, err_msg=name)
-    np.testing.assert_allclose(float(logs["hr_5"]), (ranks <= 5).mean(), rtol=1e-6)
+    np.testing.assert_allclose(float(logs["hr_5"]), (ranks <= 5).mean(), rtol=1e-5)
     reciprocal = np.where(ranks <= 5, 1 / ranks, 0).mean()
     np.testing.assert_allclose(float(logs["mrr_5"]), reciprocal, rtol=1e-5)
 
@@ -252,6 +252,7 @@ def test_trains_in_mixed_precision(options):
 
 
 REPLICAS_PROGRAM = """
+from kdsr_tf import light_imports; light_imports.install()
 import keras, numpy as np, tensorflow as tf
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -5,6 +5,7 @@ import pytest
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
 from tests.models.batches import DIM, LENGTH, NUM_CODES, NUM_ITEMS, make_student
+from tests.nearness import assert_near
 
 ITEMS = np.array([[3, 5, 2, 7, 1, 9], [4, 11, 6, 0, 0, 0], [0] * 6], "int32")
 
@@ -66,7 +67,7 @@ def test_the_last_item_alone_adds_what_is_like_it():
     np.testing.assert_allclose(last, features - 0.5 * ids, rtol=1e-4, atol=1e-5)
     ends = ITEMS[[0, 1], (ITEMS[:2] > 0).sum(axis=1) - 1]
     vectors = last[ends] / np.linalg.norm(last[ends], axis=1, keepdims=True)
-    np.testing.assert_allclose(student.scores(ITEMS)[:2, 1:], (vectors @ table.T)[:, 1:], atol=1e-4)
+    assert_near(student.scores(ITEMS)[:2, 1:], (vectors @ table.T)[:, 1:], 1e-4)
     assert (np.asarray(student.scores(ITEMS))[2, 1:] == 0).all()
 
 

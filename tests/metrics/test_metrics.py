@@ -31,7 +31,7 @@ def test_ties_and_nan_rank_last():
 def test_ranking_metrics_over_batches(metric, expected):
     for row in range(4):
         metric.update_state(TARGETS[row : row + 1], LOGITS[row : row + 1])
-    np.testing.assert_allclose(metric.result(), expected, rtol=1e-6)
+    np.testing.assert_allclose(metric.result(), expected, rtol=1e-5)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert (copy.name, copy.k) == (metric.name, metric.k)
     metric.reset_state()

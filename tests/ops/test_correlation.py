@@ -6,6 +6,7 @@ from keras import ops
 from kdsr_tf.ops.correlation import CORRELATIONS, correlation, correlation_vectors
 from kdsr_tf.teacher import arrays
 from tests.gradients import value_and_gradients
+from tests.nearness import assert_near
 
 
 @pytest.fixture
@@ -29,10 +30,10 @@ def test_values_by_hand(kind, expected):
 def test_numpy_twins_agree(vectors, kind):
     first, second = vectors
     got = keras.ops.convert_to_numpy(correlation(first, second, kind))
-    np.testing.assert_allclose(got, arrays.correlation(first, second, kind), atol=1e-5)
+    assert_near(got, arrays.correlation(first, second, kind))
     got = keras.ops.convert_to_numpy(correlation_vectors(first, second, 4, kind))
     assert got.shape == (5, 3, 4)
-    np.testing.assert_allclose(got, arrays.correlation_vectors(first, second, 4, kind), atol=1e-5)
+    assert_near(got, arrays.correlation_vectors(first, second, 4, kind))
     for domain in range(4):
         part = slice(3 * domain, 3 * domain + 3)
         np.testing.assert_allclose(

@@ -5,6 +5,7 @@ import pytest
 from kdsr_tf import schema
 from kdsr_tf.ops import pairs
 from kdsr_tf.teacher import arrays
+from tests.nearness import assert_near
 
 RNG = np.random.default_rng(0)
 STATES = RNG.normal(size=(2, 5, 4)).astype("float32")
@@ -21,10 +22,10 @@ def take(states, index):
 def test_pairs_equal_numpy(positions):
     first, second = (take(STATES, index) for index in positions)
     found = pairs.pair_differences(STATES, positions)
-    np.testing.assert_allclose(found, first - second, atol=1e-6)
+    assert_near(found, first - second)
     for kind in ("cosine", "dot", "euclidean", "manhattan"):
         found = pairs.pair_correlation(STATES, positions, kind)
-        np.testing.assert_allclose(found, arrays.correlation(first, second, kind), atol=1e-5)
+        assert_near(found, arrays.correlation(first, second, kind))
 
 
 def test_short_windows_use_a_prefix_of_the_pairs():

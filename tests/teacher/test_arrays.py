@@ -6,6 +6,7 @@ import pytest
 
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.teacher import arrays
+from tests.nearness import assert_near
 
 
 @pytest.mark.parametrize("kind", arrays.CORRELATIONS)
@@ -18,7 +19,7 @@ def test_window_correlations_equal_the_pairwise_functions(kind):
     i, j = pair_positions(7)
     first, second = windows[:, i], windows[:, j]
     assert scores.shape == (3, 21) and profiles.shape == (3, 21, 4)
-    np.testing.assert_allclose(scores, arrays.correlation(first, second, kind), atol=1e-5)
+    assert_near(scores, arrays.correlation(first, second, kind))
     np.testing.assert_allclose(
         profiles, arrays.correlation_vectors(first, second, 4, kind), atol=1e-5
     )

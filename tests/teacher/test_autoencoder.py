@@ -4,6 +4,7 @@ import pytest
 from kdsr_tf.teacher import sigmoid
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.sigmoid import fit_sigmoid
+from tests.nearness import assert_near
 
 
 def slices(features, rows=4096):
@@ -43,7 +44,7 @@ def test_linear_solution_is_the_optimum_that_descent_approaches_from_above(featu
 def test_batches_do_not_matter(features):
     whole = fit_linear(lambda: [features], 24, 8, seed=0)
     parts = fit_linear(lambda: slices(features, 7), 24, 8, seed=0)
-    np.testing.assert_allclose(parts.encode(features), whole.encode(features), atol=1e-4)
+    assert_near(parts.encode(features), whole.encode(features), 1e-4)
 
 
 def test_rotation_levels_the_sub_vectors_and_keeps_inner_products(features):

@@ -5,6 +5,7 @@ import numpy as np
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from tests.models.batches import NUM_CODES, make_batch, make_student
+from tests.nearness import assert_near
 
 
 def make_model(**arguments):
@@ -27,7 +28,7 @@ def test_one_update_of_two_batches_is_that_of_the_joint_batch():
         np.testing.assert_array_equal(variable, before)
     split.train_on_batch(halves[1])
     for variable, other in zip(split.trainable_variables, joint.trainable_variables, strict=True):
-        np.testing.assert_allclose(variable, other, atol=1e-5, err_msg=variable.path)
+        assert_near(variable, other, err_msg=variable.path)
     assert not all(
         np.array_equal(v, b) for v, b in zip(split.trainable_variables, start, strict=True)
     )

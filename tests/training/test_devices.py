@@ -9,6 +9,7 @@ from kdsr_tf.config import load_config
 from kdsr_tf.training import devices
 
 FRESH = """
+from kdsr_tf import light_imports; light_imports.install()
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import tensorflow as tf

@@ -31,6 +31,7 @@ from kdsr_tf.training.profiling import profile
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from tests import factories
 from tests.models.batches import NUM_CODES, make_batch, make_student
+from tests.nearness import assert_near
 
 
 def make_config(workdir, **overrides):
@@ -122,7 +123,7 @@ def test_similarities_of_every_epoch_are_kept_and_give_its_retention(trained):
         )
     best = max(range(3), key=lambda epoch: rows[epoch]["val_hr_20"])
     table = np.asarray(student.modality_table("text"))
-    np.testing.assert_allclose(kept[best], pair_cosines(table, *pairs), atol=1e-3)
+    assert_near(kept[best], pair_cosines(table, *pairs), 1e-3)
 
 
 def test_manifest_names_the_best_epoch_by_validation(trained):

@@ -9,6 +9,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, make_student
+from tests.nearness import assert_near
 
 RATE = 0.01
 
@@ -57,7 +58,7 @@ def test_updates_are_adam_of_the_rows_that_have_a_gradient():
         rate = RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         change = rate * first / (np.sqrt(second) + 1e-7)
         expected[touched] -= change[touched]
-        np.testing.assert_allclose(variable, expected, atol=1e-6)
+        assert_near(variable, expected)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
@@ -70,7 +71,7 @@ def test_the_first_step_is_that_of_adam(clip_norm):
     for name, value in logs[0].items():
         assert value == pytest.approx(logs[1][name], rel=1e-4), name
     for variable, other in zip(lazy.trainable_variables, plain.trainable_variables, strict=True):
-        np.testing.assert_allclose(variable, other, atol=1e-5, err_msg=variable.path)
+        assert_near(variable, other, err_msg=variable.path)
 
 
 def test_rows_that_no_step_reads_stay_where_adam_would_move_them():
@@ -113,7 +114,7 @@ def test_gradients_of_whole_tables_are_those_of_adam():
         for model in (lazy, plain):
             model.train_on_batch(batch)
     for variable, other in zip(lazy.trainable_variables, plain.trainable_variables, strict=True):
-        np.testing.assert_allclose(variable, other, atol=1e-5, err_msg=variable.path)
+        assert_near(variable, other, err_msg=variable.path)
 
 
 def test_the_optimizer_survives_saving(tmp_path):
