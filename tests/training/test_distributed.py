@@ -51,7 +51,8 @@ for name, values in expected.items():
     np.testing.assert_allclose(log.history[name], values, rtol=1e-4, err_msg=name)
 variables = [[*m.trainable_variables, *m.optimizer.variables] for m in (one, two)]
 for variable, other in zip(*variables, strict=True):
-    assert_near(other, variable, err_msg=variable.path)
+    # Adam divides by the gradient's size: a small gradient's rounding grows to a share of the rate.
+    assert_near(other, variable, 1e-4, err_msg=variable.path)
 """
 
 STAGE = """
@@ -130,7 +131,7 @@ def test_every_strategy_trains_the_same_student(tmp_path):
             for name in expected.keys() - {"seconds"}:
                 assert row[name] == pytest.approx(expected[name], rel=1e-4), (strategy, name)
         for value, expected in zip(weights, expected_weights, strict=True):
-            assert_near(value, expected, err_msg=strategy)
+            assert_near(value, expected, 1e-4, err_msg=strategy)
 
 
 def results(config):

@@ -71,7 +71,7 @@ def test_the_first_step_is_that_of_adam(clip_norm):
     for name, value in logs[0].items():
         assert value == pytest.approx(logs[1][name], rel=1e-4), name
     for variable, other in zip(lazy.trainable_variables, plain.trainable_variables, strict=True):
-        assert_near(variable, other, err_msg=variable.path)
+        assert_near(variable, other, 1e-4, err_msg=variable.path)
 
 
 def test_rows_that_no_step_reads_stay_where_adam_would_move_them():
@@ -114,7 +114,7 @@ def test_gradients_of_whole_tables_are_those_of_adam():
         for model in (lazy, plain):
             model.train_on_batch(batch)
     for variable, other in zip(lazy.trainable_variables, plain.trainable_variables, strict=True):
-        assert_near(variable, other, err_msg=variable.path)
+        assert_near(variable, other, 1e-4, err_msg=variable.path)
 
 
 def test_the_optimizer_survives_saving(tmp_path):
