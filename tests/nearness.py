@@ -13,5 +13,6 @@ def assert_near(found, expected, share: float = 1e-5, err_msg: str = "") -> None
     fails for those that are small only because their terms cancel.
     """
     expected = np.asarray(expected)
-    largest = np.max(np.abs(expected.astype(np.float64)), initial=1.0)
+    sizes = np.abs(expected.astype(np.float64))
+    largest = np.max(sizes, initial=1.0, where=np.isfinite(sizes))
     np.testing.assert_allclose(found, expected, rtol=0, atol=share * largest, err_msg=err_msg)
