@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdsr_tf.config.serving import ServeConfig
-from kdsr_tf.models import student as _student  # noqa: F401  (registers the class)
+from kdsr_tf.methods import student as _student  # noqa: F401  (registers the class)
 from serving.client import Client
 from serving.server import Server
 from tests.export.fixtures import workdir  # noqa: F401
