@@ -199,11 +199,13 @@ class Import:
             found.samples[0].extend(batch.row(k) for k in room[: len(batch.rows)])
             of_rows = _numbered(batch.user_ids, lambda user: users.setdefault(user, len(users)))
             keys = hash_pairs(hash_pairs(of_rows, items, 0), batch.timestamps, 1)
+            keys = hash_pairs(keys, batch.millionths, 2)
             parts.append((of_rows.astype(np.int32), items.astype(np.int32), keys))
             found.times.add(
                 batch.timestamps,
                 batch.are_moments,
                 lambda at, piece=piece, rows=batch.rows: piece.where(int(rows[at])),
+                batch.millionths,
             )
         found.users, found.items, keys = map(np.concatenate, zip(*parts, strict=True))
         found.is_repeat = _repeats(keys)
@@ -255,8 +257,10 @@ class Import:
                     # A file that grew has more rows; `check_written` refuses it then.
                     kept = pa.array(np.resize(np.append(kept, True), len(batch.rows)))
                     start += len(batch.rows)
-                    times = pa.array(to_microseconds(batch.timestamps, unit, batch.are_moments))
-                    columns = [batch.user_ids, batch.item_ids, times]
+                    times = to_microseconds(
+                        batch.timestamps, unit, batch.are_moments, batch.millionths
+                    )
+                    columns = [batch.user_ids, batch.item_ids, pa.array(times)]
                     writer.write_table(pa.table(columns, schema=_SCHEMA).filter(kept))
         num_dropped = int(dropped.sum())
         lost = sum(count for count, _, _ in found.lost_pictures.values())
@@ -294,7 +298,7 @@ class Import:
     ) -> Iterator[tuple[Piece, Interactions, np.ndarray]]:
         """Batches without unknown items, their pieces and the numbers of their items."""
         for piece in self._source.interaction_pieces():
-            for batch in read_interactions(piece):
+            for batch in read_interactions(piece, with_fractions=True):
                 items = _numbered(batch.item_ids, lambda item_id: known.get(item_id, -1))
                 yield piece, _without(batch, items < 0, piece), items[items >= 0]
 
@@ -335,6 +339,7 @@ def _without(batch: Interactions, unknown: np.ndarray, piece: Piece) -> Interact
         pc.take(batch.item_ids, keep),
         batch.timestamps[~unknown],
         batch.are_moments[~unknown],
+        batch.millionths[~unknown],
         batch.rows[~unknown],
         rejected,
     )

@@ -13,7 +13,7 @@ from kdsr_tf.sources.batches import Batch, Piece, Rejected
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.ids import read_ids
 from kdsr_tf.sources.items import row_as_json
-from kdsr_tf.sources.times import TIMESTAMP, read_times
+from kdsr_tf.sources.times import FRACTION, TIMESTAMP, read_times
 from kdsr_tf.sources.values import Reasons, value_at
 
 COLUMNS = [USER_ID, ITEM_ID, TIMESTAMP]
@@ -31,6 +31,7 @@ class Interactions(NamedTuple):
         timestamps: int64 `[n]`, not negative.
         are_moments: Whether a timestamp is a moment in microseconds since 1970, not a number
             of the file, bool `[n]`.
+        millionths: What a timestamp has beyond its whole number, int64 `[n]`.
         rows: Row numbers in the file, int64 `[n]`.
         rejected: The other rows.
     """
@@ -39,35 +40,46 @@ class Interactions(NamedTuple):
     item_ids: pa.StringArray
     timestamps: np.ndarray
     are_moments: np.ndarray
+    millionths: np.ndarray
     rows: np.ndarray
     rejected: list[Rejected]
 
     def row(self, position: int) -> dict[str, Any]:
         """One row, for a dead letter."""
+        time: float = int(self.timestamps[position])
+        if millionths := int(self.millionths[position]):
+            time += millionths / 1_000_000
         return {
             USER_ID: self.user_ids[position].as_py(),
             ITEM_ID: self.item_ids[position].as_py(),
-            TIMESTAMP: int(self.timestamps[position]),
+            TIMESTAMP: time,
         }
 
 
-def read_interactions(piece: Piece) -> Iterator[Interactions]:
+def read_interactions(piece: Piece, *, with_fractions: bool = False) -> Iterator[Interactions]:
     """Valid and rejected rows of a piece of the interactions.
 
     Ids are read by `ids.read_ids`, timestamps by `times.read_times`: a number of the file
     is kept, and a moment becomes microseconds since 1970.
+
+    Args:
+        piece: What to read.
+        with_fractions: Whether times may have `millionths`; otherwise their rows are rejected.
     """
     for batch in read_batches(piece, COLUMNS):
-        yield _checked(piece, batch)
+        yield _checked(piece, batch, with_fractions)
 
 
-def _checked(piece: Piece, batch: Batch) -> Interactions:
+def _checked(piece: Piece, batch: Batch, with_fractions: bool) -> Interactions:
     size = len(batch.rows)
     values = [batch.columns.get(name, [None] * size) for name in COLUMNS]
     reasons: Reasons = {}
     user_ids = read_ids(values[0], USER_ID, reasons)
     item_ids = read_ids(values[1], ITEM_ID, reasons)
     times = read_times(values[2], reasons)
+    if not with_fractions:
+        for position in np.flatnonzero(times.millionths).tolist():
+            reasons.setdefault(position, FRACTION)
     rejected = list(batch.rejected)
     for position in sorted(reasons):
         row = {
@@ -83,6 +95,7 @@ def _checked(piece: Piece, batch: Batch) -> Interactions:
         item_ids.take(keep),
         times.values[good],
         times.are_moments[good],
+        times.millionths[good],
         batch.rows[good],
         rejected,
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.times import LAST_MICROSECOND
+from kdsr_tf.sources.times import LAST_MICROSECOND, LEAST_TIME
 
 POSITION = "position"
 """Numbers that only order the interactions of a user."""
@@ -26,7 +26,7 @@ MOMENT = "moment"
 """Dates and times that the file gives as such, with no unit to guess."""
 
 UNITS = {
-    "seconds": 10**8,
+    "seconds": LEAST_TIME,
     "milliseconds": 10**11,
     "microseconds": 10**14,
     "nanoseconds": 10**17,
@@ -39,7 +39,7 @@ CHOICES = (*UNITS, CALENDAR, POSITION)
 NO_UNIT = "times of no unit"
 """Numbers that are times of 1973 to 2262 in none of the units."""
 
-_MICROSECONDS = {"seconds": 1_000_000, "milliseconds": 1_000}
+_MICROSECONDS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 _PER_MICROSECOND = {"nanoseconds": 1_000}
 _TO_LONGEST = {8: 10**9, 10: 10**7, 12: 10**5, 14: 10**3, 17: 1}
 """Digits of a written date, and the factor to its longest form, YYYYMMDDhhmmssSSS."""
@@ -56,14 +56,20 @@ class TimesFound:
         numbers: The least and the greatest of those that the file gives as numbers.
         moments: Likewise of those that it gives as dates and times.
         no_date: The first number that is no written date.
+        with_fraction: The first number that has a fraction.
     """
 
     numbers: tuple[Place, Place] | None = None
     moments: tuple[Place, Place] | None = None
     no_date: Place | None = None
+    with_fraction: Place | None = None
 
     def add(
-        self, timestamps: np.ndarray, are_moments: np.ndarray, where: Callable[[int], str]
+        self,
+        timestamps: np.ndarray,
+        are_moments: np.ndarray,
+        where: Callable[[int], str],
+        millionths: np.ndarray | None = None,
     ) -> None:
         """Take a batch.
 
@@ -71,6 +77,7 @@ class TimesFound:
             timestamps: int64 `[n]`.
             are_moments: As `Interactions` has it, bool `[n]`.
             where: Names the row at a position of the batch.
+            millionths: As `Interactions` has it, int64 `[n]`; None has no fractions.
         """
 
         def place(position: int) -> Place:
@@ -86,6 +93,8 @@ class TimesFound:
         if self.no_date is None and not are_moments.all():
             wrong = np.flatnonzero(~are_moments & (written_dates(timestamps) < 0))
             self.no_date = place(int(wrong[0])) if len(wrong) else None
+        if self.with_fraction is None and millionths is not None and millionths.any():
+            self.with_fraction = place(int(np.flatnonzero(millionths)[0]))
 
     def ends(self, unit: str | None) -> tuple[int, int]:
         """The least and the greatest: microseconds since 1970, or positions where no unit is."""
@@ -135,7 +144,10 @@ def written_dates(timestamps: np.ndarray) -> np.ndarray:
 
 
 def to_microseconds(
-    timestamps: np.ndarray, unit: str | None, are_moments: np.ndarray | bool = False
+    timestamps: np.ndarray,
+    unit: str | None,
+    are_moments: np.ndarray | bool = False,
+    millionths: np.ndarray | int = 0,
 ) -> np.ndarray:
     """Microseconds since 1970; positions (no unit) and moments stay as they are.
 
@@ -143,11 +155,13 @@ def to_microseconds(
         timestamps: int64 `[n]`.
         unit: What `settle_unit` gives.
         are_moments: As `Interactions` has it.
+        millionths: Likewise.
     """
     if unit == CALENDAR:
         found = written_dates(timestamps)
     else:
         found = timestamps // _PER_MICROSECOND.get(unit, 1) * _MICROSECONDS.get(unit, 1)
+        found = found + (millionths * _MICROSECONDS.get(unit, 0) + 500_000) // 1_000_000
     return np.where(are_moments, timestamps, found)
 
 
@@ -174,6 +188,11 @@ def settle_unit(found: TimesFound, told: str | None) -> str | None:
             f"{found.moments[0][1]}. Give all of them in one form, or say what the numbers are: "
             f"--timestamp-unit={'|'.join((*UNITS, CALENDAR))}."
         )
+    if found.with_fraction is not None and told in (CALENDAR, POSITION):
+        raise InputError(
+            f"A timestamp of --timestamp-unit={told} has no fraction. One is between "
+            f"{found.with_fraction[0]} and the next whole number ({found.with_fraction[1]})."
+        )
     if told == POSITION:
         return None
     if told == CALENDAR and found.no_date is not None:
@@ -181,7 +200,7 @@ def settle_unit(found: TimesFound, told: str | None) -> str | None:
             f"A timestamp is no date of 1970 to 2262 written as YYYYMMDD or YYYYMMDDhhmmss: "
             f"{found.no_date[0]} ({found.no_date[1]})."
         )
-    if found.no_date is None and told in (None, CALENDAR):
+    if found.no_date is None and found.with_fraction is None and told in (None, CALENDAR):
         return CALENDAR
     guesses = [guess_unit(time) for time, _ in found.numbers]
     seem = " and ".join(dict.fromkeys(guess or "positions" for guess in guesses))

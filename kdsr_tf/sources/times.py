@@ -3,11 +3,15 @@
 Numbers are whole in any type and notation (see `whole_numbers`). Moments are dates and
 times in Arrow's types or ISO 8601, from 1970 to 2262 (where 64-bit nanoseconds end).
 They are UTC unless they say otherwise: with an offset, or with the name of a time zone.
+
+A time in seconds may have a fraction, such as 1600000000.25. It is kept apart, because the
+whole number tells the unit.
 """
 
 from __future__ import annotations
 
 import datetime
+import decimal
 import re
 import zoneinfo
 from typing import Any, NamedTuple
@@ -27,9 +31,13 @@ TOO_EARLY = f"{TIMESTAMP} is earlier than the year 1970"
 TOO_LATE = f"{TIMESTAMP} is later than the year 2262"
 TOO_LARGE = f"{TIMESTAMP} does not fit into 64 bits"
 NO_ZONE = f"{TIMESTAMP} has a time zone that is not known"
+FRACTION = f"{TIMESTAMP} has a fraction, which only `kdsr data import` reads"
 
 _INT64_MAX = 2**63 - 1
 LAST_MICROSECOND = _INT64_MAX // 1_000
+LEAST_TIME = 10**8
+"""Smallest number that is taken for a time, not for a position: seconds of 1973."""
+_MILLIONTHS = 1_000_000
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
@@ -47,10 +55,12 @@ class Times(NamedTuple):
     Args:
         values: int64 `[n]`, never negative; 0 for a row that cannot be used.
         are_moments: Whether a value is a moment in microseconds, not a number of the file.
+        millionths: What a number has beyond `values`, in millionths of its unit, int64 `[n]`.
     """
 
     values: np.ndarray
     are_moments: np.ndarray
+    millionths: np.ndarray
 
 
 def read_times(column: Column, reasons: Reasons) -> Times:
@@ -62,17 +72,24 @@ def read_times(column: Column, reasons: Reasons) -> Times:
     """
     array = as_array(column)
     if array is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
-        return Times(_moments(array, reasons), np.ones(len(array), bool))
-    numbers = None if array is None else _numbers(array, reasons)
-    if numbers is not None:
-        found = Times(numbers, np.zeros(len(numbers), bool))
+        return _whole_times(_moments(array, reasons), are_moments=True)
+    if array is not None and str(array.type) in whole_numbers.EXACT_BELOW:
+        found = _of_floats(array, reasons)
+    elif array is not None and (numbers := _numbers(array)) is not None:
+        found = _whole_times(numbers, are_moments=False)
     else:
-        pairs = each(column, TIMESTAMP, _parse, reasons, default=(0, False))
-        values, kinds = zip(*pairs, strict=True) if pairs else ((), ())
-        found = Times(np.array(values, np.int64), np.array(kinds, bool))
+        parsed = each(column, TIMESTAMP, _parse, reasons, default=(0, False, 0))
+        values, kinds, millionths = zip(*parsed, strict=True) if parsed else ((), (), ())
+        found = Times(
+            np.array(values, np.int64), np.array(kinds, bool), np.array(millionths, np.int64)
+        )
     for position in np.flatnonzero(found.values < 0).tolist():
         reasons.setdefault(position, TOO_EARLY if found.are_moments[position] else NEGATIVE)
     return found
+
+
+def _whole_times(values: np.ndarray, are_moments: bool) -> Times:
+    return Times(values, np.full(len(values), are_moments), np.zeros(len(values), np.int64))
 
 
 def _moments(array: pa.Array, reasons: Reasons) -> np.ndarray:
@@ -94,19 +111,28 @@ def _moments(array: pa.Array, reasons: Reasons) -> np.ndarray:
     return np.where(late, 0, np.maximum(raw, 0)) * factor
 
 
-def _numbers(array: pa.Array, reasons: Reasons) -> np.ndarray | None:
+def _of_floats(array: pa.Array, reasons: Reasons) -> Times:
+    """Numbers of a floating-point column in one step."""
+    found = whole_numbers.of_floats(array)
+    values = array.cast(pa.float64()).fill_null(0).to_numpy()
+    with_fraction = found.fractional & (values >= LEAST_TIME) & np.isfinite(values)
+    for mask, reason in (
+        (found.missing, f"{TIMESTAMP} is missing"),
+        (found.fractional & ~with_fraction, NO_TIME),
+        (found.too_large, TOO_LARGE),
+        (found.lost_digits, f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"),
+    ):
+        for position in np.flatnonzero(mask).tolist():
+            reasons.setdefault(position, reason)
+    # Whole numbers and what is rejected have no fraction here.
+    fraction, whole = np.modf(np.where(with_fraction, values, 0))
+    carried, millionths = np.divmod(np.rint(fraction * _MILLIONTHS).astype(np.int64), _MILLIONTHS)
+    numbers = found.numbers + whole.astype(np.int64) + carried
+    return Times(numbers, np.zeros(len(numbers), bool), millionths)
+
+
+def _numbers(array: pa.Array) -> np.ndarray | None:
     """Numbers in one step, or None where values must be looked at singly."""
-    if str(array.type) in whole_numbers.EXACT_BELOW:
-        found = whole_numbers.of_floats(array)
-        for mask, reason in (
-            (found.missing, f"{TIMESTAMP} is missing"),
-            (found.fractional, NO_TIME),
-            (found.too_large, TOO_LARGE),
-            (found.lost_digits, f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"),
-        ):
-            for position in np.flatnonzero(mask).tolist():
-                reasons.setdefault(position, reason)
-        return found.numbers
     try:
         if array.null_count:
             return None
@@ -121,23 +147,35 @@ def _numbers(array: pa.Array, reasons: Reasons) -> np.ndarray | None:
         return None
 
 
-def _parse(value: Any) -> tuple[int, bool]:
-    """A value, and whether it is a moment; -1 stands for every negative one."""
+def _parse(value: Any) -> tuple[int, bool, int]:
+    """A value, whether it is a moment, and its millionths; -1 stands for every negative one."""
     if isinstance(value, str):
         text = value.strip()
         if not _NOTATION.fullmatch(text):
-            return max(_microseconds(text), -1), True
+            return max(_microseconds(text), -1), True, 0
         value = text
     try:
         number = _whole(value)
     except whole_numbers.LostDigits:
         lost = f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"
         raise ValueError(TOO_LARGE if float(value) > _INT64_MAX else lost) from None
-    if number is None:
-        raise ValueError(NO_TIME)
+    number, millionths = _with_fraction(value) if number is None else (number, 0)
     if number > _INT64_MAX:
         raise ValueError(TOO_LARGE)
-    return max(number, -1), False
+    return max(number, -1), False, millionths
+
+
+def _with_fraction(value: Any) -> tuple[int, int]:
+    """The whole number below a value that is none, and the millionths that it has beyond."""
+    try:
+        number = decimal.Decimal(str(value))
+        if number.is_finite() and number >= LEAST_TIME:
+            # The precision of a context would round numbers of more digits.
+            scaled = number.scaleb(6, decimal.Context(prec=100)).to_integral_value()
+            return divmod(int(scaled), _MILLIONTHS)
+    except decimal.InvalidOperation:  # no number at all
+        pass
+    raise ValueError(NO_TIME)
 
 
 def _whole(value: Any) -> int | None:

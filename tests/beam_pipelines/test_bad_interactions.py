@@ -23,6 +23,7 @@ MISSING_USER = "user_id is missing"
 MISSING_TIME = "timestamp is missing"
 NO_TIME = "timestamp is neither an integer nor an ISO time"
 NEGATIVE = "timestamp is negative"
+FRACTION = "timestamp has a fraction, which only `kdsr data import` reads"
 TOO_EARLY = "timestamp is earlier than the year 1970"
 TOO_LARGE = "timestamp does not fit into 64 bits"
 TOO_LATE = "timestamp is later than the year 2262"
@@ -50,6 +51,7 @@ JSON_LINES = [
     (json_row(time=float("nan")), MISSING_TIME),
     (json_row(time=float("inf")), NO_TIME),
     (json_row(time=1.5), NO_TIME),
+    (json_row(time=1.6e9 + 0.25), FRACTION),
     (json_row(time=False), NO_TIME),
     (json_row(time="yesterday"), NO_TIME),
     (json_row(time=[1]), NO_TIME),
@@ -92,6 +94,7 @@ CSV_LINES = [
     (b"u,a,30000-01-01", NO_TIME),
     (b"u,a,2024-13-45", NO_TIME),
     (b"u,a,1.5", NO_TIME),
+    (b"u,a,1600000000.25", FRACTION),
     (b"u,ghost,1", UNKNOWN),
     (HUGE.encode() + b",a,1", LONG_USER),
     (b'"' + HUGE.encode() + b'"', "wrong number of CSV fields"),

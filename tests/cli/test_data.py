@@ -202,6 +202,9 @@ def test_a_failed_import_leaves_nothing(shop, capsys, monkeypatch):
         ([20200131235959, 20200201000000], [], [1580515199_000_000, 1580515200_000_000]),
         ([20200131], ["--timestamp-unit", "calendar"], [1580428800_000_000]),
         ([20200131235960], [], "20,200,131,235,960 (interactions.jsonl row 1)"),
+        ([1.6e9 + 0.25, 1_600_000_001], [], [1600000000_250_000, 1600000001_000_000]),
+        (["1600000000.123456"], ["--timestamp-unit", "seconds"], [1600000000_123_456]),
+        ([1.6e9 + 0.25], ["--timestamp-unit", "position"], "position has no fraction"),
     ],
 )
 def test_times_of_one_unit_become_microseconds(times, options, expected, tmp_path, capsys):
@@ -213,6 +216,14 @@ def test_times_of_one_unit_become_microseconds(times, options, expected, tmp_pat
         assert [time for _, _, time in read(tmp_path / "out")[0]] == expected
     else:
         assert status == 2 and expected in " ".join(capsys.readouterr().err.split())
+
+
+def test_times_that_differ_by_a_fraction_are_no_repeats(tmp_path):
+    rows = [("u", "a", 1600000000 + fraction) for fraction in (0.25, 0.5, 0.5)]
+    folder = official.write_same(tmp_path / "in", rows, [{"item_id": "a"}])
+    assert run(folder, "--output", tmp_path / "out", "--drop-repeats") == 0
+    times = [time for _, _, time in read(tmp_path / "out")[0]]
+    assert times == [1600000000_250_000, 1600000000_500_000]
 
 
 def test_html_entities_are_noticed_and_decoded_on_demand(tmp_path, capsys):

@@ -90,6 +90,25 @@ def test_what_cannot_be_is_refused_with_the_values(numbers, told, parts):
         assert part in str(caught.value)
 
 
+def test_fractions_are_of_the_unit():
+    values, millionths = np.array([1_600_000_000, 7]), np.array([250_000, 999_999])
+    expected = {
+        "seconds": [1_600_000_000_250_000, 7_999_999],
+        "milliseconds": [1_600_000_000_250, 8_000],
+        "microseconds": [1_600_000_000, 8],
+        "nanoseconds": [1_600_000, 0],
+    }
+    for unit, times in expected.items():
+        assert to_microseconds(values, unit, millionths=millionths).tolist() == times
+    times = TimesFound()
+    dates = np.array([2040013123, 2040013122])
+    times.add(dates, np.zeros(2, bool), lambda at: f"row {at + 1}", np.array([0, 5]))
+    assert settle_unit(times, None) == settle_unit(times, "seconds") == "seconds"
+    for told in (CALENDAR, "position"):
+        with pytest.raises(InputError, match=rf"{told} has no fraction.* 2040013122 .*\(row 2\)"):
+            settle_unit(times, told)
+
+
 def test_dates_beside_numbers_need_a_word():
     mixed = found([1_600_000_000], [YEAR_END])
     for told in (None, "position"):

@@ -85,7 +85,10 @@ def test_fractions_and_hours_that_a_zone_has_twice():
         ("1,600,000,000", times.NO_TIME),
         ("١٦٠٠", times.NO_TIME),
         ("0x10", times.NO_TIME),
-        ("1600000000.25", times.NO_TIME),
+        ("12.5", times.NO_TIME),
+        ("99999999.5", times.NO_TIME),
+        ("-1600000000.25", times.NO_TIME),
+        ("123456789012345678901234567890.5", times.TOO_LARGE),
         ("nan", times.NO_TIME),
         ("-1", times.NEGATIVE),
         ("-1.0", times.NEGATIVE),
@@ -132,6 +135,36 @@ def test_a_number_is_one_in_every_notation(value):
 def test_a_number_is_one_in_every_type(kind):
     column = pa.array([Decimal(1_600_000_000)], pa.decimal128(38, 0)).cast(kind)
     assert one(column) == one(column.dictionary_encode()) == (1_600_000_000, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "millionths"),
+    [
+        ("1600000000.25", 1_600_000_000, 250_000),
+        (" 1600000000.123456789 ", 1_600_000_000, 123_457),
+        ("1.60000000025e9", 1_600_000_000, 250_000),
+        ("1600000000.9999999", 1_600_000_001, 0),
+        ("1600000000123.456", 1_600_000_000_123, 456_000),
+        (1600000000.123456, 1_600_000_000, 123_456),
+        (1600000000.9999999, 1_600_000_001, 0),
+        (Decimal("1600000000.123456"), 1_600_000_000, 123_456),
+    ],
+)
+def test_a_time_may_have_a_fraction(value, whole, millionths):
+    column = [value] if isinstance(value, str) else pa.array([value])
+    for read in (column, [value], pa.array([value, value]).dictionary_encode()):
+        reasons = {}
+        found = read_times(read, reasons)
+        assert not reasons and not found.are_moments.any()
+        assert found.values[0] == whole and found.millionths[0] == millionths
+
+
+def test_floats_with_and_without_fractions():
+    reasons = {}
+    found = read_times(pa.array([1.6e9, 1.6e9 + 0.5, None, 0.5, float("inf"), 7.0]), reasons)
+    assert found.values.tolist() == [1_600_000_000, 1_600_000_000, 0, 0, 0, 7]
+    assert found.millionths.tolist() == [0, 500_000, 0, 0, 0, 0]
+    assert reasons == {2: "timestamp is missing", 3: times.NO_TIME, 4: times.NO_TIME}
 
 
 def test_floats_that_are_no_single_whole_number():

@@ -102,7 +102,7 @@ class _ReviewedItems(LinesPiece):
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         wanted: set[str] = set()
-        for batch in read_interactions(self.reviews):
+        for batch in read_interactions(self.reviews, with_fractions=True):
             wanted.update(batch.item_ids.unique().to_pylist())
         next_row = 0
         found: set[str] = set()
