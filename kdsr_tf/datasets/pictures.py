@@ -59,14 +59,18 @@ class Pictures:
         folders: Where pictures may lie; a relative path is looked up in each. Local
             paths and URIs; pictures at a URI are neither checked nor copied.
         by_item: Pictures of items whose column has none.
+        may_rename: Whether another column can be declared to be that of the pictures.
     """
 
     OUTCOMES = ("found", "missing", "remote")
 
-    def __init__(self, column: str, folders: Sequence[str], by_item: ItemPictures):
+    def __init__(
+        self, column: str, folders: Sequence[str], by_item: ItemPictures, may_rename: bool = True
+    ):
         self._column = column
         self._folders = tuple(folders)
         self._by_item = by_item
+        self._may_rename = may_rename
         self._sources: dict[str, str | bytes] = {}
         self._examples: list[str] = []
         self._elsewhere: dict[str, tuple[int, str]] = {}
@@ -85,7 +89,7 @@ class Pictures:
             The values, and the pictures that are not taken.
         """
         declared = self._declared(row)
-        if not declared:
+        if not declared and self._may_rename:
             self._look_elsewhere(row)
         lost = [picture for picture in declared if picture.content is None]
         usable = [picture.content for picture in declared if picture.content is not None]

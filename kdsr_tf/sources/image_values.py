@@ -242,11 +242,12 @@ def _evaluated(text: str) -> Any:
 
 def _split(text: str) -> list[str]:
     """The names in a text, if it can be nothing but several; otherwise the one that it is."""
+    text = text.strip(" |;,") or text
     for separator in _SEPARATORS:
         parts = [part for part in map(str.strip, separator.split(text)) if part]
         if len(parts) > 1 and (all(map(_URI.match, parts)) or all(map(_has_ending, parts))):
             return [name for part in parts for name in _split(part)]
-    return [text.strip(" |;,") or text]
+    return [text]
 
 
 def _has_ending(name: str) -> bool:

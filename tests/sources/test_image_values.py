@@ -85,6 +85,7 @@ DATA = f"data:image/png;base64,{IN_BASE64}"
         ("img 1.png, img 2.bmp", ["img 1.png", "img 2.bmp"]),
         ("a.jpg b.jpg\tc.jpg\nd.jpg", ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]),
         ("a.jpg, b.jpg; c.jpg", ["a.jpg", "b.jpg", "c.jpg"]),
+        ("a.jpg , b.jpg ;", ["a.jpg", "b.jpg"]),
         ("https://x/1|https://x/2?a=b", ["https://x/1", "https://x/2?a=b"]),
         ("https://x/1,https://x/2", ["https://x/1", "https://x/2"]),
         ("https://x/a,b.jpg|https://x/c.jpg", ["https://x/a,b.jpg", "https://x/c.jpg"]),
