@@ -13,6 +13,7 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.datasets.item_pictures import ItemPictures
 from kdsr_tf.datasets.pictures import Pictures
 from kdsr_tf.datasets.published.opening import open_published
+from kdsr_tf.datasets.published.source import PublishedSource
 from kdsr_tf.datasets.reading import Reading
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
@@ -22,7 +23,6 @@ from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.forms import Told, is_text
 from kdsr_tf.sources.image_paths import absolute_folder
 from kdsr_tf.sources.items import CatalogueRow
-from kdsr_tf.sources.streams import opened
 
 
 def open_for_import(
@@ -94,12 +94,13 @@ def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
     own = [] if source.path.startswith(TFDS_PREFIX) else [source.path]
     rows = source.read_items() if local else ()
     by_item = ItemPictures(local, (row.item_id for row in rows if isinstance(row, CatalogueRow)))
-    return Pictures(source.image_column, [*own, *local, *remote], by_item)
+    # `--column` does not go with a published format.
+    may_rename = not isinstance(source, PublishedSource)
+    return Pictures(source.image_column, [*own, *local, *remote], by_item, may_rename)
 
 
 def _settled(path: str, told: Told) -> Told:
     """What is said about a file, with its encoding."""
-    if told.encoding or not is_text(path):
+    if not is_text(path):
         return told
-    with opened(path) as file:
-        return dataclasses.replace(told, encoding=settled_encoding(path, file))
+    return dataclasses.replace(told, encoding=settled_encoding(path, told.encoding))

@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from kdsr_tf.errors import InputError
+from kdsr_tf.sources.streams import opened
 
 UTF_8 = "utf-8"
 
@@ -23,6 +24,8 @@ _BLOCK_BYTES = 1 << 20
 _ZEROS = 20
 """One zero byte in so many makes UTF-16 of a file; fewer are characters of a damaged text."""
 
+_WIDE = re.compile("utf.?(16|32)", re.IGNORECASE)
+"""Encodings in which ASCII has zero bytes."""
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _NOT_ASCII = re.compile("[^\0-\x7f\udc80-\udcff]")
 _CONTROL = re.compile("[\udc80-\udc9f]")
@@ -37,11 +40,13 @@ class Encoding(NamedTuple):
             None for any other.
         likely: Name of an encoding to try, if `name` is None.
         where: Place and bytes of the first character that is not UTF-8.
+        is_ascii: Whether it has no other characters, and may be in any encoding that has these.
     """
 
     name: str | None
     likely: str = ""
     where: str = ""
+    is_ascii: bool = False
 
 
 def marked(start: bytes) -> str | None:
@@ -77,17 +82,24 @@ def encoding_of(file: Any) -> Encoding:
         lines += text.count("\n")
         block = file.read(_BLOCK_BYTES)
     if valid >= invalid:
-        return Encoding(UTF_8)
+        return Encoding(UTF_8, is_ascii=not valid)
     return Encoding(None, "cp1252" if controls else "latin-1", where)
 
 
-def settled_encoding(path: str, file: Any) -> str | None:
-    """Encoding of a binary file, which is read to its end; None for UTF-8.
+def settled_encoding(path: str, told: str | None = None) -> str | None:
+    """Encoding of a file, which is read to its end; None for UTF-8.
+
+    Args:
+        path: Local path or URI.
+        told: Encoding of files that are not UTF-8. One of two files may be UTF-8 nevertheless.
 
     Raises:
-        InputError: if it is neither UTF-8 nor marked as UTF-16 or UTF-32.
+        InputError: if it is neither UTF-8 nor marked as UTF-16 or UTF-32, and none was told.
     """
-    found = encoding_of(file)
+    with opened(path) as file:
+        found = encoding_of(file)
+    if told and (found.name is None or (found.is_ascii and not _WIDE.match(told))):
+        return told
     if found.name is None:
         raise InputError(
             f"{path} is not in UTF-8 ({found.where}). Name its encoding to `kdsr data import`: "

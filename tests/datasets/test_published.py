@@ -103,6 +103,15 @@ def test_one_damaged_line_does_not_garble_a_file_in_utf_8(tmp_path):
     assert json.loads(rejected)["reason"] == "not UTF-8"
 
 
+def test_a_csv_edition_in_latin_1_is_refused_with_the_remedy(tmp_path, capsys):
+    write_csv(tmp_path, lambda text: text.decode().encode("latin-1"), "")
+    names = "ratings.csv", "movies.csv"
+    said = refused(tmp_path, capsys, "movielens", *names)
+    assert "movies.csv is not in UTF-8 (line 2:" in said and "--encoding latin-1" in said
+    _, items = imported(tmp_path, *names, "movielens", "--encoding", "latin-1")
+    assert [item["title"] for item in items] == [CITY, '"Amélie" (2001)']
+
+
 @pytest.mark.parametrize(("pack", "ending"), [(bytes, ""), (gzip.compress, ".gz")])
 def test_csv_editions_have_quoted_titles(pack, ending, tmp_path, capsys):
     write_csv(tmp_path, pack, ending)
@@ -259,6 +268,7 @@ def test_amazon_2018_comes_through_whole(tmp_path, capsys):
     counts = "also_buy (2), rank (2), items without a review (1), further rows of an item (1)."
     assert f"Left out of meta_All_Beauty.json: {counts}" in said
     assert "addresses of pictures (column image_url): 1, none" in said
+    assert "--column" not in said
     assert "--images https://images.example." in said
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
 from kdsr_tf.errors import InputError
@@ -28,8 +26,30 @@ TEXT = "title\nCité, Amélie\n“Heat” 10 €\n"
         (b"a" * ((1 << 20) - 1) + "é".encode(), None),
     ],
 )
-def test_what_the_bytes_tell(content, expected):
-    assert settled_encoding("f.csv", io.BytesIO(content)) == expected
+def test_what_the_bytes_tell(content, expected, tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_bytes(content)
+    assert settled_encoding(str(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "expected"),
+    [
+        (TEXT.encode("cp1252"), "cp1252", "cp1252"),
+        (TEXT.encode("utf-16-le"), "utf-16-le", "utf-16-le"),
+        # One option for two files: what is UTF-8, or marked, stays it.
+        (TEXT.encode(), "latin-1", None),
+        (TEXT.encode("utf-8-sig"), "latin-1", None),
+        (TEXT.encode("utf-16"), "latin-1", "utf-16"),
+        (b"ascii only\n", "UTF-16", None),
+        (b"ascii only\n", "utf_32_le", None),
+        ("日本".encode("iso2022_jp"), "iso2022_jp", "iso2022_jp"),
+    ],
+)
+def test_a_told_encoding_is_that_of_files_that_are_not_utf_8(content, told, expected, tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_bytes(content)
+    assert settled_encoding(str(path), told) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,8 +63,12 @@ def test_what_the_bytes_tell(content, expected):
         (TEXT.encode("utf-16-be"), "utf-16-be", "line 1"),
     ],
 )
-def test_any_other_encoding_is_refused_with_the_place_and_the_remedy(content, likely, where):
+def test_any_other_encoding_is_refused_with_the_place_and_the_remedy(
+    content, likely, where, tmp_path
+):
+    path = tmp_path / "f.csv"
+    path.write_bytes(content)
     with pytest.raises(InputError) as refused:
-        settled_encoding("f.csv", io.BytesIO(content))
+        settled_encoding(str(path))
     assert f"f.csv is not in UTF-8 ({where}" in str(refused.value)
     assert f"--encoding {likely}, if that is it" in str(refused.value)

@@ -16,7 +16,7 @@ from typing import Any
 from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import Batch, Piece
-from kdsr_tf.sources.encodings import encoding_of
+from kdsr_tf.sources.encodings import encoding_of, settled_encoding
 from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.forms import Told, find_form
 from kdsr_tf.sources.streams import opened
@@ -85,7 +85,7 @@ def pieces(
     if layout == "csv":
         form = find_form(interactions, Told(encoding=encodings[0]))
         ratings = FilePiece(interactions, 0, 0, _RATING_NAMES, form=form)
-        form = find_form(items, Told(encoding=encodings[1]))
+        form = find_form(items, Told(encoding=encodings[1] or settled_encoding(items)))
         return ratings, _MoviesPiece(items, 0, 0, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
     if layout == "100k":
         movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K, encodings[1])

@@ -7,7 +7,7 @@ from kdsr_tf.datasets.published import amazon, movielens
 from kdsr_tf.datasets.published.source import PublishedSource
 from kdsr_tf.datasets.reading import Reading
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.encodings import UTF_8, marked
+from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
 from kdsr_tf.sources.image_paths import check_folders
 from kdsr_tf.sources.streams import opened
 
@@ -29,7 +29,7 @@ def open_published(
     """
     for option in reading.options_of_tables():
         raise InputError(f"--format={reading.published} knows its columns: leave out {option}.")
-    encodings = tuple(reading.encoding or _marked(path) for path in (interactions, items))
+    encodings = tuple(_encoding(path, reading.encoding) for path in (interactions, items))
     if reading.published == "movielens":
         ratings, catalogue, columns = movielens.pieces(interactions, items, encodings)
     else:
@@ -49,8 +49,10 @@ def open_published(
     )
 
 
-def _marked(path: str) -> str | None:
-    """Encoding that a byte order mark tells, other than UTF-8."""
+def _encoding(path: str, told: str | None) -> str | None:
+    """Encoding that the user or a byte order mark tells, other than UTF-8."""
+    if told:
+        return settled_encoding(path, told)
     with opened(path) as file:
         encoding = marked(file.read(4))
     return None if encoding == UTF_8 else encoding
