@@ -18,6 +18,8 @@ _LONGEST_TEXT = 80
 def show_notes(found: Findings, source: Source) -> None:
     """Sentences about what is left out or odd, each with its numbers and the remedy."""
     from kdsr_tf.datasets.published.source import PublishedSource
+    from kdsr_tf.sources.batches import label
+    from kdsr_tf.sources.folder import FolderSource
 
     if found.escaped_example:
         name, text = found.escaped_example
@@ -27,6 +29,17 @@ def show_notes(found: Findings, source: Source) -> None:
             f"({found.escaped / found.catalogue:.1%}), such as {name} {shown!r}. Decode them with "
             "--unescape-html."
         )
+    if isinstance(source, FolderSource):
+        for path, form in (
+            (source.interactions, source.interaction_form),
+            (source.items, source.item_form),
+        ):
+            if form.stray_row is not None:
+                _say(
+                    f"{label(path)} has fields in quotation marks, and in row "
+                    f"{form.stray_row + 1:,} a mark that does not fit. So all its marks are read "
+                    "as characters. If its fields are quoted, correct that row."
+                )
     if not isinstance(source, PublishedSource):
         return
     for file, counts in source.left_out().items():

@@ -65,6 +65,8 @@ def open_for_import(
             for path in (source.interactions, source.items):
                 _settled(path, Told())
         return source
+    # A shell completes the name of a folder of parts with a slash.
+    interactions, items = (path.rstrip("/") or path for path in (interactions, items))
     for path in (interactions, items):
         filesystem, local = fsspec.core.url_to_fs(path)
         if not filesystem.exists(local):

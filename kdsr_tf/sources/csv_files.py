@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
 
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, shortened
-from kdsr_tf.sources.table_rows import Block, Dialect, TableRows
+from kdsr_tf.sources.table_rows import STRAY_MARK, Block, Dialect, TableRows
 
 
 def read(
@@ -55,10 +55,21 @@ def read(
             rejected, lines = [], 0
 
 
-def is_quoted(path: str, file: Any, delimiter: str, num_fields: int) -> bool:
-    """Whether the quotation marks of a whole file enclose fields.
+class Quoting(NamedTuple):
+    """What the quotation marks of a whole file are.
 
-    If a single one of them does not, they are characters of unquoted text.
+    Args:
+        is_quoted: Whether they enclose fields. If a single one of them does not, they are
+            characters of unquoted text.
+        stray_row: That row, from 0, of a file that has fields in quotation marks before it.
+    """
+
+    is_quoted: bool
+    stray_row: int | None = None
+
+
+def find_quoting(path: str, file: Any, delimiter: str, num_fields: int) -> Quoting:
+    """Look at the quotation marks of a whole file.
 
     Args:
         path: Path of the file, for errors.
@@ -68,10 +79,11 @@ def is_quoted(path: str, file: Any, delimiter: str, num_fields: int) -> bool:
     """
     has_quoted = False
     for block in TableRows(path, file, Dialect(delimiter)).blocks(num_fields):
-        if block.stray_marks:
-            return False
         has_quoted = has_quoted or block.has_quoted
-    return has_quoted
+        if block.stray_marks:
+            stray = [row for row, reason, _ in block.rejected if reason == STRAY_MARK]
+            return Quoting(False, stray[0] if has_quoted else None)
+    return Quoting(has_quoted)
 
 
 def _values(

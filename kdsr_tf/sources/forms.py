@@ -15,7 +15,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import json_lines, parquet_files, table_hints, user_lines
 from kdsr_tf.sources.columns import Names, check_columns, renamed
-from kdsr_tf.sources.csv_files import is_quoted
+from kdsr_tf.sources.csv_files import Quoting, find_quoting
 from kdsr_tf.sources.json_arrays import elements
 from kdsr_tf.sources.parquet_files import Part
 from kdsr_tf.sources.streams import COMPRESSIONS, opened, unpacked_name
@@ -69,6 +69,8 @@ class Form:
         header_lines: Lines of its header; 0 without one.
         delimiter: Character between items of `USERS`; None takes what a line has.
         parts: Files of Parquet.
+        stray_row: Row, from 0, with a quotation mark that does not fit, of a table that has
+            fields in quotation marks and is read as unquoted for that row.
     """
 
     kind: str
@@ -78,6 +80,7 @@ class Form:
     header_lines: int = 0
     delimiter: str | None = None
     parts: tuple[Part, ...] = ()
+    stray_row: int | None = None
 
 
 def kind_of(path: str) -> str:
@@ -198,7 +201,7 @@ def _text(path: str, told: Told, own: str | None, of_interactions: bool) -> Form
 
 def _table(path: str, told: Told, delimiter: str) -> Form:
     fields, num_lines = _first(path, told, delimiter)
-    names = _decoded(path, fields, told.has_header)
+    names = _decoded(path, fields, told)
     plain = table_hints.untyped(names)
     has_header = told.has_header or any(name in (USER_ID, ITEM_ID) for name in plain)
     if has_header:
@@ -206,16 +209,18 @@ def _table(path: str, told: Told, delimiter: str) -> Form:
     else:
         given = dict(told.positions)
         columns = [given.get(k, f"column_{k}") for k in range(1, len(names) + 1)]
-    quoted = plain == names and delimiter in _ALWAYS_QUOTED
-    if plain == names and not quoted:
+    quoting = Quoting(plain == names and delimiter in _ALWAYS_QUOTED)
+    if plain == names and not quoting.is_quoted:
         with opened(path, told.encoding) as file:
-            quoted = is_quoted(path, file, delimiter, len(columns))
+            quoting = find_quoting(path, file, delimiter, len(columns))
+    stray = quoting.stray_row
     return Form(
         kind=TABLE,
         columns=tuple(columns),
         encoding=told.encoding,
-        dialect=Dialect(delimiter, quoted),
+        dialect=Dialect(delimiter, quoting.is_quoted),
         header_lines=num_lines if has_header else 0,
+        stray_row=None if stray is None else max(stray - has_header, 0),
     )
 
 
@@ -229,11 +234,13 @@ def _first(path: str, told: Told, delimiter: str) -> tuple[list[bytes], int]:
     raise InputError(f"The first line of {path} has a {STRAY_MARK}.")
 
 
-def _decoded(path: str, fields: Sequence[bytes], is_header: bool) -> list[str]:
-    if not is_header:
+def _decoded(path: str, fields: Sequence[bytes], told: Told) -> list[str]:
+    """Names of columns without blanks around them, unless a name was told with blanks."""
+    if not told.has_header:
         return [field.decode("utf-8", "replace") for field in fields]
     try:
-        return [field.decode() for field in fields]
+        names = [field.decode() for field in fields]
+        return [name if name in told.names else name.strip() for name in names]
     except UnicodeDecodeError:
         raise InputError(
             f"The header of {path} is not UTF-8. Save the file as UTF-8, or name its encoding: "

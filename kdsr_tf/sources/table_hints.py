@@ -87,7 +87,7 @@ def split(line: str, delimiter: str) -> list[str]:
 
 
 def _holds(fields: Sequence[str], wanted: Collection[str]) -> bool:
-    return any(name in wanted for name in untyped(fields))
+    return any(name in wanted or name.strip() in wanted for name in untyped(fields))
 
 
 def _is_even(lines: Sequence[str], delimiter: str) -> bool:

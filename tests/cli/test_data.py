@@ -401,7 +401,7 @@ def test_marks_in_unquoted_titles_and_parts_of_parquet(tmp_path):
     lines = ["item_id\ttitle", *map("\t".join, titles.items()), "e"]
     (tmp_path / "goods.tsv").write_text("\n".join(lines))
     options = ("--max-rejected-fraction", "0.5", "--output", tmp_path / "out")
-    assert run(parts, tmp_path / "goods.tsv", *options) == 0
+    assert run(f"{parts}/", tmp_path / "goods.tsv", *options) == 0
     interactions, items = read(tmp_path / "out")
     assert [row[1] for row in interactions] == list(titles)
     assert {item["item_id"]: item["title"] for item in items} == titles
@@ -410,6 +410,41 @@ def test_marks_in_unquoted_titles_and_parts_of_parquet(tmp_path):
         "goods.tsv row 5",
         "wrong number of CSV fields",
     )
+
+
+def test_two_folders_of_parts_named_with_a_slash(tmp_path):
+    tables = {
+        "clicks": {"user_id": ["u", "v"], "item_id": ["a", None], "timestamp": [5, 6]},
+        "goods": {"item_id": ["a", "b"], "image": ["a.png", None]},
+    }
+    for name, columns in tables.items():
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table(columns), tmp_path / name / "part-0.parquet")
+    (tmp_path / "a.png").write_bytes(b"picture of a")
+    options = ("--max-rejected-fraction", "0.5", "--output", tmp_path / "out")
+    assert run(f"{tmp_path}/clicks/", f"{tmp_path}/goods//", *options) == 0
+    assert read(tmp_path / "out")[1] == [
+        {"item_id": "a", "image": "images/a.png"},
+        {"item_id": "b"},
+    ]
+    (rejected,) = map(json.loads, (tmp_path / "out" / "rejected.jsonl").read_text().splitlines())
+    assert rejected["where"] == "clicks row 2"
+
+
+def test_a_mark_that_makes_a_quoted_file_unquoted_is_said(tmp_path, capsys):
+    (tmp_path / "clicks.csv").write_text("user_id, item_id , timestamp\nu,a,5\nu,b,6\n")
+    goods = tmp_path / "goods.tsv"
+    goods.write_text(' item_id\ttitle \na\t"A ""x"""\nb\t"B\n')
+    files = tmp_path / "clicks.csv", goods
+    assert run(*files, "--output", tmp_path / "out") == 0
+    items = [{"item_id": "a", "title": '"A ""x"""'}, {"item_id": "b", "title": '"B'}]
+    assert read(tmp_path / "out")[1] == items
+    said = capsys.readouterr().err
+    assert "goods.tsv has fields in quotation marks, and in row 2 a mark that does not fit" in said
+    goods.write_text('item_id\ttitle\na\t"A ""x"""\nb\t"B"\n')
+    assert run(*files, "--output", tmp_path / "new") == 0
+    assert [item["title"] for item in read(tmp_path / "new")[1]] == ['A "x"', "B"]
+    assert "does not fit" not in capsys.readouterr().err
 
 
 def test_lines_of_users_become_positions(tmp_path, capsys):

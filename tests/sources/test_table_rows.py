@@ -136,6 +136,11 @@ def test_a_text_over_the_end_of_a_block(monkeypatch):
 
 def test_marks_are_looked_at_once_if_the_whole_file_is_unquoted():
     content = b'a\t"A" b\n' + b"c\td\n" * 10
-    assert not csv_files.is_quoted("f.tsv", io.BytesIO(content), "\t", 2)
-    assert csv_files.is_quoted("f.tsv", io.BytesIO(b'a\t"A ""b"""\n'), "\t", 2)
-    assert not csv_files.is_quoted("f.tsv", io.BytesIO(b"a\tb\n"), "\t", 2)
+    assert quoting(content) == (False, None)
+    assert quoting(b'a\t"A ""b"""\n') == (True, None)
+    assert quoting(b"a\tb\n") == (False, None)
+    assert quoting(b'a\t"A ""b"""\n\nb\tB\nc\t"C\n') == (False, 2)
+
+
+def quoting(content):
+    return csv_files.find_quoting("f.tsv", io.BytesIO(content), "\t", 2)
