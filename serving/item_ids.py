@@ -57,9 +57,11 @@ def count_of_items(k: Any) -> int:
         KDSRError: if it is not one, or below 1.
     """
     try:
-        number = operator.index(k)
+        number = None if isinstance(k, bool) else operator.index(k)
     except TypeError:
-        raise KDSRError(f"`k` must be a whole number >= 1. Received: k={k!r}.") from None
+        number = None
+    if number is None:
+        raise KDSRError(f"`k` must be a whole number >= 1. Received: k={k!r}.")
     if number < 1:
         raise KDSRError(f"`k` must be >= 1. Received: k={number}.")
     return number

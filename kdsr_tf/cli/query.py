@@ -125,7 +125,8 @@ def _unknown(client: Client, item_ids: list[str]) -> list[str]:
 
 
 def _item_ids(history: str) -> list[str]:
-    lines = csv.reader(io.StringIO(history, newline=""), skipinitialspace=True, strict=True)
+    text = history.removeprefix("\ufeff")  # of a file that begins with a byte order mark
+    lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         return [item for parts in lines for part in parts if (item := part.strip())]
     except csv.Error as error:

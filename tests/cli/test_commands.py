@@ -121,7 +121,7 @@ def test_history_may_hold_ids_with_commas(kdsr):
 
 
 @pytest.mark.parametrize(
-    "history", ["a 1\nb", "a 1\r\nb\r\n", "a 1\rb", "\n a 1 ,\n\n b,", "a 1,b"]
+    "history", ["a 1\nb", "\ufeffa 1\nb", "a 1\r\nb\r\n", "a 1\rb", "\n a 1 ,\n\n b,", "a 1,b"]
 )
 def test_history_may_have_several_lines(kdsr, history):
     status, _, err = kdsr("query", "--dry-run", "--history", history)

@@ -85,7 +85,7 @@ def test_what_is_no_list_of_texts_is_refused_and_shown(value, says):
             ask()
 
 
-@pytest.mark.parametrize("k", ["3", 2.5, None, [3]])
+@pytest.mark.parametrize("k", ["3", 2.5, None, [3], True])
 def test_k_is_a_whole_number(k):
     with pytest.raises(KDSRError, match=r"`k` must be a whole number >= 1. Received: k="):
         queries.recommend(_ROWS, k, False)
