@@ -1,6 +1,7 @@
 # make demo   the whole path on the embedded demo catalogue
 # make test   the tests (make test-all: the slow ones too)
-# Both create .venv and install into it first; PYTHON=... chooses the interpreter.
+# make lint   style and types: ruff and mypy
+# All create .venv and install into it first; PYTHON=... chooses the interpreter.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,\
 	$(if $(shell command -v $(name) 2>/dev/null),$(name))) python3)
@@ -32,6 +33,7 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -83,7 +83,7 @@ def _encode(
     manifest = stages.new_manifest(config, name, inputs, external)
     described = {"name": encoder.name, "digest": encoder.digest()}
     same_encoder = found is not None and found.details.get("encoder") == described
-    if same_encoder and found.fingerprint == manifest.fingerprint:
+    if found is not None and same_encoder and found.fingerprint == manifest.fingerprint:
         return found
     # Built here too: an encoder that cannot be built fails before the job starts.
     size = encoder.size(encoder.load_model())

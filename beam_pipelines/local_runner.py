@@ -77,8 +77,11 @@ def _is_lost(handler: Any) -> bool:
 
 def known_error(error: Exception) -> errors.KDSRError | None:
     """The package's own error, raised here or inside a worker's traceback text."""
-    kind, message = type(error), str(error)
-    if not isinstance(error, errors.KDSRError):
+    kind: type[errors.KDSRError]
+    message = str(error)
+    if isinstance(error, errors.KDSRError):
+        kind = type(error)
+    else:
         matches = list(re.finditer(r"kdsr_tf\.errors\.(\w+): ", message))
         if not matches:
             full = any(f"[Errno {number}]" in message for number in errors.FULL)

@@ -140,7 +140,7 @@ def _nothing_to_judge(config: Config, counts: dict[str, int]) -> str | None:
 def _mixed_units(source: Source, times: list[int] | None) -> str | None:
     """A file that gives some times in seconds and some in milliseconds has a wrong order."""
     units = [guess_unit(time) or "positions" for time in times or ()]
-    if len(set(units)) < 2:
+    if times is None or len(set(units)) < 2:
         return None
     return (
         f"the timestamps of {source.interactions} run from {times[0]:,} to {times[1]:,}, which "

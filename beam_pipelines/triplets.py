@@ -193,7 +193,7 @@ class _WriteTriplets(beam.DoFn):
 
 def run(argv: Sequence[str] | None = None) -> Manifest:
     """Entry point for job launchers: `--config FILE [--workdir DIR]`, then Beam options."""
-    config, beam_args = job_arguments(argv, "triplets", export_triplets.__doc__)
+    config, beam_args = job_arguments(argv, "triplets", export_triplets.__doc__ or "")
     return export_triplets(config, beam_args)
 
 

@@ -7,6 +7,7 @@ nor TensorFlow, and none of the names needs TensorFlow when Keras runs on JAX.
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 _MODULES = {
     "Backbone": "kdsr_tf.backbones.base",
@@ -41,7 +42,7 @@ _MODULES = {
 __all__ = sorted(_MODULES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

@@ -174,7 +174,7 @@ class AsyncRestConnection:
         )
         try:
             async with asyncio.timeout(seconds):
-                response = await attempts(self._once, call)
+                response: Any = await attempts(self._once, call)
         except TimeoutError as error:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise _error(self._url, call.path, code, "", seconds) from error

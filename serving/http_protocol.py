@@ -56,7 +56,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self.unparsed = bytearray()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    # The base class takes a transport of streams, too.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, not forever."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self)

@@ -38,14 +38,16 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http=functools.partial(GuardedHttpProtocol, limits),
+                # uvicorn calls it, as it would call the class.
+                http=functools.partial(GuardedHttpProtocol, limits),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 log_level=logging.ERROR,  # a warning for each line that is no HTTP
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=options.drain_seconds,
+                # uvicorn hands it to asyncio, which takes parts of a second.
+                timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
                 **tls.http_options(options),
             )
         )
@@ -54,14 +56,18 @@ class HttpServer(uvicorn.Server):
         """Listen."""
 
         def protocol() -> asyncio.Protocol:
-            return self.config.http_protocol_class(
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
                 config=self.config, server_state=self.server_state, app_state={}
             )
 
-        bounds = {"ssl_handshake_timeout": self._idle_seconds} if self.config.ssl else {}
+        tls = self.config.ssl
         self.servers = [
             await asyncio.get_running_loop().create_server(
-                protocol, sock=listener, ssl=self.config.ssl, backlog=self.config.backlog, **bounds
+                protocol,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=self._idle_seconds if tls else None,
             )
             for listener in sockets or []
         ]

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import prometheus_client
 
@@ -64,8 +65,8 @@ class Metrics:
     def __init__(self, model_name: str) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self._registry)
-        named = {"registry": self._registry, "labelnames": ["model_name"]}
-        request = {
+        named: dict[str, Any] = {"registry": self._registry, "labelnames": ["model_name"]}
+        request: dict[str, Any] = {
             "registry": self._registry,
             "labelnames": ["model_name", "protocol", "signature", "status"],
         }

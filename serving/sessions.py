@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import tenacity
@@ -13,8 +13,6 @@ import tenacity
 from serving import grpc_calls, rest_calls
 from serving.connections import Tls, tries_again
 from serving.queries import ModelRef, Query, QueryError, VersionStatus
-
-C = TypeVar("C")
 
 AVAILABLE = "AVAILABLE"
 _POLL_SECONDS = 0.1
@@ -37,10 +35,7 @@ class Session:
         label: str | None,
         tls: Tls | None,
     ) -> None:
-        if not isinstance(target, str):
-            raise ValueError(f"`target` must be text, as 127.0.0.1:8500. Received: {target!r}.")
-        if not isinstance(timeout_seconds, numbers.Real) or not timeout_seconds > 0:
-            raise ValueError(f"`timeout_seconds` must be > 0. Received: {timeout_seconds!r}.")
+        _check(target, timeout_seconds)
         if tls is not None and target.startswith("http://"):
             raise ValueError(f"`tls` needs an https:// target. Received: {target}.")
         self.target = target
@@ -50,7 +45,7 @@ class Session:
         self._rest = target.startswith(("http://", "https://"))
         self._calls: Any = rest_calls if self._rest else grpc_calls
 
-    def connect(self, over_grpc: Callable[..., C], over_rest: Callable[..., C]) -> C:
+    def connect(self, over_grpc: Callable[..., Any], over_rest: Callable[..., Any]) -> Any:
         """A connection of the protocol the target names."""
         return (over_rest if self._rest else over_grpc)(self.target, self._tls)
 
@@ -83,3 +78,11 @@ class Session:
                 f"{states or 'there is none'}.",
                 grpc.StatusCode.UNAVAILABLE,
             )
+
+
+def _check(target: Any, timeout_seconds: Any) -> None:
+    if not isinstance(target, str):
+        raise ValueError(f"`target` must be text, as 127.0.0.1:8500. Received: {target!r}.")
+    is_number = isinstance(timeout_seconds, numbers.Real)
+    if not is_number or not timeout_seconds > 0:
+        raise ValueError(f"`timeout_seconds` must be > 0. Received: {timeout_seconds!r}.")

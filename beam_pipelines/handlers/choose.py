@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, TextEncoder
 from kdsr_tf.class_paths import import_subclass
 from kdsr_tf.config import Config, ImageEncoderConfig, TextEncoderConfig
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.sources import Source
+
+E = TypeVar("E", bound=Encoder)
 
 
 def choose_encoder(config: Config, modality: str, source: Source) -> Encoder:
@@ -55,8 +57,8 @@ def _text_encoder(section: TextEncoderConfig) -> Encoder:
     )
 
 
-def _image_encoder(section: ImageEncoderConfig) -> Encoder:
-    pictures = {
+def _image_encoder(section: ImageEncoderConfig) -> ImageEncoder:
+    pictures: dict[str, Any] = {
         "image_size": section.image_size,
         "max_pixels": section.max_pixels,
         "batch_size": section.batch_size,
@@ -84,9 +86,9 @@ def _image_encoder(section: ImageEncoderConfig) -> Encoder:
 def _custom(
     section: TextEncoderConfig | ImageEncoderConfig,
     modality: str,
-    base: type[Encoder],
+    base: type[E],
     common: dict[str, Any],
-) -> Encoder:
+) -> E:
     """An encoder of the user's own, from the dotted path of its class."""
     key, path = f"encode.{modality}.class_name", section.class_name
     try:

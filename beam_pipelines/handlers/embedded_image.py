@@ -170,7 +170,7 @@ def _texture(
     if not inside.any():
         inside = subject
     histogram = np.bincount(orientation[inside], strength[inside], _ORIENTATIONS)
-    histogram /= inside.sum() * 64
+    histogram = histogram / (inside.sum() * 64)
     density = np.mean(strength[inside] > 8.0)
     return np.concatenate([np.sqrt(histogram), [density, grey[inside].std() / 128]])
 

@@ -40,7 +40,7 @@ class Unusable(Exception):
     """An element that cannot be encoded; the message is the reason, equal for equal causes."""
 
 
-class Encoder(ModelHandler[Any, np.ndarray, Any]):
+class Encoder(ModelHandler[Any, np.ndarray | Unusable, Any]):
     """A Beam model handler that turns contents into vectors.
 
     `identify` and `prepare` see single contents, so that a bad one is set aside

@@ -45,7 +45,7 @@ def fold(network: Any) -> Any:
     def clone(layer: Any) -> Any:
         if layer.name in folded:
             return Nothing(name=layer.name)
-        changed = {"use_bias": True} if layer.name in norms else {}
+        changed: dict[str, Any] = {"use_bias": True} if layer.name in norms else {}
         changed |= {"padding": "same"} if layer.name in paddings else {}
         return type(layer).from_config(layer.get_config() | changed)
 
@@ -98,7 +98,7 @@ def _is_convolution(layer: Any) -> bool:
     )
 
 
-def _only_reader(layer: Any) -> Any | None:
+def _only_reader(layer: Any) -> Any:
     readers = {node.operation for node in layer._outbound_nodes}
     return readers.pop() if len(readers) == 1 else None
 

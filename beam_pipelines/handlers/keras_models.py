@@ -115,7 +115,7 @@ class KerasImageEncoder(ImageEncoder):
         calls = self._calls(batch, model)
         ahead = len(calls) < _num_threads() or any(map(is_far, batch))
         with self.preparing(batch) if ahead else contextlib.nullcontext(batch) as contents:
-            prepare = Future.result if ahead else self._prepare_one
+            prepare: Callable[[Any], Any] = Future.result if ahead else self._prepare_one
 
             def run(rows: slice) -> None:
                 found[rows] = self._encoded([prepare(content) for content in contents[rows]], model)
@@ -234,13 +234,12 @@ def predict(
     Returns:
         float32 array with as many rows as `inputs`.
     """
-    single = not isinstance(inputs, dict)
-    columns = {"": inputs} if single else inputs
+    columns = inputs if isinstance(inputs, dict) else {"": inputs}
     count = len(next(iter(columns.values())))
     if fixed_rows is not None and count < fixed_rows:
         rows = np.minimum(np.arange(fixed_rows), count - 1)
         columns = {name: values[rows] for name, values in columns.items()}
-    outputs = run(columns[""] if single else columns)
+    outputs = run(columns if isinstance(inputs, dict) else columns[""])
     return np.asarray(outputs).astype(np.float32)[:count]
 
 
@@ -282,7 +281,7 @@ def _num_threads() -> int:
     return min(os.cpu_count() or 1, _MOST_THREADS)
 
 
-def weights_digest(weights: Sequence[np.ndarray]) -> str:
+def weights_digest(weights: Sequence[np.ndarray | bytes]) -> str:
     """Hash of a model's weights, for presets known by name instead of by folder."""
     digest = hashlib.sha256()
     for values in weights:

@@ -37,17 +37,17 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=readable_formats())
-            too_large = image.width * image.height > max_pixels
-            picture = None if too_large else _decoded(image, size)
+            is_small = image.width * image.height <= max_pixels
+            picture = _decoded(image, size) if is_small else None
     except UnidentifiedImageError:
         raise ValueError(NOT_AN_IMAGE) from None
     except Image.DecompressionBombError:
         # PIL has a limit of its own, twice what it warns of.
-        too_large, max_pixels = True, min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)
+        picture, max_pixels = None, min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
     except Exception:
         # Over a broken file a decoder raises whatever comes to its mind.
         raise ValueError("image is broken or truncated") from None
-    if too_large:
+    if picture is None:
         raise ValueError(f"image has more than {max_pixels} pixels")
     return picture
 

@@ -153,7 +153,7 @@ def _names(model: Any) -> set[str]:
 def _is_causal(hub: Any, backbone: Any) -> bool:
     """Whether Keras Hub generates text with this kind of backbone."""
 
-    def kinds(task: type) -> Iterator[type]:
+    def kinds(task: Any) -> Iterator[Any]:
         yield task
         for kind in task.__subclasses__():
             yield from kinds(kind)

@@ -115,15 +115,16 @@ class _KeepFirst(beam.DoFn):
 
     def process(self, element: tuple[str, Iterable[CatalogueRow]]) -> Iterator[Any]:
         item_id, rows = element
-        first, *others = sorted(rows, key=lambda row: row.row)
-        for row in others:
+        first, *again = sorted(rows, key=lambda row: row.row)
+        for row in again:
             yield _rejected(ID_TWICE, row)
         title = as_text(first.values.get(self._source.title_column)) or item_id
         found = pictures(first.values.get(self._source.image_column), self._source.image_path)
         usable = [picture.content for picture in found if picture.reason is None]
         image = next((content for content in usable if isinstance(content, str)), None)
-        if found and not usable:
-            yield _rejected(found[0].reason, first)
+        reasons = [picture.reason for picture in found if picture.reason is not None]
+        if reasons and not usable:
+            yield _rejected(reasons[0], first)
         others = {
             name: value
             for name, value in first.values.items()
@@ -194,7 +195,7 @@ def write_items(
     place = {item_id: position for position, item_id in enumerate(vocabulary.item_ids)}
     titles: list[str] = list(vocabulary.item_ids)
     images: list[str | None] = [None] * size
-    if vocabulary.num_previous:
+    if previous is not None and vocabulary.num_previous:
         old = read_items(previous)
         titles[: old.num_rows] = old[schema.TITLE].to_pylist()
         images[: old.num_rows] = old[IMAGE].to_pylist()

@@ -79,7 +79,7 @@ class Declare:
             value = row.values.get(self.column)
             if value is not None:
                 yield Part(value, value)
-        elif self.modality == "text":
+        elif self.template is not None:
             text = render(self.template, row.values)
             if text:
                 yield Part(text, text)

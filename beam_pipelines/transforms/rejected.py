@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import apache_beam as beam
 import pyarrow as pa
 
@@ -10,6 +12,9 @@ from kdsr_tf.sources.batches import Rejected
 
 REJECTED_SCHEMA = pa.schema([("reason", pa.string()), ("where", pa.string()), ("row", pa.string())])
 
+
+Tally = tuple[int, tuple[int, str, str]]
+"""How many rows, and the first of them: length of its place, place, example."""
 
 DEAD_LETTERS = "rejected"
 """Files of dead letters are `rejected-*.parquet`."""
@@ -58,11 +63,11 @@ def _file_order(row: dict[str, str]) -> tuple[int, str, str, str]:
     return len(row["where"]), row["where"], row["reason"], row["row"]
 
 
-def _by_reason(row: Rejected) -> tuple[tuple[str, str], tuple[int, tuple[int, str, str]]]:
+def _by_reason(row: Rejected) -> tuple[tuple[str, str], Tally]:
     file_name = row.where.rpartition(" row ")[0]
     return (file_name, row.reason), (1, (len(row.where), row.where, row.example))
 
 
-def _tally(values):
+def _tally(values: Iterable[Tally]) -> Tally:
     counts, places = zip(*values, strict=True)
     return sum(counts), min(places)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
 import numpy as np
@@ -102,14 +102,14 @@ class WriteSequences(beam.DoFn):
             return splits.num_train_ratio(len(times), self._config.test_fraction)
         if split == "leave_last_out":
             return splits.num_train_leave_last_out(len(times))
-        return splits.num_train_global_time(times, moment)
+        return splits.num_train_global_time(times, cast(int, moment))  # every user has one here
 
 
 def merge_statistics(parts: Iterable[ShardStatistics]) -> ShardStatistics:
     """The statistics of several shards together."""
     counts = dict.fromkeys(COUNTS, 0)
     lengths: dict[int, int] = {}
-    times = []
+    times: list[int] = []
     for part in parts:
         for name, value in part.counts.items():
             counts[name] += value

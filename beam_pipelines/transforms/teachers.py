@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,8 @@ def read_teacher(
             processes on one machine share them and only rows that occur are read.
     """
     return Teacher(
-        map_vectors(directory) if vectors is None else vectors,
+        # They give rows by number, as an array does.
+        map_vectors(directory) if vectors is None else cast(np.ndarray, vectors),
         np.load(local_copy(join(directory, "present.npy"))),
         np.load(local_copy(join(directory, "codebook.npy"))),
         details["correlation"],

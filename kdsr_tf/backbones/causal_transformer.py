@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -37,7 +38,7 @@ class CausalTransformer(Backbone):
         )
         self._input_norm = self.make_norm("input_norm")
         self._drop = self.make_dropout("drop_input")
-        self._blocks = [self._make_block(k) for k in range(self.num_layers)]
+        self._blocks: list[Any] = [self._make_block(k) for k in range(self.num_layers)]
         self._output_norm = self.make_norm("output_norm")
         for layer in (self._input_norm, *self._blocks, self._output_norm):
             layer.build((None, None, self.dim))

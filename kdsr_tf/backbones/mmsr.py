@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -86,7 +88,7 @@ class MMSR(Backbone):
         self.graph = graph
         policy = self.dtype_policy
         self._drops = [self.make_dropout(f"drop_{k}") for k in range(self.num_layers)]
-        self._fusion = None
+        self._fusion: Any = None
         if self.modalities or graph == "ids_only":
             self._fusion = SoftmaxGate(
                 self.dim, derive_seed(self.seed, "fusion"), dtype=policy, name="fusion"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -61,7 +63,7 @@ class Trans2D(Backbone):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._drop = self.make_dropout("drop_input")
-        self._norms = [
+        self._norms: list[Any] = [
             RowNorm(dtype=self.dtype_policy, name=f"{source}_norm")
             for source in (IDS, *self.modalities)
         ]

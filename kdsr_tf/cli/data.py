@@ -114,7 +114,7 @@ def import_data(
     assumed = settle_unit(found.times, unit)
     show_cores(found, drop_repeats)
     announce(found, assumed, unit, drop_repeats, None if check else folder)
-    if check:
+    if check or folder is None:
         return
     manifest = _manifest(found, source, [interactions, items], assumed)
     with (

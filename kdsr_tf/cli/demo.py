@@ -44,8 +44,7 @@ def demo(invocation: Invocation, num_items: int, num_users: int) -> None:
         num_items: Products.
         num_users: Customers.
     """
-    config = _with_source(invocation.config)
-    source = config.source.path
+    config, source = _with_source(invocation.config)
     arguments = {"num_items": num_items, "num_users": num_users, "seed": config.seed}
     manifest = Manifest(
         artifact=SOURCE,
@@ -100,13 +99,12 @@ def _shown(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
-def _with_source(config: Config) -> Config:
+def _with_source(config: Config) -> tuple[Config, str]:
     if config.source.path is not None:
         raise ConfigError(
             "`kdsr demo` generates its own files. "
             f"Received: source.path={config.source.path}. Use `kdsr run --config FILE`."
         )
-    source = config.source.model_copy(
-        update={"path": artifacts.join(os.path.abspath(config.workdir), SOURCE)}
-    )
-    return config.model_copy(update={"source": source})
+    path = artifacts.join(os.path.abspath(config.workdir), SOURCE)
+    source = config.source.model_copy(update={"path": path})
+    return config.model_copy(update={"source": source}), path

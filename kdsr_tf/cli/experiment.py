@@ -142,7 +142,7 @@ def write_results(
     from kdsr_tf.experiments.results import collect
     from kdsr_tf.experiments.retention import against_ids, read_curves, read_ids, write_curves
 
-    ids = read_ids(runs.get(asked.ids_of, ()))
+    ids = read_ids(runs.get(asked.ids_of or "", ()))
     curves = read_curves(runs, ids)
     results = collect(asked, runs, failures, against_ids(runs, ids))
     artifacts.write_text(artifacts.join(folder, "table.md"), experiment_table.markdown(results))
@@ -154,7 +154,8 @@ def write_results(
 
 def plan_table(asked: Experiment, arms: Sequence[PlannedArm], seeds: int) -> Table:
     """What `--dry-run` shows: a row per arm, a column per stage."""
-    rows, made_by = [], {}
+    rows: list[list[str]] = []
+    made_by: dict[str, str] = {}
     for arm in arms:
         cells = [arm.name]
         states = plan.make_plan(arm.config, arm.external)

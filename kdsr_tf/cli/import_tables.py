@@ -60,11 +60,11 @@ def show(found: Findings, source: Source, unused_pictures: int) -> None:
         output.print(table("Rows that cannot be used", heading, rejected))
     interactions, items = found.samples
     names = [USER_ID, ITEM_ID, TIMESTAMP]
-    rows = [[_cell(sample[name]) for name in names] for sample in interactions]
-    output.print(table("First interactions", names, rows))
+    cells = [[_cell(sample[name]) for name in names] for sample in interactions]
+    output.print(table("First interactions", names, cells))
     names = list(dict.fromkeys(name for sample in items for name in sample))
-    rows = [[name, *(_cell(sample.get(name)) for sample in items)] for name in names]
-    output.print(table("First items", ["column", *_ORDINALS[: len(items)]], rows))
+    cells = [[name, *(_cell(sample.get(name)) for sample in items)] for name in names]
+    output.print(table("First items", ["column", *_ORDINALS[: len(items)]], cells))
 
 
 def show_pictures(found: Findings, pictures: Pictures) -> None:

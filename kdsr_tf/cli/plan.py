@@ -107,7 +107,7 @@ def plan_of_artifact(config: Config, artifact: Artifact) -> State:
     inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
     # `prepare` needs no encoder yet, and each encoder only its own files.
     own = [m for m in config.modalities if stages.encoder_input(m) in artifact.inputs]
-    external = {}
+    external: dict[str, str] = {}
     if own or SOURCE in artifact.inputs:
         external |= external_fingerprints(config, own)
     if artifact.stage == "export":

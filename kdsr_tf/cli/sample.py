@@ -99,7 +99,7 @@ def _show_sample(config: Config, config_path: str) -> None:
 
 def _ask(
     config: Config, target: str, check: Callable[[], None], history: Sequence[str], k: int
-) -> list[tuple[str, float]]:
+) -> Sequence[tuple[str, float]]:
     """The answer of a server that loads its model for as long as it takes."""
     from serving.client import Client, QueryError
 

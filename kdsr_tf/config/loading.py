@@ -162,7 +162,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _check_keys(values: Mapping[str, Any], section: type, path: tuple[str, ...]) -> None:
+def _check_keys(values: Mapping[str, Any], section: type[Section], path: tuple[str, ...]) -> None:
     fields = section.model_fields
     for key, value in values.items():
         if key not in fields:

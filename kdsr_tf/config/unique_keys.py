@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -17,7 +19,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
         {'a': 1, 'b': 2}
     """
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping as it is written: merging (`<<`) puts equal keys into it later.
 
         Raises:

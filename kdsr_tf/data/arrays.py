@@ -6,6 +6,8 @@ TFDS and so imports TensorFlow); everything else needs NumPy and Keras only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import fsspec
 import keras
 import numpy as np
@@ -33,7 +35,7 @@ def write_arrays(directory: str, split: str, path: str) -> None:
         for window in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator():
             for name in names:
                 parts[name].append(window[name])
-    packed = {}
+    packed: dict[str, Any] = {}
     for name, arrays in parts.items():
         dtype = builder.info.features[name].np_dtype
         packed[name] = np.concatenate([np.zeros(0, dtype), *arrays])

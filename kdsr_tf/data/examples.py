@@ -206,8 +206,10 @@ class Examples:
         if len(splits) == 1:
             return self._raw_of(fields, *splits)
         read = list(dict.fromkeys([*fields, schema.ITEMS, schema.TARGET, schema.WINDOW_START]))
+        first, second = (self._raw_of(read, split) for split in splits)
         windows = joined.join(
-            *(self._raw_of(read, split) for split in splits),
+            first,
+            second,
             self._max_length,
             *map(self.num_windows, splits),
         )

@@ -204,7 +204,7 @@ class Import:
             found.times.add(
                 batch.timestamps,
                 batch.are_moments,
-                lambda at, piece=piece, rows=batch.rows: piece.where(int(rows[at])),
+                functools.partial(_where, piece, batch.rows),
                 batch.millionths,
             )
         found.users, found.items, keys = map(np.concatenate, zip(*parts, strict=True))
@@ -239,11 +239,11 @@ class Import:
         with fsspec.open(join(folder, REJECTED_FILE), "w", encoding="utf-8") as rejected:
             with fsspec.open(join(folder, ITEMS_FILE), "w", encoding="utf-8") as file:
                 for row in self._items(collections.Counter(), folder):
-                    is_bad = not isinstance(row, CatalogueRow)
                     advance(not isinstance(row, LostPicture))
-                    _write_line(
-                        rejected if is_bad else file, row._asdict() if is_bad else row.values
-                    )
+                    if isinstance(row, CatalogueRow):
+                        _write_line(file, row.values)
+                    else:
+                        _write_line(rejected, row._asdict())
             with (
                 fsspec.open(join(folder, INTERACTIONS_FILE), "wb") as file,
                 pq.ParquetWriter(file, _SCHEMA) as writer,
@@ -356,6 +356,10 @@ def _repeats(keys: np.ndarray) -> np.ndarray:
     repeats = np.ones(len(keys), bool)
     repeats[np.unique(keys, return_index=True)[1]] = False
     return repeats
+
+
+def _where(piece: Piece, rows: np.ndarray, position: int) -> str:
+    return piece.where(int(rows[position]))
 
 
 def _write_line(file: Any, values: dict[str, Any]) -> None:

@@ -136,10 +136,10 @@ def _claimed(files: Sequence[File], known: Known) -> dict[str, list[str]]:
         numbered = _NUMBERED.fullmatch(file.stem)
         names = [file.stem, *file.parents] if stems_first else [*file.parents, file.stem]
         names += [numbered[1]] if numbered else []
-        name = next((name for name in names if known(name) is not None), None)
-        if name is None:
+        items = ((name, item) for name in names if (item := known(name)) is not None)
+        name, item = next(items, ("", None))
+        if item is None:
             continue
-        item = known(name)
         depth = file.parents.index(name) if name in file.parents else 0
         place = "/".join([*reversed(file.parents[:depth]), file.stem])
         spellings.setdefault(item, set()).add(name)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import fsspec
 
 from kdsr_tf.config import SourceConfig
+from kdsr_tf.config.data import TfdsConfig
 from kdsr_tf.datasets.item_pictures import ItemPictures
 from kdsr_tf.datasets.pictures import Pictures
 from kdsr_tf.datasets.published.opening import open_published
@@ -50,7 +51,7 @@ def open_for_import(
         path=interactions,
         columns=reading.own_names(),
         image_folders=list(images),
-        tfds={"data_dir": data_dir},
+        tfds=TfdsConfig(data_dir=data_dir),
     )
     if items is None:
         for option in reading.options_given():
@@ -79,8 +80,9 @@ def open_for_import(
     folder = absolute_folder(posixpath.dirname(items) or ".")
     if reading.published:
         return open_published(reading, config, folder, interactions, items)
-    told = [_settled(*pair) for pair in zip((interactions, items), reading.of_files(), strict=True)]
-    return open_files(config, folder, interactions, items, tuple(told))
+    told, told_of_items = reading.of_files()
+    settled = _settled(interactions, told), _settled(items, told_of_items)
+    return open_files(config, folder, interactions, items, settled)
 
 
 def pictures_of(source: Source, images: Sequence[str]) -> Pictures:

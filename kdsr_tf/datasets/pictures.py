@@ -95,7 +95,7 @@ class Pictures:
         usable = [picture.content for picture in declared if picture.content is not None]
         remote = [content for content in usable if is_far(content)]
         found = [content for content in usable if not is_far(content)]
-        counts = zip(self.OUTCOMES, map(len, (found, lost, remote)), strict=True)
+        counts = zip(self.OUTCOMES, (len(found), len(lost), len(remote)), strict=True)
         outcomes.update(outcome for outcome, count in counts if count)
         kept = remote + [self._place(content, row.item_id, folder) for content in found]
         values = {name: value for name, value in row.values.items() if name != self._column}
@@ -179,7 +179,7 @@ class Pictures:
         if len(self._examples) < _EXAMPLES:
             self._examples.append(str(picture.declared))
         declared = {ITEM_ID: row.item_id, self._column: picture.declared}
-        return LostPicture(picture.reason, row.where, row_as_json(declared))
+        return LostPicture(picture.reason or "", row.where, row_as_json(declared))
 
     def _there(self) -> str:
         """Examples of the pictures that the local folders hold."""
@@ -191,7 +191,8 @@ class Pictures:
     def _place(self, content: str | bytes, item_id: str, folder: str | None) -> str:
         """Path of a picture in the new folder; two pictures never share one."""
         if isinstance(content, bytes):
-            name = urllib.parse.quote(item_id, safe="")[:_LONGEST_NAME] + picture_ending(content)
+            name = urllib.parse.quote(item_id, safe="")[:_LONGEST_NAME]
+            name += picture_ending(content) or ""
         else:
             name = self._name(content)
         source = content if isinstance(content, str) else hashlib.sha256(content).digest()

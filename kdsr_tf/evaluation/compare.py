@@ -192,7 +192,7 @@ def _rows(
                     run=run,
                     value=means[place],
                     interval=intervals[place],
-                    seeds_interval=spread and (spread[name].low, spread[name].high),
+                    seeds_interval=(spread[name].low, spread[name].high) if spread else None,
                     difference=differences[place - len(names)] if arm else None,
                 )
             )

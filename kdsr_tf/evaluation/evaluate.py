@@ -137,9 +137,10 @@ def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifes
         for batch in read_windows(location, "test", at_once):
             target = np.array([row[-1] for row in batch.targets], np.int64)
             position = batch.starts + [len(history) for history in batch.items]
-            known = seen and [
-                seen[user][:stop] for user, stop in zip(batch.user_ids, position, strict=True)
-            ]
+            known = None
+            if seen is not None:
+                stops = zip(batch.user_ids, position, strict=True)
+                known = [seen[user][:stop] for user, stop in stops]
             vectors = ranker.vectors(batch.items)
             for part in parts(len(target), ranker.rows_at_once):
                 scores = ranker.scores(vectors[part])

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kdsr_tf.evaluation.metrics import NOT_RANKED, top_k
 from kdsr_tf.methods.folding import fold
+from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.schema import PAD
 
 _SCORES_BYTES = 64 * 2**20
@@ -28,7 +29,7 @@ class Ranker:
         (1, 601)
     """
 
-    def __init__(self, student, batch_size: int = 512) -> None:
+    def __init__(self, student: Recommender, batch_size: int = 512) -> None:
         self.max_length: int = student.max_length
         self._table = tf.convert_to_tensor(student.item_vectors())
         self.rows_at_once = max(1, min(batch_size, _SCORES_BYTES // (4 * self._table.shape[0])))

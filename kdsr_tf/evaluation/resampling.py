@@ -120,8 +120,8 @@ def randomisation_p_values(
     for rows in _chunks(num_samples, len(differences)):
         bits = np.frombuffer(rng.bytes(-(-rows * len(differences) // 8)), np.uint8)
         signs = np.unpackbits(bits, count=rows * len(differences))
-        signs = signs.reshape(rows, len(differences)) * 2.0 - 1.0
-        as_far += np.count_nonzero(np.abs(signs @ differences) >= least, axis=0)
+        halves = signs.reshape(rows, len(differences)) * 2.0 - 1.0
+        as_far += np.count_nonzero(np.abs(halves @ differences) >= least, axis=0)
     return as_far / (num_samples + 1)
 
 

@@ -147,7 +147,7 @@ def _beyond_accuracy(
     num_items: int,
     cutoffs: Sequence[int],
 ) -> dict[str, float]:
-    values = {}
+    values: dict[str, float] = {}
     step = -(-len(lists) // _DIVERSITY_LISTS)
     for k in cutoffs:
         shown = lists[:, :k]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 import fsspec
 import matplotlib
@@ -142,7 +143,7 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
             panel.set_ylim(min(0.0, low), 1.02)
         else:  # mostly near 0
             panel.set_ylim(min(-0.1, low), max(0.3, high))
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="x", integer=True)
         panel.grid(alpha=0.2)
         panel.legend(fontsize=8)
     return figure
@@ -212,7 +213,7 @@ def _pairs(run: Config, modality: str) -> tuple[np.ndarray, np.ndarray]:
     return sample_pairs(_load(path), RETENTION_PAIRS, run.training_seed)
 
 
-def _write_table(file, curves: Sequence[Curve]) -> None:
+def _write_table(file: TextIO, curves: Sequence[Curve]) -> None:
     modalities = list(dict.fromkeys(m for curve in curves for m in curve.values))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["arm", "seed", "epoch", "selected", *(_PREFIX + m for m in modalities)])

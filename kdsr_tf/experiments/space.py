@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +45,7 @@ class Choices(Section):
         """A value for a trial."""
         return trial.suggest_categorical(key, self.choices)
 
-    def ends(self) -> list[object]:
+    def ends(self) -> Sequence[object]:
         """Values that must all be valid for the space to be."""
         return list(self.choices)
 
@@ -84,7 +85,7 @@ class Range(Section):
             return trial.suggest_int(key, low, high, step=step, log=self.log)
         return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
 
-    def ends(self) -> list[object]:
+    def ends(self) -> Sequence[object]:
         """Values that must all be valid for the space to be."""
         ends = [self.low, self.high]
         return [int(end) for end in ends] if self.integer else ends

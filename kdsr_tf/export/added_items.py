@@ -122,7 +122,7 @@ def with_new_items(
         new[modality] = np.repeat(
             table[absent if absent.any() else slice(None)].mean(axis=0)[None], count, axis=0
         )
-        if present.any():
+        if part is not None and present.any():
             new[modality][present] = _mapped(part, table)
         new[schema.present_key(modality)] = present.astype(np.float32)
     return with_rows(student, {name: np.concatenate([rows[name], new[name]]) for name in rows})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -140,15 +141,13 @@ class _Examination:
             schema.SIGNATURE_SIMILAR_ITEMS: sample.similar,
         }
         parts: dict[str, Callable[[], list[Check]]] = {
-            name: lambda name=name, asked=asked: self._rankings(name, asked)
-            for name, asked in ranked.items()
+            name: functools.partial(self._rankings, name, asked) for name, asked in ranked.items()
         }
         parts |= {
-            name: lambda name=name, edge=edge: self._edge(name, edge)
-            for name, edge in sample.edges.items()
+            name: functools.partial(self._edge, name, edge) for name, edge in sample.edges.items()
         }
         parts |= {
-            f"empty batch: {name}": lambda name=name: self._empty_batch(name)
+            f"empty batch: {name}": functools.partial(self._empty_batch, name)
             for name in schema.SERVING_SIGNATURES
         }
         return parts | {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import uuid
+from typing import Any
 
 import numpy as np
 
@@ -187,7 +188,7 @@ class Index(tf.Module):
 
     def __init__(
         self,
-        layer: object,
+        layer: Any,
         table: VectorTable,
         retrieve: int,
         hidden: np.ndarray | None = None,

@@ -29,7 +29,8 @@ def allowed_items(config: Config, item_ids: np.ndarray) -> tuple[np.ndarray, dic
     Raises:
         ConfigError: if no id of a list is known, or no item is left.
     """
-    allowed, details = np.ones(len(item_ids), bool), {}
+    allowed = np.ones(len(item_ids), bool)
+    details: dict[str, Any] = {}
     for name, path in stages.export_files(config).items():
         if name == stages.ADD_ITEMS:
             continue

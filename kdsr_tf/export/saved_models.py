@@ -41,7 +41,7 @@ def save_variants(
     similar, hidden_similar = np.split(similar, [num_items])
     retrieve = min(options.k + options.max_exclusions, num_items)
     retrieve_similar = min(options.k + 1, num_items)
-    overrides = {
+    overrides: dict[str, Any] = {
         "num_leaves": options.num_leaves,
         "num_leaves_to_search": options.num_leaves_to_search,
         "num_reordering_candidates": options.num_reordering_candidates,

@@ -80,7 +80,7 @@ class ServingModule(tf.Module):
         student: Any,
         index: Index,
         similar_index: Index,
-        item_ids: Sequence[str],
+        item_ids: Sequence[str] | np.ndarray,
         train_counts: np.ndarray,
         k: int,
         max_length: int,

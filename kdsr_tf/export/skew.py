@@ -253,17 +253,18 @@ def _rankings(
         answer[schema.SCORES],
         strict=True,
     ):
-        if similar and not len(history):
-            question = Question(asked=[], items=[], scores=[])
-        elif similar:
+        if scores is not None:
+            question = truth.question(truth.ids(history), scores, () if seen else history)
+        elif len(history):
             question = truth.ask_similar(history[0])
         else:
-            question = truth.question(truth.ids(history), scores, () if seen else history)
+            question = Question(asked=[], items=[], scores=[])
         names = [item.decode() for item in items]
         faults, recall = compare(question, names, values, tolerance, may_return=seen)
         right = dict(zip(question.items, question.scores, strict=True))
         pairs = [(right[i], v) for i, v in zip(names, values, strict=True) if i in right]
-        _, _, differences = _numbers(*np.array(pairs).reshape(-1, 2).T, question.scale, tolerance)
+        expected, given = np.array(pairs).reshape(-1, 2).T
+        _, _, differences = _numbers(expected, given, question.scale, tolerance)
         yield not faults and recall == 1, recall, differences
 
 

@@ -127,8 +127,8 @@ class CorrelationHead(keras.layers.Layer):
         Returns:
             A scalar; see `kdsr_tf.ops.pair_codes`.
         """
-        kernels = [ops.convert_to_tensor(d.kernel) for d in (self._compare, self._classify)]
-        return summed_code_loss(embeddings, *kernels, first, second, codes, weights)
+        inner, outer = (ops.convert_to_tensor(d.kernel) for d in (self._compare, self._classify))
+        return summed_code_loss(embeddings, inner, outer, first, second, codes, weights)
 
     def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
         pairs = (*embeddings_shape[:-2], first_shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -66,7 +67,7 @@ class NonInvasiveAttention(CausalAttention):
                 f"`fusion` must be one of {', '.join(FUSIONS)}. Received: fusion={fusion!r}."
             )
         self.fusion = fusion
-        self._fuse = None
+        self._fuse: Any = None
         if fusion != "add":
             self._fuse = seeded_dense(
                 self,

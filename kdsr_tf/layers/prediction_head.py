@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -83,7 +85,8 @@ class PredictionHead(keras.layers.Layer):
     def call(self, states: Tensor, items: Tensor, windows: WindowGroups | None = None) -> Tensor:
         if self.pooling == "last":
             return zero_padding(states, items)
-        pool, parts = self._short, [states]
+        pool: Callable[..., Tensor] = self._short
+        parts = [states]
         if self.pooling == "eq6":
             pool, parts = self._both, [self._weight(self._hidden(states)) * states, states]
         pooled = pool(*parts) if windows is None else windows.map(pool, *parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -116,7 +117,7 @@ class KDSR(TrainingModel):
                     f"The student has no `{modality}` table to distil into. Its tables: "
                     f"{', '.join(student.modalities) or 'none'}."
                 )
-        arguments = {
+        arguments: dict[str, Any] = {
             "num_codes": num_codes,
             "modalities": list(taught),
             "correlation": correlation,

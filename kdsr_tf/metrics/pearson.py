@@ -46,8 +46,8 @@ class Pearson(keras.metrics.Metric):
         x, y = ops.cast(y_true, self.dtype), ops.cast(y_pred, self.dtype)
         weight = ops.ones_like(x) if sample_weight is None else ops.cast(sample_weight, self.dtype)
         first = [ops.sum(weight), ops.sum(weight * x), ops.sum(weight * y)]
-        count, *means = (sum_over_replicas(value) for value in first)
-        means = ops.stack(means) / ops.maximum(count, 1.0)
+        count, *totals = (sum_over_replicas(value) for value in first)
+        means = ops.stack(totals) / ops.maximum(count, 1.0)
         seen = sum_over_replicas(self.sums[0])
         self.shift.assign(ops.where(seen > 0, ops.convert_to_tensor(self.shift), means))
         x, y = x - self.shift[0], y - self.shift[1]

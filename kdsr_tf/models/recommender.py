@@ -254,7 +254,7 @@ class Recommender(keras.Model):
         training: bool | None,
         sparse_gradients: bool,
     ) -> Tensor:
-        if self.scorer.reads_last:
+        if last is not None and self.scorer.reads_last:
             last = self.item_encoder.scored(
                 last[ITEMS], self.scorer.sources, entered=last, sparse_gradients=sparse_gradients
             )

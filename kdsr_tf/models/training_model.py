@@ -89,7 +89,7 @@ class TrainingModel(WeightedTerms):
             measured.append(found)
         return {"terms": terms} if training else {"terms": terms, "measured": measured}
 
-    def loss_terms(self, x: dict[str, Tensor], y_pred: dict) -> dict[str, Term]:
+    def loss_terms(self, x: Mapping[str, Tensor], y_pred: dict) -> dict[str, Term]:
         return y_pred["terms"]
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:

@@ -48,7 +48,9 @@ class WeightedTerms(WatchedModel):
         """The weight of each term at the next training step."""
         return {name: float(self._weight(name)) for name in self._weights}
 
-    def loss_terms(self, x: dict[str, Tensor], y_pred: dict) -> dict[str, tuple[Tensor, Tensor]]:
+    def loss_terms(
+        self, x: Mapping[str, Tensor], y_pred: dict
+    ) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Every term of this replica, not weighted.
 
         Args:

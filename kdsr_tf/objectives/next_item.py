@@ -60,7 +60,7 @@ class NextItem(Objective):
         users, targets = step.users, step.targets
         count = ops.sum(ops.cast(targets > 0, "float32"))
         if step.training and self.drawn is not None:
-            loss = self._of_drawn(users, targets, recommender)
+            loss = self._of_drawn(self.drawn, users, targets, recommender)
         elif step.training and step.dynamic and users.dtype == "float32":
             table = recommender.item_vectors()
             loss = summed_cross_entropy(users, table, targets, self.label_smoothing)
@@ -98,11 +98,13 @@ class NextItem(Objective):
         drawn = config["drawn"] and keras.saving.deserialize_keras_object(config["drawn"])
         return cls(**{**config, "drawn": drawn})
 
-    def _of_drawn(self, users: Tensor, targets: Tensor, recommender: Recommender) -> Tensor:
+    def _of_drawn(
+        self, drawn: SampledLogits, users: Tensor, targets: Tensor, recommender: Recommender
+    ) -> Tensor:
         def vectors_of(items: Tensor) -> Tensor:
             return recommender.item_vectors_of(items, sparse_gradients=True)
 
-        logits = self.drawn(users, targets, vectors_of=vectors_of)
+        logits = drawn(users, targets, vectors_of=vectors_of)
         # Column 0 is the target's: item 1 of what is compared.
         return ops.sum(self._loss(ops.cast(targets > 0, "int32"), logits))
 

@@ -92,7 +92,8 @@ class PairDistillation(Objective):
         )
         whole_windows = self._score_loss.form == "frobenius"
         num_windows = ops.cast(ops.shape(items)[0], "float32")
-        terms, found = {}, {}
+        terms: dict[str, Term] = {}
+        found: dict[str, Tensor | None] = {}
         for modality, head in self._heads.items():
             pairs = records.compare(
                 modality, step.inputs, step.vectors[modality], head, whole_windows

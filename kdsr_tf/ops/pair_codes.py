@@ -56,8 +56,8 @@ def summed_code_loss(
     Reference:
         - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Eq. 5.
     """
-    pairs = (ops.cast(part, "int32") for part in (first, second, codes))
-    pairs = (*pairs, ops.cast(weights, "float32"))
+    whole = (ops.cast(part, "int32") for part in (first, second, codes))
+    pairs = (*whole, ops.cast(weights, "float32"))
 
     @ops.custom_gradient
     def loss(rows: Tensor, inner: Tensor, outer: Tensor):
@@ -82,14 +82,14 @@ def _of_chunks(
     block, blocks = size * BLOCK_CHUNKS, number // BLOCK_CHUNKS + 1
     lows, span = _touched(pairs[:2], count, blocks, block, ops.shape(rows)[0])
     # What is padded has row 0 twice and weighs nothing.
-    pairs = [ops.pad(part, [[0, blocks * block - count]]) for part in pairs]
+    padded = [ops.pad(part, [[0, blocks * block - count]]) for part in pairs]
 
     def of_block(start, total, by_row, by_inner, by_outer):
         low = ops.take(lows, start // block)
         stop = ops.minimum(start + block, count)
 
         def of_chunk(start, total, by_first, by_second, by_inner, by_outer):
-            first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in pairs)
+            first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in padded)
             difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
             distance = ops.abs(difference)
             hidden = ops.relu(ops.matmul(distance, inner))

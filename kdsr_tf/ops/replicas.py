@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import keras
 
 from kdsr_tf.types import Tensor
 
+T = TypeVar("T")
 
-def sum_over_replicas(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+
+def sum_over_replicas(value: T) -> T:
     """The sum of a value over the replicas of a `tf.distribute` strategy.
 
     Other backends, and steps outside a strategy, see the global batch already and

@@ -169,12 +169,16 @@ def session_steps(items: Tensor, edges: Tensor) -> Steps:
     of_step = [(start + node) * length + after, (start + after) * length + node]
     of_step = [ops.reshape(entry, (-1,))[:-1] for entry in of_step]
     own = ops.reshape((start + place) * length + place, (-1,))
-    types = [ops.take(ops.reshape(edges, (-1,)), entry) for entry in of_step]
+    ahead, back = (
+        ops.one_hot(ops.take(ops.reshape(edges, (-1,)), entry) - FORWARD, NUM_EDGE_TYPES - 1)
+        for entry in of_step
+    )
     return Steps(
         ops.reshape(start + node, (-1,)),
         ops.any(ops.not_equal(node, place)),
         ops.reshape(ops.logical_and(real, ops.equal(node, place)), (-1,)),
-        *(ops.one_hot(kind - FORWARD, NUM_EDGE_TYPES - 1) for kind in types),
+        ahead,
+        back,
         ops.concatenate([*of_step, own]),
     )
 

@@ -89,7 +89,10 @@ def _write(location: str, manifest: Manifest, runs: Sequence[Run]) -> Manifest:
         config = runs[0].config
         items = read_catalogue(config)
         pictures = Pictures(items, folders=config.source.image_folders)
-        content = {"training": training.describe(runs), "metrics": metrics.describe(runs)}
+        content: dict[str, Any] = {
+            "training": training.describe(runs),
+            "metrics": metrics.describe(runs),
+        }
         bar.advance()
         # First the users: should there be too many pictures, theirs are there.
         content |= _with_students(runs, pictures)

@@ -44,7 +44,7 @@ def describe(export: Manifest, vectors: np.ndarray, queries: np.ndarray) -> dict
     """
     index = export.details.get("index", {})
     k = min(export.counts["k"], len(vectors))
-    found = {
+    found: dict[str, Any] = {
         "effort": _effort(index, len(vectors), k),
         "parameters": {title: index[name] for name, title in _PARAMETERS.items() if name in index},
         "gate": _of_the_gate(export.details),

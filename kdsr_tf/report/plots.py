@@ -6,7 +6,8 @@ import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import matplotlib
 
@@ -18,13 +19,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+Numbers: TypeAlias = Sequence[float] | np.ndarray
+
 NUM_COLOURS = 6
 """Of the custom properties `--c1`, `--c2`, ... of the style sheet."""
 
 _INK = "#010203"
 _COLOURS = tuple(f"#0102{number:02x}" for number in range(0xA0, 0xA0 + NUM_COLOURS))
 _DASHES = ("-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1, 2)), (0, (7, 3)))
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
     "text.color": _INK,
@@ -117,7 +120,7 @@ def lines(
             getattr(axes, f"set_{axis}scale")("log")
             _label_decades(getattr(axes, f"{axis}axis"))
         if xlabel == "epoch":
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
         for x, y, text in notes:
             axes.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=9)
         axes.margins(y=0.12)
@@ -142,7 +145,7 @@ def _label_decades(axis: Axis) -> None:
     axis.set_major_formatter(_power)
 
 
-def _power(value: float, _: int) -> str:
+def _power(value: float, _: float) -> str:
     if 0.0001 <= value < 10_000:
         return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
@@ -150,7 +153,7 @@ def _power(value: float, _: int) -> str:
     return f"${power}$" if mantissa == "1" else rf"${mantissa}\times {power}$"
 
 
-def bars(edges: Sequence[float], heights: Sequence[float], title: str, xlabel: str) -> str:
+def bars(edges: Numbers, heights: Numbers, title: str, xlabel: str) -> str:
     """A histogram from its bins.
 
     Args:
@@ -172,7 +175,7 @@ def bars(edges: Sequence[float], heights: Sequence[float], title: str, xlabel: s
 
 
 def curves_of_runs(
-    runs: Sequence[tuple[str, Sequence[float], dict[str, Sequence[float | None]], float | None]],
+    runs: Sequence[tuple[str, Sequence[float], Mapping[str, Sequence[float | None]], float | None]],
 ) -> list[Curve]:
     """Curves of one plot: colours tell series apart, or runs where there are two.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from kdsr_tf.report import plots
 from kdsr_tf.report.run import Columns, Run
@@ -19,7 +19,7 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
     """
     shown = []
     for title, say, choose, logarithmic in _PLOTS:
-        series = [(run.name, run.history["epoch"], choose(run), run.best_epoch) for run in runs]
+        series = [(run.name, _epochs(run), choose(run), run.best_epoch) for run in runs]
         curves = plots.curves_of_runs(series)
         if curves:
             logs = ["y"] if logarithmic and _positive(curves) else []
@@ -97,6 +97,10 @@ def _by_prefix(prefix: str) -> Callable[[Run], Series]:
 def _weighted(run: Run) -> Series:
     names = sorted(n for n in run.history if n.endswith("_weighted") and not n.startswith("val_"))
     return _named(run.history, {n.removesuffix("_weighted").replace("_", " "): n for n in names})
+
+
+def _epochs(run: Run) -> list[float]:
+    return cast(list[float], run.history["epoch"])  # never empty, unlike measures
 
 
 def _named(history: Columns, names: dict[str, str]) -> Series:

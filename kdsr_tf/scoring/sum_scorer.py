@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import keras
 from keras import ops
@@ -71,7 +72,7 @@ class SumScorer(Scorer):
             source: seeded_dense(self, f"output_{source}", dim, initializer, use_bias=False)
             for source in self.sources[1:]
         }
-        self.last_item_term = None
+        self.last_item_term: Any = None
         if last_item:
             self.last_item_term = LastItemTerm(
                 dropout,
@@ -101,6 +102,7 @@ class SumScorer(Scorer):
         representations = self._scaled(representations)
         if self.last_item_term is None:
             return representations
+        last = cast(ItemVectors, last)  # as `reads_last` says
         first, features = last[self.sources[0]], self._projected(last)
         ended = self.last_item_term(representations, first, features, training=training)
         real = ops.cast(ops.not_equal(last[ITEMS], PAD), ended.dtype)[..., None]
@@ -133,4 +135,6 @@ class SumScorer(Scorer):
 
     def _scaled(self, vectors: Tensor, length: float | None = 1.0) -> Tensor:
         """Vectors of one length if scores are cosines; zeros stay zeros."""
-        return vectors if self.logit_scale is None else unit_vectors(vectors, length)
+        if length is None or self.logit_scale is None:
+            return vectors
+        return unit_vectors(vectors, length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from typing import cast
 
 import fsspec
 import pyarrow as pa
@@ -66,7 +67,7 @@ def open_new_items(config: Config) -> FolderSource:
     Raises:
         InputError: for a missing file, another format, or a missing column.
     """
-    path = config.export.add_items
+    path = cast(str, config.export.add_items)
     _check_is_file("export.add_items", path)
     folder, name = posixpath.split(absolute_folder(path))
     path = posixpath.join(folder, name)

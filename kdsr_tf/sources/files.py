@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import numpy as np
@@ -23,6 +23,7 @@ from kdsr_tf.sources.forms import Form
 from kdsr_tf.sources.line_counts import Counter, LineCounter, count_all, read_all
 from kdsr_tf.sources.parquet_files import Part
 from kdsr_tf.sources.streams import opened
+from kdsr_tf.sources.table_rows import Dialect
 
 _BATCH_BYTES = 64 << 20
 _BLOCK_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class FilePiece(Piece):
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         """Batches with the file's own column names; `read_batches` renames them."""
         form = self.form
-        if form.kind == forms.PARQUET:
+        if self.part is not None:
             yield from parquet_files.read(self.part, self.group, self.first_row, columns)
             return
         with opened(self.path, form.encoding) as file:
@@ -58,7 +59,8 @@ class FilePiece(Piece):
     def _read_text(self, file: Any, columns: list[str] | None) -> Iterator[Batch]:
         form, skip = self.form, self.form.header_lines
         if form.kind == forms.TABLE:
-            return csv_files.read(self, file, form.dialect, form.columns, skip > 0, columns)
+            dialect = cast(Dialect, form.dialect)  # an empty file has none; it is refused before
+            return csv_files.read(self, file, dialect, form.columns, skip > 0, columns)
         if form.kind == forms.USERS:
             return user_lines.read(self, file, form.delimiter, skip)
         is_array = form.kind == forms.ARRAY
@@ -76,7 +78,8 @@ def pieces_of(path: str, form: Form, names: Names = ()) -> list[Piece]:
     """
     if form.kind != forms.PARQUET:
         return [FilePiece(path=path, group=0, first_row=0, names=names, form=form)]
-    pieces, first_row = [], 0
+    pieces: list[Piece] = []
+    first_row = 0
     for part in form.parts:
         for group, rows in enumerate(parquet_files.row_groups(part)):
             pieces.append(

@@ -104,11 +104,12 @@ class FolderSource(Source):
         return allowed_path(value, (self.path, *self.image_folders))
 
 
-def open_folder(config: SourceConfig) -> FolderSource:
+def open_folder(config: SourceConfig, given: str) -> FolderSource:
     """Find a user's files and check that their columns are there.
 
     Args:
-        config: Section `source`; `path` is a local folder or a URI.
+        config: Section `source`.
+        given: Its `path`, a local folder or a URI.
 
     Returns:
         A `FolderSource`.
@@ -116,21 +117,21 @@ def open_folder(config: SourceConfig) -> FolderSource:
     Raises:
         InputError: for a missing folder, file or column.
     """
-    path = absolute_folder(config.path)
+    path = absolute_folder(given)
     try:
         filesystem, folder = fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:
         problem = storage_problem(error) or error
-        raise InputError(f"`source.path` {config.path} cannot be opened: {problem}.") from None
+        raise InputError(f"`source.path` {given} cannot be opened: {problem}.") from None
     if not filesystem.isdir(folder):
         problem = "is not a folder" if filesystem.exists(folder) else "does not exist"
         raise InputError(
-            f"The source folder {config.path} {problem} (`source.path`). "
+            f"The source folder {given} {problem} (`source.path`). "
             "Give the folder with interactions.* and items.*."
         )
     found = sorted(posixpath.basename(name.rstrip("/")) for name in filesystem.ls(folder, False))
-    interactions = join(path, _find(found, "interactions", config.path))
-    catalogue = join(path, _find(found, "items", config.path))
+    interactions = join(path, _find(found, "interactions", given))
+    catalogue = join(path, _find(found, "items", given))
     return open_files(config, path, interactions, catalogue)
 
 
@@ -158,7 +159,9 @@ def open_files(
         interactions, dataclasses.replace(told[0], names=own), of_interactions=True
     )
     in_catalogue = find_form(catalogue, dataclasses.replace(told[1], names=own))
-    check_own_names(config.columns, [*in_interactions.columns, *in_catalogue.columns], config.path)
+    check_own_names(
+        config.columns, [*in_interactions.columns, *in_catalogue.columns], config.path or path
+    )
     interaction_names = names_in(config.columns, in_interactions.columns, COLUMNS)
     item_names = names_in(config.columns, in_catalogue.columns)
     check_columns_of(interactions, in_interactions, interaction_names, COLUMNS)

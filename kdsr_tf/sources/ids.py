@@ -114,7 +114,7 @@ def _digits(text: str) -> str:
     number = whole_numbers.of_notation(text)
     if number is None:
         return text
-    rounded = decimal.Decimal(text).as_tuple().exponent > 0
-    if rounded and abs(number) >= _ROUNDED_FROM:
+    exponent = decimal.Decimal(text).as_tuple().exponent
+    if isinstance(exponent, int) and exponent > 0 and abs(number) >= _ROUNDED_FROM:
         raise whole_numbers.LostDigits
     return str(number)

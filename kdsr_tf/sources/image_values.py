@@ -104,7 +104,7 @@ def seems_picture(value: Any) -> bool:
     return name.endswith(ENDINGS) or name.startswith("data:image/")
 
 
-def picture_ending(data: bytes) -> str | None:
+def picture_ending(data: bytes | bytearray) -> str | None:
     """Ending for the name of a file with this content; None if it is in none of `FORMATS`."""
     from PIL import Image, UnidentifiedImageError
 
@@ -112,7 +112,7 @@ def picture_ending(data: bytes) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-                kind = image.format
+                kind = image.format or ""
     except UnidentifiedImageError:
         return None
     except Exception:
@@ -155,9 +155,8 @@ def _of_data_uri(uri: str) -> Picture:
     """The content of `data:[TYPE][;base64],CONTENT`."""
     declared = uri if len(uri) <= 60 else f"{uri[:40]}… ({len(uri):,} characters)"
     head, comma, body = uri.partition(",")
-    data = urllib.parse.unquote_to_bytes(body)
-    if head.lower().rstrip().endswith(";base64"):
-        data = _of_base64(data)
+    content = urllib.parse.unquote_to_bytes(body)
+    data = _of_base64(content) if head.lower().rstrip().endswith(";base64") else content
     return _of_bytes(data, declared) if comma and data else Picture(declared, reason=_BAD_DATA)
 
 

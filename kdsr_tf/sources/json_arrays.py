@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.json_lines import LONGEST_LINE_BYTES
@@ -31,7 +31,8 @@ def elements(path: str, file: Any) -> Iterator[bytes]:
     text = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     buffer, place, is_list, count, ended = "", 0, None, 0, False
     while True:
-        place = _BETWEEN.match(buffer, place).end()
+        between = cast(re.Match[str], _BETWEEN.match(buffer, place))  # of no character at least
+        place = between.end()
         if is_list is None and place < len(buffer):
             is_list = buffer[place] == "["
             place += is_list

@@ -28,7 +28,7 @@ def open_source(config: SourceConfig) -> Source:
     if config.path.startswith(TFDS_PREFIX):
         from kdsr_tf.sources.tfds_source import open_dataset
 
-        return open_dataset(config)
+        return open_dataset(config, config.path)
     from kdsr_tf.sources.folder import open_folder
 
-    return open_folder(config)
+    return open_folder(config, config.path)

@@ -12,7 +12,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fsspec
@@ -93,7 +93,9 @@ def _unpacked(path: str, file: Any, compression: str) -> Any:
         return archive.open(_member(path, archive))
     if compression == "zstd":
         return pa.CompressedInputStream(file, "zstd")
-    return {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[compression](file)
+    openers: dict[str, Callable[[Any], Any]]
+    openers = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+    return openers[compression](file)
 
 
 def _member(path: str, archive: zipfile.ZipFile) -> str:

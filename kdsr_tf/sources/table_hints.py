@@ -38,13 +38,15 @@ def delimiter_of(path: str, lines: Sequence[str], own: str | None, wanted: Colle
     if len(named) == 1:
         return named[0]
     even = [d for d in _DELIMITERS if _is_even(lines, d)] or [d for d in " " if _is_even(lines, d)]
-    if own is None and len(even) != 1:
+    if len(even) == 1:
+        return even[0]
+    if own is None:
         received = "none" if not even else " and ".join(map(repr, even))
         raise InputError(
             f"{path}: the character between its columns cannot be told; {received} would fit. "
             f"First line: {lines[0][:80]!r}. Name it: --delimiter to `kdsr data import`."
         )
-    return even[0] if len(even) == 1 else own
+    return own
 
 
 def user_lines_hint(lines: Sequence[str], wanted: Collection[str]) -> bool:
@@ -77,8 +79,8 @@ def untyped(names: Sequence[str]) -> list[str]:
         >>> untyped(["user_id:token", "age:float"]), untyped(["a:token", "b"])
         (['user_id', 'age'], ['a:token', 'b'])
     """
-    found = [_TYPE.fullmatch(name) for name in names]
-    return [name[1] for name in found] if names and all(found) else list(names)
+    found = [match[1] for name in names if (match := _TYPE.fullmatch(name))]
+    return found if len(found) == len(names) else list(names)
 
 
 def split(line: str, delimiter: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -201,7 +201,8 @@ class _Splitter:
             if line < next_line:
                 continue
             start = int(lines.starts[line])
-            end = self._short_records.match(block, start).end()
+            records = cast(re.Match[bytes], self._short_records.match(block, start))  # or none
+            end = records.end()
             if end > start:
                 next_line = lines.line_of(end - 1) + 1
                 lines.take(line, next_line)

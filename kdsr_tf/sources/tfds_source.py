@@ -71,7 +71,7 @@ class TfdsPiece(Piece):
 
         builder = tfds.builder_from_directory(self.directory)
         chosen = [name for name in self.features if columns is None or name in columns]
-        needed = {*chosen, self.distinct} - {None}
+        needed = {*chosen, *([] if self.distinct is None else [self.distinct])}
         dataset = builder.as_dataset(
             split=f"{self.split}[{self.first_row}:{self.stop_row}]",
             # One file after the other: a record's number says where it is stored.
@@ -80,7 +80,8 @@ class TfdsPiece(Piece):
                 {name: builder.info.features[name] for name in needed}
             ),
         )
-        row, seen = self.first_row, set()
+        row = self.first_row
+        seen: set[Any] = set()
         batches = iter(dataset.ragged_batch(BATCH_ROWS))
         while True:
             try:
@@ -171,11 +172,12 @@ class TfdsSource(Source):
         return allowed_path(value, self.image_folders)
 
 
-def open_dataset(config: SourceConfig) -> TfdsSource:
+def open_dataset(config: SourceConfig, path: str) -> TfdsSource:
     """Find prepared TFDS datasets and check that their columns are there.
 
     Args:
-        config: Section `source`; `path` begins with `tfds:`.
+        config: Section `source`.
+        path: Its `path`, which begins with `tfds:`.
 
     Returns:
         A `TfdsSource`.
@@ -184,8 +186,8 @@ def open_dataset(config: SourceConfig) -> TfdsSource:
         InputError: if a dataset is not prepared, or lacks a split or column.
     """
     data_dir = config.tfds.data_dir
-    builder = _builder(config.path.removeprefix(TFDS_PREFIX), data_dir)
-    interactions = _piece(config, config.path.removeprefix(TFDS_PREFIX), builder, config.tfds.split)
+    builder = _builder(path.removeprefix(TFDS_PREFIX), data_dir)
+    interactions = _piece(config, path.removeprefix(TFDS_PREFIX), builder, config.tfds.split)
     name = config.tfds.items
     if name is None and (name := _own_catalogue(builder)) is not None:
         data_dir = str(builder.data_path.parents[2])
@@ -193,10 +195,10 @@ def open_dataset(config: SourceConfig) -> TfdsSource:
         items = _distinct_items(interactions)
     else:
         items = _piece(config, name, _builder(name, data_dir), config.tfds.items_split)
-    check_own_names(config.columns, [*interactions.features, *items.features], config.path)
-    check_columns(config.path, interactions.features, interactions.names, COLUMNS)
+    check_own_names(config.columns, [*interactions.features, *items.features], path)
+    check_columns(path, interactions.features, interactions.names, COLUMNS)
     return TfdsSource(
-        path=config.path,
+        path=path,
         interactions=interactions.path,
         items=items.path,
         item_columns=check_columns(items.path, items.features, items.names, (ITEM_ID,)),
@@ -212,7 +214,7 @@ def _own_catalogue(builder: Any) -> str | None:
     """Name of the catalogue's dataset, where the interactions are one of the project's."""
     from kdsr_tf.datasets.builders import CATALOGUES
 
-    config = builder.builder_config.name if builder.builder_config else None
+    config = builder.builder_config.name if builder.builder_config else ""
     catalogue = CATALOGUES.get(builder.name, {}).get(config)
     return None if catalogue is None else f"{builder.name}/{catalogue}"
 

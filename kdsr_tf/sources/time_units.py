@@ -39,8 +39,12 @@ CHOICES = (*UNITS, CALENDAR, POSITION)
 NO_UNIT = "times of no unit"
 """Numbers that are times of 1973 to 2262 in none of the units."""
 
-_MICROSECONDS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
-_PER_MICROSECOND = {"nanoseconds": 1_000}
+_MICROSECONDS: dict[str | None, int] = {
+    "seconds": 1_000_000,
+    "milliseconds": 1_000,
+    "microseconds": 1,
+}
+_PER_MICROSECOND: dict[str | None, int] = {"nanoseconds": 1_000}
 _TO_LONGEST = {8: 10**9, 10: 10**7, 12: 10**5, 14: 10**3, 17: 1}
 """Digits of a written date, and the factor to its longest form, YYYYMMDDhhmmssSSS."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-Column = pa.Array | list[Any]
+Column: TypeAlias = pa.Array | list[Any]
 """Values of a column: an Arrow array (Parquet, CSV as bytes) or a list (JSON lines)."""
 
 Reasons = dict[int, str]

@@ -32,7 +32,9 @@ def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, T
         artifact = f"teacher/{modality}"
         directory, details = stages.location(config, artifact), inputs[artifact].details
         teachers[modality] = Teacher(
-            *(_load(join(directory, f"{name}.npy")) for name in ("vectors", "present", "codebook")),
+            _load(join(directory, "vectors.npy")),
+            _load(join(directory, "present.npy")),
+            _load(join(directory, "codebook.npy")),
             details["correlation"],
             details["score_scale"],
             details["vector_scale"],

@@ -100,7 +100,7 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Write a checkpoint and drop all but the newest two."""
-        arrays = {f"variable/{k}": value for k, value in enumerate(state.variables)}
+        arrays: dict[str, Any] = {f"variable/{k}": value for k, value in enumerate(state.variables)}
         header: dict[str, Any] = {
             "epoch": state.epoch,
             "step": state.step,

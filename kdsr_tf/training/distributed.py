@@ -9,14 +9,15 @@ all replicas have added to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from kdsr_tf.methods.kdsr import KDSR
 
-Strategy = tf.distribute.Strategy
+Strategy: TypeAlias = tf.distribute.Strategy
 
 
 def fit(
@@ -112,10 +113,10 @@ def _on_replicas(step: Callable, strategy: Strategy) -> Callable:
     """A step of all replicas; its logs are those of the first one here."""
 
     @tf.function
-    def on_replicas(stream):
+    def on_replicas(stream: Iterator[Any]) -> Any:
         return strategy.run(step, args=(next(stream),))
 
-    def logged(stream) -> dict[str, float]:
+    def logged(stream: Iterator[Any]) -> dict[str, float]:
         logs = on_replicas(stream)
         return {
             name: float(strategy.experimental_local_results(value)[0])

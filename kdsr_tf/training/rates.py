@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 from keras import ops
@@ -23,7 +23,7 @@ REST = "rest"
 Groups = Mapping[str, list[keras.Variable]]
 """Trainable variables by group."""
 
-PerGroup = Mapping[str, T] | T
+PerGroup: TypeAlias = Mapping[str, T] | T
 """A value for all groups, or one per group."""
 
 
@@ -100,7 +100,7 @@ class GroupRate(keras.optimizers.schedules.LearningRateSchedule):
             )
         if decay != "none" and not total_steps:
             raise ValueError(f"`decay` needs `total_steps`. Received: decay={decay!r} without it.")
-        self._config = {
+        self._config: dict[str, Any] = {
             "learning_rate": learning_rate,
             "warmup_steps": warmup_steps,
             "decay": decay,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -158,7 +159,7 @@ class Run:
         config = self._config.train
         epoch, step = (state.epoch, state.step) if state is not None else (0, 0)
         last, steps = (epoch + 1 if step else epochs), self.steps(splits)
-        stateful = [log] if best is None else [log, best]
+        stateful: list[Any] = [log] if best is None else [log, best]
         called = self._measuring(model, phase, checkpoints, epoch, step)
         with contextlib.ExitStack() as open_until_the_end:
             if self._writes:
@@ -176,7 +177,7 @@ class Run:
                 config.batch_size, last, self._config.training_seed, epoch, step, splits
             )
             judged_per_batch = self._config.evaluate.batch_size
-            arguments = {
+            arguments: dict[str, Any] = {
                 "epochs": last,
                 "initial_epoch": epoch,
                 "steps_per_epoch": steps - step,

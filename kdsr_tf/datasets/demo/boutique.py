@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from kdsr_tf.datasets.demo.catalogue import Product, make_catalogue
 from kdsr_tf.datasets.demo.pictures import paint
 from kdsr_tf.errors import ConfigError
 
-_JPEG = {"format": "JPEG", "quality": 90, "subsampling": 0}
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
 
 
 def generate(folder: str, num_items: int = 600, num_users: int = 2000, seed: int = 0) -> None:

@@ -56,7 +56,7 @@ def pieces(
     items: str,
     encodings: tuple[str | None, str | None] = (None, None),
     images: Sequence[str] = (),
-) -> tuple[Piece, Piece, Sequence[str]]:
+) -> tuple[FilePiece | LinesPiece, Piece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
     Args:
@@ -102,8 +102,8 @@ class _ReviewedItems(LinesPiece):
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         wanted: set[str] = set()
-        for batch in read_interactions(self.reviews, with_fractions=True):
-            wanted.update(batch.item_ids.unique().to_pylist())
+        for reviews in read_interactions(self.reviews, with_fractions=True):
+            wanted.update(reviews.item_ids.unique().to_pylist())
         next_row = 0
         found: set[str] = set()
         parse = functools.partial(_parse_wanted, wanted, self.parse)
@@ -182,7 +182,7 @@ def parse_rating(line: bytes | None, item_first: bool = False) -> Parsed:
     return values | {"timestamp": timestamp, "rating": rating}, ""
 
 
-def _interactions(path: str, items: str, encoding: str | None) -> Piece:
+def _interactions(path: str, items: str, encoding: str | None) -> FilePiece | LinesPiece:
     lines = head(path, encoding)
     if any(parse_review(line)[0] for line in lines):
         return dataclasses.replace(reviews_of(path), encoding=encoding)

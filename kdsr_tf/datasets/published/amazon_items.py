@@ -176,7 +176,7 @@ def _largest(picture: Any) -> str | None:
 def _literal(line: bytes | None) -> Parsed:
     """A line as JSON, otherwise as a Python dictionary."""
     found, problem = json_lines.parse(line)
-    if problem != json_lines.NOT_JSON:
+    if line is None or problem != json_lines.NOT_JSON:
         return found, problem
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -57,8 +57,8 @@ class LinesPiece(Piece):
 
         def parse(line: bytes | None) -> Parsed:
             values, reason = self.parse(line)
-            for name in values or ():
-                if name not in known and values[name] not in (None, "", [], {}):
+            for name, value in (values or {}).items():
+                if name not in known and value not in (None, "", [], {}):
                     self.left_out[name] += 1
             return values, reason
 

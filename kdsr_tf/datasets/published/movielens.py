@@ -11,7 +11,9 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
+
+import pyarrow as pa
 
 from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
 from kdsr_tf.errors import InputError
@@ -64,7 +66,7 @@ _LAYOUTS = {
 
 def pieces(
     interactions: str, items: str, encodings: tuple[str | None, str | None] = (None, None)
-) -> tuple[Piece, Piece, Sequence[str]]:
+) -> tuple[FilePiece | LinesPiece, Piece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
     Args:
@@ -84,9 +86,9 @@ def pieces(
         )
     if layout == "csv":
         form = find_form(interactions, Told(encoding=encodings[0]))
-        ratings = FilePiece(interactions, 0, 0, _RATING_NAMES, form=form)
+        rows = FilePiece(interactions, 0, 0, _RATING_NAMES, form=form)
         form = find_form(items, Told(encoding=encodings[1] or settled_encoding(items)))
-        return ratings, _MoviesPiece(items, 0, 0, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
+        return rows, _MoviesPiece(items, 0, 0, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
     if layout == "100k":
         movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K, encodings[1])
         ratings = LinesPiece(path=interactions, parse=parse_rating_100k, columns=_RATING_COLUMNS)
@@ -167,7 +169,8 @@ class _MoviesPiece(FilePiece):
         for batch in super().read(columns):
             values = dict(batch.columns)
             if "genres" in values:
-                values["genres"] = [_genres(one) for one in values["genres"].to_pylist()]
+                genres = cast(pa.Array, values["genres"])  # as every column of a CSV file
+                values["genres"] = [_genres(one) for one in genres.to_pylist()]
             yield dataclasses.replace(batch, columns=values)
 
 

@@ -29,7 +29,8 @@ def open_published(
     """
     for option in reading.options_of_tables():
         raise InputError(f"--format={reading.published} knows its columns: leave out {option}.")
-    encodings = tuple(_encoding(path, reading.encoding) for path in (interactions, items))
+    told = reading.encoding
+    encodings = _encoding(interactions, told), _encoding(items, told)
     if reading.published == "movielens":
         ratings, catalogue, columns = movielens.pieces(interactions, items, encodings)
     else:

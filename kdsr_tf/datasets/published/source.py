@@ -24,7 +24,7 @@ class PublishedSource(FolderSource):
         item_piece: All items.
     """
 
-    interaction_piece: Piece
+    interaction_piece: FilePiece | LinesPiece
     item_piece: Piece
 
     def num_interactions(self) -> int:

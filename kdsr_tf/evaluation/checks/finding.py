@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import SupportsInt
 
 LEAK, WARNING, NOTE, OK = "leak", "warning", "note", "ok"
 SEVERITIES = (LEAK, WARNING, NOTE, OK)
@@ -38,8 +39,8 @@ class Finding:
 def finding(
     check: str,
     severity: str,
-    count: int,
-    total: int,
+    count: SupportsInt,
+    total: SupportsInt,
     unit: str,
     examples: Iterable[str],
     meaning: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import SupportsIndex
 
 import fsspec
 import numpy as np
@@ -92,14 +93,14 @@ class Log:
         """Items of one user."""
         return self.items[self.starts[row] : self.starts[row + 1]]
 
-    def item(self, index: int) -> str:
+    def item(self, index: SupportsIndex) -> str:
         """An item, for people."""
         item_id, title = self.item_ids[index], self.titles[index]
         if title in ("", item_id):
             return item_id
         return f"{item_id} ({cut(title, _LONGEST_TITLE)})"
 
-    def point(self, interaction: int) -> str:
+    def point(self, interaction: SupportsIndex) -> str:
         """An interaction, for people."""
         user = self.user_ids[self.users[interaction]]
         return f"{user}: {self.item(self.items[interaction])}"

@@ -30,7 +30,8 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
     directory = stages.location(config, "sequences")
     # Judged by what they were made with, whatever the configuration says now.
     sequences = artifacts.read_manifest(directory, written_by="prepare")
-    found, skipped = [], []
+    found: list[Finding] = []
+    skipped: list[str] = []
     later = [f"features/{m}" for m in config.modalities] + [stages.windows_of(config)]
     with progress("check", total=1 + len(later)) as bar:
         log = Log(directory)
