@@ -143,7 +143,7 @@ def test_what_an_encoder_cannot_encode_is_set_aside(
     rows = [{"item_id": item, "title": title} for item, title in titles.items()]
     catalogue = catalogues.json_lines(rows)
     source = catalogues.write_source(tmp_path / "source", "items.jsonl", catalogue, titles)
-    template = "encode.text.template='{title}'"
+    template = "encode.text.template={title}"
     config = catalogues.configure(source, tmp_path / "work", "text", template)
     counts = catalogues.run(config).counts
     assert (counts["encoded"], counts["rejected"]) == (len(encoded), len(rejected))
