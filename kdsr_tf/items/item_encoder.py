@@ -64,5 +64,9 @@ class ItemEncoder(keras.layers.Layer):
         raise NotImplementedError
 
     def row_variables(self) -> dict[str, keras.Variable]:
-        """Variables that have a row per item, by name; none where vectors are computed."""
+        """Variables that have a row per item, by name; none if vectors are computed."""
+        return {}
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """Trainable variables that learn at rates of their own, by the name of the rate."""
         return {}

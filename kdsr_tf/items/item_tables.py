@@ -160,6 +160,11 @@ class ItemTables(ItemEncoder):
         present = {present_key(m): flags for m, flags in self._present.items()}
         return {**self.id_tables(), **self._tables, **present}
 
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """`modality_tables`: the tables that start from the teacher, if they are tuned."""
+        tables = list(self._tables.values())
+        return {"modality_tables": tables} if tables and self.trainable_modalities else {}
+
     def embeddings(self) -> list[keras.Variable]:
         """Tables that learn, `(num_items + 1, dim)` each."""
         return [v for v in (*self.id_tables().values(), *self._tables.values()) if v.trainable]

@@ -15,13 +15,13 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
-from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.models.training_model import TrainingModel
 
 Strategy: TypeAlias = tf.distribute.Strategy
 
 
 def fit(
-    model: KDSR,
+    model: TrainingModel,
     batches: tf.data.Dataset,
     *,
     epochs: int,
@@ -126,7 +126,7 @@ def _on_replicas(step: Callable, strategy: Strategy) -> Callable:
     return logged
 
 
-def _global_metrics(model: KDSR, logs: dict[str, float]) -> dict[str, float]:
+def _global_metrics(model: TrainingModel, logs: dict[str, float]) -> dict[str, float]:
     """The logs of an epoch, its metrics read over all replicas."""
     results = model.get_metrics_result()
     return {name: float(results.get(name, value)) for name, value in logs.items()}

@@ -19,8 +19,8 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
-from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
+from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.paths import copy_folder
 from kdsr_tf.training import rates
 from kdsr_tf.training.building import read_teachers
@@ -105,11 +105,11 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             _write_history(join(target, "history.csv"), rows)
             if refit_rows is not None:
                 _write_history(join(target, "refit_history.csv"), refit_rows)
-            _save_student(model.student, join(target, STUDENT_FILE))
+            _save_student(model.recommender, join(target, STUDENT_FILE))
             _write_items(join(target, sequences.ITEMS_FILE), items)
             with _said("The logs for TensorBoard are not all there"):
                 _copy(run.logs, join(target, "logs"))
-                write_projector(model.student, items, join(target, "logs"))
+                write_projector(model.recommender, items, join(target, "logs"))
     if chief:
         with _said(f"The checkpoints of this training stay in {run.checkpoints.directory}"):
             run.checkpoints.delete()
@@ -142,7 +142,11 @@ def advice(config: Config, best: int | None) -> str | None:
 
 
 def _details(
-    config: Config, rows: list[dict[str, float]], best: int | None, refit: bool, model: KDSR
+    config: Config,
+    rows: list[dict[str, float]],
+    best: int | None,
+    refit: bool,
+    model: TrainingModel,
 ) -> dict[str, Any]:
     chosen = rows[(best or len(rows)) - 1]
     selection = config.train.selection if best else "last epoch (nothing to select by)"

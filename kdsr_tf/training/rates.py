@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.training.grouped_optimizer import GroupAdam, GroupedOptimizer
 from kdsr_tf.types import Tensor
 
@@ -27,11 +27,11 @@ PerGroup: TypeAlias = Mapping[str, T] | T
 """A value for all groups, or one per group."""
 
 
-def variable_groups(model: KDSR) -> dict[str, list[keras.Variable]]:
+def variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     """The groups that learn at their own rates.
 
-    `modality_tables` holds the tables that start from the teacher; it is absent
-    where the student has none to tune. `rest` holds everything else.
+    Those of the item encoder (`ItemEncoder.variable_groups`), such as `modality_tables`;
+    `rest` holds everything else.
 
     Args:
         model: The model to train.
@@ -42,14 +42,12 @@ def variable_groups(model: KDSR) -> dict[str, list[keras.Variable]]:
     Raises:
         ConfigError: if a group matches no variable.
     """
-    student = model.student
     trainable = model.trainable_variables
-    groups: dict[str, list[keras.Variable]] = {}
-    if student.modalities and student.modality_tables == "tuned":
-        tables = {id(student.modality_table(modality)) for modality in student.modalities}
-        groups[MODALITY_TABLES] = [v for v in trainable if id(v) in tables]
-    slow = {id(v) for v in groups.get(MODALITY_TABLES, ())}
-    groups[REST] = [v for v in trainable if id(v) not in slow]
+    own = model.recommender.item_encoder.variable_groups()
+    members = {name: {id(v) for v in variables} for name, variables in own.items()}
+    groups = {name: [v for v in trainable if id(v) in ids] for name, ids in members.items()}
+    grouped = set().union(*members.values())
+    groups[REST] = [v for v in trainable if id(v) not in grouped]
     for name, variables in groups.items():
         if not variables:
             raise ConfigError(

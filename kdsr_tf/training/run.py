@@ -16,7 +16,7 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, table
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.teacher.teacher import Teacher
 from kdsr_tf.training import callbacks, distributed, rates
 from kdsr_tf.training.building import backbone_class, build_model
@@ -82,7 +82,7 @@ class Run:
 
     def fit(
         self, phase: str, epochs: int, splits: Sequence[str]
-    ) -> tuple[KDSR, list[dict[str, float]], int | None]:
+    ) -> tuple[TrainingModel, list[dict[str, float]], int | None]:
         """One fit to its end, from its last checkpoint if there is one.
 
         Args:
@@ -117,14 +117,14 @@ class Run:
         model.set_weights(best.best_weights)
         return model, log.rows, best.best_epoch + 1
 
-    def compiled(self, splits: Sequence[str] = (TRAIN,)) -> KDSR:
+    def compiled(self, splits: Sequence[str] = (TRAIN,)) -> TrainingModel:
         """The model with its optimizer, built and ready for its first step."""
         config = self._config.train
         with self._strategy.scope():
             steps = self.steps(splits)
             model = build_model(self._config, self._num_items, self._teachers, steps)
             if self._start is not None:
-                self._start.apply(model.student)
+                self._start.apply(model.recommender)
             optimizer = rates.grouped_adam(
                 rates.variable_groups(model),
                 config.learning_rate,
@@ -136,7 +136,7 @@ class Run:
                 decay=config.decay,
                 total_steps=config.epochs * steps,
                 accumulation_steps=config.accumulation_steps,
-                lazy=model.student.tables.embeddings() if config.lazy_tables else (),
+                lazy=_row_tables(model) if config.lazy_tables else (),
             )
             model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
             # Checkpoints hold the optimizer's variables: they must exist before the first
@@ -146,7 +146,7 @@ class Run:
 
     def _fit_part(
         self,
-        model: KDSR,
+        model: TrainingModel,
         phase: str,
         epochs: int,
         splits: Sequence[str],
@@ -197,7 +197,7 @@ class Run:
             )
 
     def _measuring(
-        self, model: KDSR, phase: str, checkpoints: Checkpoints, epoch: int, step: int
+        self, model: TrainingModel, phase: str, checkpoints: Checkpoints, epoch: int, step: int
     ) -> list[keras.callbacks.Callback]:
         """The callbacks that change the logs; all others read them."""
         seed = self._config.training_seed
@@ -206,7 +206,7 @@ class Run:
         called: list[keras.callbacks.Callback] = [
             callbacks.FiniteLosses(checkpoints, epoch, step),
             callbacks.LearningRates(),
-            callbacks.ModalityRetention(model.student, references, seed, kept),
+            callbacks.ModalityRetention(model.recommender, references, seed, kept),
         ]
         if self.judge == TEST:
             called.insert(0, callbacks.OracleNames())
@@ -216,12 +216,18 @@ class Run:
         return called
 
 
+def _row_tables(model: TrainingModel) -> list[keras.Variable]:
+    """Tables whose rows are moved one by one."""
+    rows = model.recommender.item_encoder.row_variables()
+    return [variable for variable in rows.values() if variable.trainable]
+
+
 def num_parameters(variables: Sequence[keras.Variable]) -> int:
     """Numbers in some variables."""
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
-def _announce(model: KDSR, state: State | None, phase: str) -> None:
+def _announce(model: TrainingModel, state: State | None, phase: str) -> None:
     rows = [
         (group, len(variables), num_parameters(variables))
         for group, variables in rates.variable_groups(model).items()

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import keras
 from keras import ops
 
-from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.types import Tensor
 
 
-def term_gradient_norms(model: KDSR, batch: Mapping[str, Tensor]) -> dict[str, float]:
+def term_gradient_norms(model: TrainingModel, batch: Mapping[str, Tensor]) -> dict[str, float]:
     """L2 norm of the weighted gradient of each term on one batch.
 
     A term whose weight times gradient is small moves nothing, whatever its value:
@@ -45,7 +45,7 @@ def term_gradient_norms(model: KDSR, batch: Mapping[str, Tensor]) -> dict[str, f
     return norms
 
 
-def _on_jax(model: KDSR, batch: dict, weighted: Callable[[dict], dict]) -> dict[str, list]:
+def _on_jax(model: TrainingModel, batch: dict, weighted: Callable[[dict], dict]) -> dict[str, list]:
     import jax
 
     model.jax_state_sync()
@@ -63,7 +63,9 @@ def _on_jax(model: KDSR, batch: dict, weighted: Callable[[dict], dict]) -> dict[
     }
 
 
-def _on_tensorflow(model: KDSR, batch: dict, weighted: Callable[[dict], dict]) -> dict[str, list]:
+def _on_tensorflow(
+    model: TrainingModel, batch: dict, weighted: Callable[[dict], dict]
+) -> dict[str, list]:
     import tensorflow as tf
 
     with tf.GradientTape(persistent=True) as tape:
