@@ -100,7 +100,7 @@ def test_only_a_folded_student_is_inside(workdir):
         name.replace("/", "."): tuple(weight.shape)
         for name, weight in zip(names, student.weights, strict=True)
         if name == "tables/id_table"
-        or not name.startswith(("tables/", "backbone/fusion/", "output_"))
+        or not name.startswith(("tables/", "backbone/fusion/", "scorer/output_"))
     }
     # One table for the way in, one for the last item's term.
     kept["tables.input_id_table"] = kept["tables.id_table"]

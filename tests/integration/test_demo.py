@@ -61,6 +61,10 @@ def reader(kdsr, demo):
     goods = [columns, *([item.get(name) or "" for name in columns] for item in items)]
     text = "\n".join(map("\t".join, goods)).replace("item_id", "sku", 1)
     (folder / "goods.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    ids = [item[0] for item in goods[1:]]
+    (folder / "goods.txt").write_text("".join(f"{item}\tgoods\n" for item in ids))
+    rows = enumerate(ids * 3, start=1_600_000_000)
+    (folder / "clicks.dat").write_text("".join(f"u{t % 9}\t{i}\t5\t{t}\n" for t, i in rows))
     (folder / "images").symlink_to(folder / "FOLDER" / "images")
     official.write_movielens(folder / "unpacked")
     (folder / "ml-1m").symlink_to(folder / "unpacked" / "ml-1m")
