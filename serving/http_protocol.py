@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -12,6 +13,10 @@ from serving.metrics import Metrics
 
 _MOST_HEAD_BYTES = 1 << 19
 _PART_BYTES = 1 << 12
+_UPGRADE = re.compile(rb"(?<=\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+_IGNORED = b"x-grade"
+"""httptools drops the body of a request that offers another protocol, as those of Java's client do
+(`Upgrade: h2c`). A name of the same length hides the offer; no JSON has a line that begins so."""
 
 
 class HttpLimits(NamedTuple):
@@ -73,6 +78,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, up to a request that must wait for another's answer."""
         self.unparsed += data
+        self.unparsed = bytearray(_UPGRADE.sub(_IGNORED, self.unparsed))
         self._parse()
 
     def on_headers_complete(self) -> None:

@@ -34,6 +34,16 @@ async def _echo(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
+async def _length(scope, receive, send):
+    """Answers the size of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message["body"]), message["more_body"]
+    scope["path"] = str(size)
+    await _echo(scope, receive, send)
+
+
 @contextlib.asynccontextmanager
 async def serving(application=_echo, idle_seconds=60.0, request_seconds=60.0, most=100):
     counts = Metrics("shop")
@@ -123,22 +133,26 @@ async def test_pipelined_requests_are_parsed_as_they_are_answered():
 
 
 async def test_a_body_comes_whole_however_it_is_cut_and_another_request_follows():
-    async def length(scope, receive, send):
-        size, more = 0, True
-        while more:
-            message = await receive()
-            size, more = size + len(message["body"]), message["more_body"]
-        scope["path"] = str(size)
-        await _echo(scope, receive, send)
-
     body = b"x" * 3_000_000
     head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
-    async with serving(length) as (address, _, _):
+    async with serving(_length) as (address, _, _):
         reader, writer = await asyncio.open_connection(*address)
         writer.write((head % len(body) + body) * 2 + head % 5 + b"abcde")
         for expected in (b"3000000", b"3000000", b"5"):
             await reader.readuntil(b"\r\n\r\n")
             assert await reader.readexactly(len(expected)) == expected
+        writer.close()
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+async def test_an_offered_protocol_is_ignored_and_the_body_comes(protocol):
+    head = b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUPGRADE: %s\r\nContent-Length: 5\r\n\r\n"
+    async with serving(_length) as (address, _, _):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write((head % protocol + b"abcde") * 2)
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(1) == b"5"
         writer.close()
 
 
