@@ -13,6 +13,8 @@ from serving.errors import invalid
 
 MOST_ELEMENTS = 1 << 19
 _MOST_REPEATED = 1024
+_MOST_DIMENSIONS = 254
+"""As TensorFlow has it. The product of thousands of large sizes would take minutes."""
 
 
 def to_arrays(
@@ -59,6 +61,11 @@ def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         content = " in `tensor_content`" if proto.tensor_content else ""
         raise invalid(
             f"input `{name}` must be DT_STRING in `string_val`. Received: {received}{content}."
+        )
+    if len(proto.tensor_shape.dim) > _MOST_DIMENSIONS:
+        raise invalid(
+            f"input `{name}` has {len(proto.tensor_shape.dim)} dimensions; "
+            f"at most {_MOST_DIMENSIONS} are taken."
         )
     shape = [dim.size for dim in proto.tensor_shape.dim]
     negative = [size for size in shape if size < 0]

@@ -60,6 +60,7 @@ def test_a_shape_without_values_is_filled_with_empty_strings():
         (tensor([1, 1], [b"a", b"b"]), "no valid tensor"),
         (tensor([0, 1], [b"a"]), "no valid tensor"),
         (tensor([1] * 65, [b"a"]), "no valid tensor"),
+        (tensor([1 << 62] * 255, [b"a"]), "255 dimensions; at most 254"),
         (tensor([-1, -1], [b"a"]), "negative dimension: -1"),
         (tensor([1, (1 << 19) + 1], [b"a"]), "more than"),
         (tensor([1 << 40, 1 << 40], [b"a"]), "more than"),
