@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kdsr_tf import schema
-from serving.errors import invalid, unavailable
+from serving.errors import full, invalid, unavailable
 from serving.fair_queue import FairQueue, Task, strings_of_a_row
 from serving.metrics import Metrics
 from serving.model import ServableModel
+from serving.room import Room
 
 _SHORT_HISTORY = 255
 _NICENESS = 5
-_FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
 class Batcher:
@@ -64,6 +64,7 @@ class Batcher:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue(max_batch_size, max_batch_elements)
+        self._room = Room(self._queue, queue_rows, queue_elements)
         self._expected = 0
         self._changed = threading.Condition()
         self._stopped = False
@@ -82,15 +83,13 @@ class Batcher:
         self._expected = max(0, requests - self._queue.rows_of_batch(1))
         self._metrics.pending_calls.set(requests)
 
-    def require_room(self) -> None:
-        """Refuse where not even a request of one string could wait.
+    def require_room(self, caller: str = "") -> None:
+        """Refuse a caller whose request of one string could not wait.
 
         Raises:
             RequestError: UNAVAILABLE.
         """
-        rows = self._queue.rows + self._expected
-        if rows >= self._queue_rows or self._queue.elements >= self._queue_elements:
-            raise unavailable(_FULL)
+        self._room.require(caller, self._expected)
 
     async def run(
         self,
@@ -162,15 +161,14 @@ class Batcher:
         with self._changed:
             if self._stopped:
                 raise unavailable("The server is stopping.")
-            if (
-                rows + self._queue.rows > self._queue_rows
-                or elements + self._queue.elements > self._queue_elements
-            ):
-                raise unavailable(_FULL)
+            displaced = self._room.find(tasks[0].caller, rows, elements)
+            self._remove(displaced)
             for task in tasks:
                 self._queue.add(task)
             self._tell_size()
             self._changed.notify()
+        for task in displaced:
+            _fail([task], full())
 
     def _abandon(self, tasks: Sequence[Task]) -> None:
         with self._changed:

@@ -38,6 +38,11 @@ def unavailable(message: str) -> RequestError:
     return RequestError(grpc.StatusCode.UNAVAILABLE, message, seconds)
 
 
+def full() -> RequestError:
+    """A request that the queue has no room for."""
+    return unavailable("The batch scheduling queue to which this task was submitted is full")
+
+
 def not_found(message: str) -> RequestError:
     """A request for a model or version that is not here."""
     return RequestError(grpc.StatusCode.NOT_FOUND, message)

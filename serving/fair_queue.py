@@ -53,6 +53,21 @@ class Task:
         return self.rows * self.width
 
 
+@dataclasses.dataclass
+class Held:
+    """What one caller has waiting.
+
+    Args:
+        rows: Of all its tasks.
+        elements: Of all its tasks.
+        tasks: In the order in which they came; a dict for the sake of its order.
+    """
+
+    rows: int = 0
+    elements: int = 0
+    tasks: dict[Task, None] = dataclasses.field(default_factory=dict)
+
+
 class FairQueue:
     """Tasks by key; those of a key are in the order of their turns.
 
@@ -65,6 +80,11 @@ class FairQueue:
     Args:
         max_batch_size: Rows computed at once.
         max_batch_elements: Strings computed at once.
+
+    Attributes:
+        rows: Of all tasks.
+        elements: Of all tasks.
+        held: What waits, by caller; one without tasks is absent.
     """
 
     def __init__(self, max_batch_size: int, max_batch_elements: int) -> None:
@@ -78,6 +98,7 @@ class FairQueue:
         self._waiting: Counter[Hashable] = Counter()
         self.rows = 0
         self.elements = 0
+        self.held: dict[str, Held] = {}
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
@@ -99,8 +120,9 @@ class FairQueue:
         self._waiting[task.flow] += 1
         task.waits = True
         bisect.insort(self._tasks.setdefault(task.key, []), (task.turn, task))
-        self.rows += task.rows
-        self.elements += task.elements
+        held = self.held.setdefault(task.caller, Held())
+        held.tasks[task] = None
+        self._count(held, task, 1)
 
     def remove(self, task: Task) -> None:
         """Take a task out, wherever it is."""
@@ -112,8 +134,11 @@ class FairQueue:
         self._waiting[task.flow] -= 1
         if not self._waiting[task.flow]:
             del self._waiting[task.flow], self._ends[task.flow]
-        self.rows -= task.rows
-        self.elements -= task.elements
+        held = self.held[task.caller]
+        del held.tasks[task]
+        self._count(held, task, -1)
+        if not held.tasks:
+            del self.held[task.caller]
 
     def take(self, before: float) -> list[Task]:
         """The next batch: of what is full, or has waited since `before`; empty if none is."""
@@ -133,6 +158,11 @@ class FairQueue:
     def oldest(self) -> float:
         """When the task that has waited longest arrived; there must be one."""
         return min(map(self._oldest, self._tasks))
+
+    def _count(self, held: Held, task: Task, sign: int) -> None:
+        for counts in (self, held):
+            counts.rows += sign * task.rows
+            counts.elements += sign * task.elements
 
     def _oldest(self, key: Hashable) -> float:
         return min(task.arrived for _, task in self._tasks[key])

@@ -47,16 +47,12 @@ class GrpcServices:
         predictor: Answers.
         counts: Told every predict request and every malformed one.
         read_seconds: Longest time for a request to arrive.
-
-    Attributes:
-        calls: How many are under way.
     """
 
     def __init__(self, predictor: Predictor, counts: Metrics, read_seconds: float) -> None:
         self._predictor = predictor
         self._counts = counts
         self._read_seconds = read_seconds
-        self.calls = 0
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server adds."""
@@ -77,7 +73,6 @@ class GrpcServices:
         """A method that turns a `RequestError` into its status, and a surprise into INTERNAL."""
 
         async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message:
-            self.calls += 1
             try:
                 return await answer(requests, context)
             except RequestError as error:
@@ -86,8 +81,6 @@ class GrpcServices:
                 log.exception("unexpected error")
                 message = f"{type(error).__name__}: {error}"
                 refused = RequestError(grpc.StatusCode.INTERNAL, message)
-            finally:
-                self.calls -= 1
             return await context.abort(
                 refused.code, refused.message[:_LONGEST_MESSAGE], _trailer(refused)
             )
@@ -98,7 +91,7 @@ class GrpcServices:
 
     async def _predict(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
         with self._counts.observe("grpc") as observation:
-            self._predictor.require_room()
+            self._predictor.require_room(context.peer())
             content = await self._received(context)
             observation.start()
             request = await beside(len(content), self._parse, predict_pb2.PredictRequest, content)

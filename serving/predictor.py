@@ -46,13 +46,13 @@ class Predictor:
         self.model = model
         self._batcher = batcher
 
-    def require_room(self) -> None:
+    def require_room(self, caller: str) -> None:
         """Refuse a request before it costs anything if the queue is full.
 
         Raises:
             RequestError: UNAVAILABLE.
         """
-        self._batcher.require_room()
+        self._batcher.require_room(caller)
 
     async def predict(
         self,

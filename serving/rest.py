@@ -98,7 +98,8 @@ class RestService:
     async def _predict(self, request: Request, spec: model_pb2.ModelSpec) -> Response:
         content = await self._body(request)
         with self._counts.observe("rest") as observation:
-            self._predictor.require_room()
+            caller = str(request.client)
+            self._predictor.require_room(caller)
             size = len(content)
             body = await beside(size, json_tensors.parse, content)
             spec.signature_name = body.signature
@@ -108,7 +109,7 @@ class RestService:
                 size,
                 body.arrays,
                 timeout_seconds=self._timeout_seconds,
-                caller=str(request.client),
+                caller=caller,
             )
             return await beside(
                 found.size, lambda: _json(json_tensors.answer(found.outputs, body.by_row))

@@ -24,7 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
 from serving import tls
-from serving.backlog import Backlog
+from serving.backlog import Backlog, CallsTaken
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
 from serving.grpc_options import grpc_options
@@ -124,8 +124,9 @@ class Server:
             running.push_async_callback(batcher.stop)
             running.callback(self.model.stop)
             services = GrpcServices(predictor, self._metrics, options.rest_timeout_seconds)
-            grpc_server = self._grpc_server(services, credentials)
-            watching = asyncio.create_task(_watch(Backlog(), services, batcher))
+            taken = CallsTaken()
+            grpc_server = self._grpc_server(services, taken, credentials)
+            watching = asyncio.create_task(_watch(Backlog(taken), batcher))
             running.callback(watching.cancel)
             running.push_async_callback(grpc_server.stop, None)
             listener = self._rest_listener(running)
@@ -147,10 +148,13 @@ class Server:
             await asyncio.gather(rest, grpc_server.stop(options.drain_seconds))
 
     def _grpc_server(
-        self, services: GrpcServices, credentials: grpc.ServerCredentials | None
+        self,
+        services: GrpcServices,
+        taken: CallsTaken,
+        credentials: grpc.ServerCredentials | None,
     ) -> grpc.aio.Server:
         options = self._options
-        server = grpc.aio.server(options=grpc_options(options))
+        server = grpc.aio.server(interceptors=[taken], options=grpc_options(options))
         server.add_generic_rpc_handlers(services.handlers())
         address = _address(options.host, options.grpc_port)
         try:
@@ -198,11 +202,11 @@ def _cannot_listen(address: str, key: str) -> KDSRError:
     return KDSRError(f"Cannot listen at {address} (`serve.host`, `serve.{key}`): {_TAKEN}")
 
 
-async def _watch(backlog: Backlog, services: GrpcServices, batcher: Batcher) -> None:
+async def _watch(backlog: Backlog, batcher: Batcher) -> None:
     """Tell the batcher how many calls wait before it."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        batcher.expect(max(0, backlog.calls() - services.calls))
+        batcher.expect(backlog.calls())
 
 
 async def _answer(server: HttpServer, listener: socket.socket | None) -> None:

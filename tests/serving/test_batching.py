@@ -199,14 +199,33 @@ async def test_strings_are_bounded_and_counted_beside_rows():
 
 async def test_requests_that_grpc_holds_back_fill_the_queue():
     async with started(queue_rows=6) as batcher:
-        batcher.expect(9)  # a batch of 4 does not count
+        model = Model(holds=True)
+        busy = await computing(batcher, model)
+        waiting = ask(batcher, model, [1])
+        await asyncio.sleep(0)
+        batcher.expect(8)  # a batch of 4 does not count
         batcher.require_room()
-        batcher.expect(10)
+        batcher.expect(9)
         with pytest.raises(RequestError) as caught:
             batcher.require_room()
         assert caught.value.code == _UNAVAILABLE
-        batcher.expect(0)
-        assert await answers(ask(batcher, Model(), [1])) == [[2]]
+        batcher.require_room("another caller")
+        model.may.release(1000)
+        assert await answers(busy, waiting) == [[0], [2]]
+
+
+async def test_a_caller_who_fills_the_queue_gives_way_to_another():
+    async with started(queue_rows=12) as batcher:
+        model = Model(holds=True)
+        busy = await computing(batcher, model)
+        first, last = (ask(batcher, model, [n] * 6) for n in (1, 2))
+        await asyncio.sleep(0)
+        other = asyncio.ensure_future(batcher.run(model, "x", {"x": np.array([3])}, "other"))
+        await asyncio.sleep(0)
+        own = ask(batcher, model, [4] * 7)
+        assert list(map(code, await answers(last, own))) == [_UNAVAILABLE] * 2
+        model.may.release(1000)
+        assert await answers(busy, first, other) == [[0], [2] * 6, [6]]
 
 
 async def test_an_error_reaches_every_caller_of_its_batch_and_no_other():

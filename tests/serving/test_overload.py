@@ -13,8 +13,10 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.async_client import AsyncClient
+from serving.server import _WATCH_SECONDS
 from tests.export import oracle
 from tests.serving.live import ask, predict_request, predictions, running, wait_for
 
@@ -88,6 +90,24 @@ def test_rest_says_when_to_come_again(folder):
         assert caught.value.code == 503
         assert caught.value.headers["retry-after"] in ("1", "2")
         assert waiting.code() == grpc.StatusCode.OK
+
+
+def test_calls_of_other_services_take_no_place_in_the_queue(short_queue):
+    """300 that watch its health, where 200 rows may wait."""
+
+    async def watch_and_ask():
+        async with (
+            grpc.aio.insecure_channel(short_queue.target) as channel,
+            AsyncClient(short_queue.target, oracle.MODEL, timeout_seconds=1) as client,
+        ):
+            stub = health_pb2_grpc.HealthStub(channel)
+            watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(300)]
+            await asyncio.gather(*(watch.read() for watch in watches))
+            await asyncio.sleep(5 * _WATCH_SECONDS)  # The server looks how many calls there are.
+            return await client.recommend([["item001"]], k=1)
+
+    [[first]] = asyncio.run(watch_and_ask())
+    assert first.item_id
 
 
 def test_malformed_messages_are_internal_counted_and_logged_once(short_queue, caplog):

@@ -1,0 +1,77 @@
+"""How much may wait, and who gives way."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+from serving.errors import full
+from serving.fair_queue import FairQueue, Held, Task
+
+
+class Room:
+    """Places of a queue.
+
+    One caller may fill it, so that none is wasted. When it is full, a caller who would not hold
+    more than the one who holds most afterwards gets places of that one, the last first. So a
+    heavy caller cannot shut out the others.
+
+    Args:
+        queue: Holds what waits.
+        rows: That may wait, >= 1.
+        elements: Strings that may wait, >= 1.
+    """
+
+    def __init__(self, queue: FairQueue, rows: int, elements: int) -> None:
+        self._queue = queue
+        self._limits = {"rows": rows, "elements": elements}
+
+    def find(self, caller: str, rows: int, elements: int) -> list[Task]:
+        """The tasks that must give way to a request; mostly none.
+
+        Raises:
+            RequestError: UNAVAILABLE if there is no room for it.
+        """
+        found: dict[Task, None] = {}
+        for what, missing, most in self._shortages(caller, rows, elements):
+            for task in reversed(most.tasks):
+                if missing <= 0:
+                    break
+                found[task] = None
+                missing -= getattr(task, what)
+        return list(found)
+
+    def require(self, caller: str, expected: int) -> None:
+        """Refuse a caller whose request of one string could not wait.
+
+        Other threads may change the queue meanwhile: it is asked for every call, and about
+        right is enough.
+
+        Args:
+            caller: Who asks.
+            expected: Rows of requests not read yet. They take places before those who hold
+                their share of the queue; nobody knows whose they are.
+
+        Raises:
+            RequestError: UNAVAILABLE.
+        """
+        queue = self._queue
+        own = queue.held.get(caller)
+        has_share = own is not None and own.rows * len(queue.held) >= queue.rows
+        if has_share and queue.rows + expected >= self._limits["rows"]:
+            raise full()
+        for _ in self._shortages(caller, 1, 1):
+            pass
+
+    def _shortages(self, caller: str, rows: int, elements: int) -> Iterator[tuple[str, int, Held]]:
+        """What there is too little of, how much is missing, and who holds most of it."""
+        queue, wanted = self._queue, {"rows": rows, "elements": elements}
+        own = queue.held.get(caller, Held())
+        for what, limit in self._limits.items():
+            missing = getattr(queue, what) + wanted[what] - limit
+            if missing > 0:
+                size = operator.attrgetter(what)
+                most = max(list(queue.held.values()), key=size, default=own)
+                if size(most) - missing < size(own) + wanted[what]:
+                    raise full()
+                yield what, missing, most
