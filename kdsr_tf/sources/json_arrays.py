@@ -13,18 +13,23 @@ from kdsr_tf.sources.json_lines import LONGEST_LINE_BYTES
 
 _BLOCK_BYTES = 1 << 20
 _BETWEEN = re.compile(r"[\s,\ufeff]*")
+_MARKS = re.compile(r'\\.|"(?:[^"\\]|\\.)*"|["\[\]{}]', re.DOTALL)
+_CLOSING = {"[": "]", "{": "}"}
+_NEXT_ELEMENT = re.compile(r"[\]}]\s*,\s*[\[{]")
 _TOKENS = re.compile(rb'\\.|["\[\]{},]|[^\s\\"\[\]{},]+', re.DOTALL)
 
 
 def elements(path: str, file: Any) -> Iterator[bytes]:
     """The elements of a list, each as JSON; the memory holds one at a time.
 
+    An element that is not valid JSON is one nevertheless if its brackets tell where it ends.
+
     Args:
         path: Path of the file, for errors.
         file: Binary file; `[` may be missing, and then `]` is, too.
 
     Raises:
-        InputError: for an element that is not valid JSON, and for a list without an end.
+        InputError: for any other element that is not valid JSON, and for a list without an end.
     """
     decoder = json.JSONDecoder()
     # A byte that is not UTF-8 costs its element only.
@@ -40,16 +45,20 @@ def elements(path: str, file: Any) -> Iterator[bytes]:
         problem = "the list has no end"
         if place < len(buffer):
             if is_list and buffer[place] == "]":
-                return
+                if not (buffer[place + 1 :].strip() or file.read(_BLOCK_BYTES).strip()):
+                    return
+                raise InputError(
+                    f"{path} cannot be read as JSON after row {count:,}: the list ends, and more "
+                    "follows. Join what follows to the list."
+                )
             try:
                 _, end = decoder.raw_decode(buffer, place)
             except (ValueError, RecursionError) as error:
-                problem = str(error)
-            else:
-                if end < len(buffer) or ended:
-                    yield buffer[place:end].encode("utf-8", "surrogateescape")
-                    count, place = count + 1, end
-                    continue
+                problem, end = str(error), _end_of_brackets(buffer, place)
+            if end is not None and (end < len(buffer) or ended):
+                yield buffer[place:end].encode("utf-8", "surrogateescape")
+                count, place = count + 1, end
+                continue
         elif ended and not is_list:
             return
         waiting = len(buffer) - place
@@ -58,6 +67,23 @@ def elements(path: str, file: Any) -> Iterator[bytes]:
         data = file.read(max(_BLOCK_BYTES, waiting))
         ended = not data
         buffer, place = buffer[place:] + text.decode(data, final=ended), 0
+
+
+def _end_of_brackets(buffer: str, place: int) -> int | None:
+    """End of the element that begins with the bracket at a place; None if it is not there."""
+    if buffer[place] not in _CLOSING:
+        return None
+    open_brackets: list[str] = []
+    for mark in _MARKS.finditer(buffer, place):
+        if mark[0] in _CLOSING:
+            open_brackets.append(mark[0])
+        elif mark[0] in ("]", "}") and mark[0] == _CLOSING[open_brackets.pop()]:
+            if not open_brackets:
+                return mark.end()
+        elif len(mark[0]) == 1 or _NEXT_ELEMENT.search(mark[0]):
+            # Another closing bracket, a text without an end, or one over the next element.
+            return None
+    return None
 
 
 class ElementCounter:

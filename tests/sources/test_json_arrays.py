@@ -1,0 +1,56 @@
+"""Lists of JSON objects: a malformed one costs itself, and nothing beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from kdsr_tf.errors import InputError
+from kdsr_tf.sources import files, json_arrays
+from kdsr_tf.sources.forms import find_form
+from kdsr_tf.sources.interactions import read_interactions
+
+GOOD = [{"user_id": "u", "item_id": item, "timestamp": 5} for item in ('a"]', "b{", "c\\")]
+MALFORMED = [
+    '{"user_id": "u", "item_id": "x", "timestamp": }',
+    "{'user_id': 'u', 'item_id': 'x', 'timestamp': [5,]}",
+    '{"user_id": "u", "item_id": "x", "timestamp": 5,}',
+    '{"user_id": "u" "item_id": "x}"}',
+    "{user_id: u}",
+    "[1,,{}]",
+]
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("malformed", MALFORMED)
+@pytest.mark.parametrize("between", [",", ",\n", "\n,\n  "])
+def test_a_malformed_element_is_one_rejected_row(between, malformed, block, tmp_path, monkeypatch):
+    monkeypatch.setattr(json_arrays, "_BLOCK_BYTES", block)
+    first, *others = map(json.dumps, GOOD)
+    path = tmp_path / "clicks.json"
+    path.write_text("[" + between.join([first, malformed, *others]) + "]")
+    (piece,) = files.pieces_of(str(path), find_form(str(path)))
+    (batch,) = read_interactions(piece)
+    assert batch.item_ids.to_pylist() == ['a"]', "b{", "c\\"]
+    assert batch.rows.tolist() == [0, 2, 3]
+    (rejected,) = batch.rejected
+    assert rejected.where == "clicks.json row 2"
+    assert json.loads(rejected.row) == malformed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # The stray mark and a later one would make one element of two.
+        '[{"a": 1}, {"a": ""b"}, {"a": ""b"}, {}]',
+        '[{"a": 1}, {"a": "b}, {"a": 2}]',
+        '[{"a": 1}]\n[{"a": 2}]',
+        '[{"a": 1}, x, {"a": 2}]',
+        '[{"a": 1}, {"a": [1}, {}]',
+    ],
+)
+def test_an_element_without_an_end_stops_the_reading(content):
+    with pytest.raises(InputError, match=r"f.json cannot be read as JSON after row 1: "):
+        list(json_arrays.elements("f.json", io.BytesIO(content.encode())))
