@@ -94,14 +94,10 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
 
     There is a teacher only where something reads it: see `Config.needs`.
     """
-    windows = windows_of(config)
-    features = tuple(f"features/{m}" for m in config.modalities)
-    taught = taught_modalities(config)
-    read = tuple(f"teacher/{m}" for m in config.needs.teachers)
-    teachers = tuple(f"teacher/{m}" for m in taught)
-    lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
-    new_items = _new_items(config)
-    added = (NEW_ITEMS, *teachers) if new_items else ()
+    return *_data_artifacts(config), *_run_artifacts(config)
+
+
+def _data_artifacts(config: Config) -> tuple[Artifact, ...]:
     return (
         Artifact(
             name="sequences",
@@ -133,14 +129,26 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
                 keys=("teach", "model.dim", "seed"),
                 inputs=("sequences", f"features/{m}"),
             )
-            for m in taught
+            for m in taught_modalities(config)
         ),
         Artifact(
-            name=windows,
+            name=windows_of(config),
             stage="distill",
             keys=("windows", "seed"),
             inputs=("sequences", *(f"teacher/{m}" for m in config.needs.pairs)),
         ),
+    )
+
+
+def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
+    windows = windows_of(config)
+    features = tuple(f"features/{m}" for m in config.modalities)
+    read = tuple(f"teacher/{m}" for m in config.needs.teachers)
+    teachers = tuple(f"teacher/{m}" for m in taught_modalities(config))
+    lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
+    new_items = _new_items(config)
+    added = (NEW_ITEMS, *teachers) if new_items else ()
+    return (
         Artifact(
             name="student",
             stage="train",

@@ -142,24 +142,7 @@ class KDSR(TrainingModel):
         if auxiliary is not None:
             objectives.append(BackboneAuxiliary(auxiliary, dtype=policy, name="auxiliary"))
         if taught:
-            heads = {
-                modality: CorrelationHead(
-                    student.dim,
-                    num_codes,
-                    correlation,
-                    arguments["score_scales"].get(modality, 1.0),
-                    derive_seed(seed, modality),
-                    dtype=policy,
-                    name=f"{modality}_head",
-                )
-                for modality in taught
-            }
-            loss = ScoreLoss(score_loss, match, temperature, reduction="none")
-            objectives.append(
-                PairDistillation(
-                    heads, loss, pairs_per_window, seed, dtype=policy, name="distillation"
-                )
-            )
+            objectives.append(_distillation(student.dim, arguments, policy))
         super().__init__(student, objectives, weights, **kwargs)
         self._arguments = arguments
         self.modalities = taught
@@ -193,3 +176,28 @@ class KDSR(TrainingModel):
         deserialize = keras.saving.deserialize_keras_object
         made = {name: deserialize(config[name]) for name in ("student", "weights")}
         return cls(**{**config, **made})
+
+
+def _distillation(
+    dim: int, arguments: Mapping[str, Any], policy: keras.DTypePolicy
+) -> PairDistillation:
+    """A head per modality, and the losses of the pairs."""
+    seed = arguments["seed"]
+    heads = {
+        modality: CorrelationHead(
+            dim,
+            arguments["num_codes"],
+            arguments["correlation"],
+            arguments["score_scales"].get(modality, 1.0),
+            derive_seed(seed, modality),
+            dtype=policy,
+            name=f"{modality}_head",
+        )
+        for modality in arguments["modalities"]
+    }
+    loss = ScoreLoss(
+        arguments["score_loss"], arguments["match"], arguments["temperature"], reduction="none"
+    )
+    return PairDistillation(
+        heads, loss, arguments["pairs_per_window"], seed, dtype=policy, name="distillation"
+    )

@@ -129,18 +129,22 @@ def _times(log: Log, split: str, as_positions: bool) -> Iterator[Finding]:
         "Bring finer timestamps.",
     )
     if not as_positions:
-        newest = log.times[log.in_train].max(initial=np.iinfo(np.int64).min)
-        early = np.flatnonzero(log.is_test_point & (log.times < newest))
-        yield finding(
-            "test points older than the newest train interaction",
-            LEAK if split == "global_time" else NOTE,
-            len(early),
-            log.is_test_point.sum(),
-            "test points",
-            map(log.point, early),
-            "Other users' later behaviour is in train. Every split per user has it; "
-            "prepare.split=global_time must not.",
-        )
+        yield _older_than_train(log, split)
+
+
+def _older_than_train(log: Log, split: str) -> Finding:
+    newest = log.times[log.in_train].max(initial=np.iinfo(np.int64).min)
+    early = np.flatnonzero(log.is_test_point & (log.times < newest))
+    return finding(
+        "test points older than the newest train interaction",
+        LEAK if split == "global_time" else NOTE,
+        len(early),
+        log.is_test_point.sum(),
+        "test points",
+        map(log.point, early),
+        "Other users' later behaviour is in train. Every split per user has it; "
+        "prepare.split=global_time must not.",
+    )
 
 
 def _test_before_train(log: Log) -> np.ndarray:
