@@ -43,6 +43,7 @@ def elements(path: str, file: Any) -> Iterator[bytes]:
             place += is_list
             continue
         problem = "the list has no end"
+        end: int | None
         if place < len(buffer):
             if is_list and buffer[place] == "]":
                 if not (buffer[place + 1 :].strip() or file.read(_BLOCK_BYTES).strip()):
