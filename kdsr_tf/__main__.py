@@ -2,4 +2,5 @@
 
 from kdsr_tf.cli.main import main
 
-main()
+if __name__ == "__main__":  # a saved student may name this module, and importing it runs nothing
+    main()

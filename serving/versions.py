@@ -208,8 +208,9 @@ class VersionedModel:
         As TF Serving has it, `007` is version 7 where there is no `7`, and a name that is no
         whole number of 64 bits is no version.
         """
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
         found = {}
-        for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []:
+        for name in sorted(names, key=len, reverse=True):  # of equal numbers the shortest wins
             folder = os.path.join(self.folder, name)
             if name.isascii() and name.isdecimal() and _is_version(folder):
                 digits = name.lstrip("0") or "0"

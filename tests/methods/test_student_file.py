@@ -84,6 +84,13 @@ def test_a_file_does_not_choose_what_is_imported(saved, module, tmp_path, change
     assert not module.exists()
 
 
+def test_a_file_that_names_the_command_does_not_run_it(saved, tmp_path):
+    name = {"module": "kdsr_tf.__main__", "class_name": "Own", "registered_name": "x>Own"}
+    path = changed(saved[1], tmp_path, lambda config: config.update(name))
+    with pytest.raises(TypeError, match="Own"):  # the command would end with SystemExit
+        read_student(path, "sasrec")
+
+
 def test_keras_own_loader_does_not_import_the_backbone_either(saved, module, tmp_path):
     path = changed(saved[1], tmp_path, CHANGES["backbone"])
     with pytest.raises(ValueError, match="import that module before"):

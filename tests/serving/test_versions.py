@@ -56,6 +56,13 @@ def test_folders_are_versions_where_tf_serving_has_them_as_such(folder):
     assert look(model) == [(2**63 - 1, "END"), (7, "END"), (1, "AVAILABLE")]
 
 
+def test_the_shortest_name_of_a_number_is_its_folder(folder):
+    for name in ("0", "00", "01"):
+        os.symlink(folder / "1", folder / name)
+    found = versioned(folder)._on_disk()
+    assert found == {0: str(folder / "0"), 1: str(folder / "1")}
+
+
 def test_a_version_repaired_in_place_is_tried_again(folder):
     """Its graph, by whose time versions were once told apart, stays as it was."""
     shutil.copytree(folder / "1", folder / "2")
