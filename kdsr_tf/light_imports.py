@@ -37,9 +37,9 @@ def install() -> None:
     """Let this process start TensorFlow and Keras with about half the processor time.
 
     They try to import other frameworks, for wrappers and converters that nothing here uses:
-    3 of 6.5 seconds. Everybody else finds these frameworks as usual. Call it in a process of
-    this package's own, before TensorFlow or Keras is imported: the wrappers of Keras for
-    scikit-learn, for example, do not work there.
+    3 of 6.8 seconds (medians of three starts). Everybody else finds these frameworks as usual.
+    Call it in a process of this package's own, before TensorFlow or Keras is imported: the
+    wrappers of Keras for scikit-learn, for example, do not work there.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
