@@ -36,9 +36,9 @@ from kdsr_tf.evaluation.catalogue import read_catalogue
 from kdsr_tf.evaluation.evaluate import load_student, rank
 from kdsr_tf.evaluation.ranking import Ranker, pad, parts, shared_passes
 from kdsr_tf.evaluation.windows import Windows, read_windows
+from kdsr_tf.methods.configured_kdsr import build_student
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
-from kdsr_tf.training.building import build_student
 
 POINTS_AT_ONCE = 8_192
 

@@ -39,7 +39,7 @@ from kdsr_tf.evaluation.ranking import Ranker
 from kdsr_tf.evaluation.resampling import bootstrap_intervals
 from kdsr_tf.evaluation.seeds import over_seeds
 from kdsr_tf.evaluation.summary import Rankings
-from kdsr_tf.training.building import read_teachers
+from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import TRAIN, Run
 

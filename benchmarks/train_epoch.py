@@ -34,7 +34,7 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.cli import plan
 from kdsr_tf.cli.run import run_stage
 from kdsr_tf.config import Config, dump_config, load_config
-from kdsr_tf.training.building import read_teachers
+from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import Run
 

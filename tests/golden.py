@@ -39,7 +39,7 @@ def trained(workdir: str, overrides: tuple[str, ...]):
 
     from kdsr_tf import artifacts, sequences, stages
     from kdsr_tf.config import load_config
-    from kdsr_tf.training.building import read_teachers
+    from kdsr_tf.teacher.read_teachers import read_teachers
     from kdsr_tf.training.devices import set_up
     from kdsr_tf.training.run import Run
 

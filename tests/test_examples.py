@@ -12,7 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kdsr_tf"
 MODULES = sorted(
     f"kdsr_tf.{room}.{path.stem}"
-    for room in ("ops", "layers", "losses", "metrics", "backbones", "models")
+    for room in (
+        *("ops", "layers", "losses", "metrics", "items", "scoring", "backbones"),
+        *("models", "objectives", "methods"),
+    )
     for path in (PACKAGE / room).glob("*.py")
     if ">>> " in path.read_text()
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import typing
+
 import pytest
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config, select
+from kdsr_tf.config.learning import ModelConfig
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 
 
@@ -118,3 +121,11 @@ def test_new_items_are_placed_by_a_teacher_even_if_training_reads_none():
 
 def test_a_student_from_before_there_were_methods_stays_up_to_date():
     assert "method" not in select(_config(), ["model"])["model"]
+
+
+def test_every_method_says_what_it_reads_and_how_it_is_built():
+    from kdsr_tf.config import methods
+    from kdsr_tf.methods.registry import METHODS
+
+    known = typing.get_args(ModelConfig.model_fields["method"].annotation)
+    assert set(methods.NEEDS) == set(METHODS) == set(known)

@@ -25,7 +25,7 @@ class Needs(NamedTuple):
 
 def needs_of(config: Config) -> Needs:
     """What the method of a configuration reads; no stage runs for anything else."""
-    return _NEEDS[config.model.method](config)
+    return NEEDS[config.model.method](config)
 
 
 def _needs_of_kdsr(config: Config) -> Needs:
@@ -35,4 +35,5 @@ def _needs_of_kdsr(config: Config) -> Needs:
     return Needs(teachers=tables, pairs=tables if config.distillation.enabled else ())
 
 
-_NEEDS = {"kdsr": _needs_of_kdsr}
+NEEDS = {"kdsr": _needs_of_kdsr}
+"""What training reads, by `model.method`."""

@@ -22,8 +22,8 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.methods.student import Student
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.paths import copy_folder
+from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training import rates
-from kdsr_tf.training.building import read_teachers
 from kdsr_tf.training.cluster import is_chief
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.projector import write_projector

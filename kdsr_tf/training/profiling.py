@@ -11,7 +11,7 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.training.building import read_teachers
+from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import Run
 

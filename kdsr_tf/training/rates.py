@@ -212,19 +212,6 @@ def grouped_adam(
     )
 
 
-def annealed(
-    weight: float, final: float, steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A weight for `KDSR(weights=...)` that changes linearly, then stays.
-
-    Args:
-        weight: In the first step, >= 0.
-        final: In step `steps` and after, as a share of `weight`, >= 0.
-        steps: Training steps, > 0.
-    """
-    return keras.optimizers.schedules.PolynomialDecay(weight, steps, final * weight, power=1.0)
-
-
 def current_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
     """Learning rate of each group at the next step.
 

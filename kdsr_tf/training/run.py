@@ -16,10 +16,10 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, table
 from kdsr_tf.data.examples import Examples
+from kdsr_tf.methods.registry import backbone_class, build_model
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.teacher.teacher import Teacher
 from kdsr_tf.training import callbacks, distributed, rates
-from kdsr_tf.training.building import backbone_class, build_model
 from kdsr_tf.training.checkpoints import Checkpointing, Checkpoints, State, restore_variables
 from kdsr_tf.training.cluster import is_chief
 from kdsr_tf.training.warm_start import WarmStart

@@ -13,8 +13,8 @@ import yaml
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.registry import backbone_class, build_model
 from kdsr_tf.methods.student import Student
-from kdsr_tf.training.building import backbone_class, build_model
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "backbones.md"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.objectives.annealed import annealed
 from kdsr_tf.training.grouped_optimizer import GroupedOptimizer
-from kdsr_tf.training.rates import annealed, current_rates, grouped_adam, variable_groups
+from kdsr_tf.training.rates import current_rates, grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
 from tests.models.batches import NUM_CODES, make_batch, make_student, repeated
 from tests.nearness import assert_near
@@ -200,7 +201,8 @@ from kdsr_tf import light_imports; light_imports.install()
 import json, sys
 import keras, numpy as np
 from kdsr_tf.methods.kdsr import KDSR
-from kdsr_tf.training.rates import annealed, grouped_adam, variable_groups
+from kdsr_tf.objectives.annealed import annealed
+from kdsr_tf.training.rates import grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
 from tests.models.batches import NUM_CODES, make_batch, make_student
 

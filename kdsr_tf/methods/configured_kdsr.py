@@ -1,77 +1,19 @@
-"""The model of a configuration, with its teachers' vectors."""
+"""KDSR and its student from a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import fsspec
 import numpy as np
 
 from kdsr_tf import sequences, stages
-from kdsr_tf.artifacts import Manifest, join
-from kdsr_tf.backbones.base import Backbone
-from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
+from kdsr_tf.objectives.annealed import annealed
 from kdsr_tf.schema import TRAIN_COUNT
 from kdsr_tf.teacher.teacher import Teacher
-from kdsr_tf.training.rates import annealed
-
-
-def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, Teacher]:
-    """The teachers of the modalities whose tables the student has.
-
-    Args:
-        config: The configuration.
-        inputs: Result of `stages.read_inputs`.
-    """
-    teachers = {}
-    for modality in config.needs.teachers:
-        artifact = f"teacher/{modality}"
-        directory, details = stages.location(config, artifact), inputs[artifact].details
-        teachers[modality] = Teacher(
-            _load(join(directory, "vectors.npy")),
-            _load(join(directory, "present.npy")),
-            _load(join(directory, "codebook.npy")),
-            details["correlation"],
-            details["score_scale"],
-            details["vector_scale"],
-        )
-    return teachers
-
-
-def backbone_class(config: Config) -> type[Backbone]:
-    """The class of `model.backbone`.
-
-    Raises:
-        ConfigError: if its path leads to no backbone.
-    """
-    try:
-        return find_backbone(config.model.backbone)
-    except ValueError as error:
-        raise ConfigError(f"`model.backbone` cannot be used: {error}") from error
-
-
-def build_model(
-    config: Config, num_items: int, teachers: Mapping[str, Teacher], steps_per_epoch: int = 1
-) -> KDSR:
-    """The student of a configuration inside its model, not yet trained.
-
-    Args:
-        config: The configuration.
-        num_items: Items of the vocabulary.
-        teachers: Result of `read_teachers`.
-        steps_per_epoch: Training steps of an epoch, by which weights are annealed.
-
-    Raises:
-        ConfigError: if the layers refuse a value of the configuration.
-    """
-    try:
-        return _build_model(config, num_items, teachers, steps_per_epoch)
-    except ValueError as error:
-        raise ConfigError(f"The section `model` cannot be built: {error}") from error
 
 
 def build_student(config: Config, num_items: int) -> Student:
@@ -107,9 +49,10 @@ def build_student(config: Config, num_items: int) -> Student:
     )
 
 
-def _build_model(
+def build_kdsr(
     config: Config, num_items: int, teachers: Mapping[str, Teacher], steps_per_epoch: int
 ) -> KDSR:
+    """The student of a configuration inside its model; see `registry.build_model`."""
     distillation = config.distillation
     if (config.train.negatives or 0) > num_items:
         raise ConfigError(
@@ -154,8 +97,3 @@ def _train_counts(config: Config) -> np.ndarray:
     """Train interactions of each item; row 0 is padding."""
     items = sequences.read_items(stages.location(config, "sequences"), TRAIN_COUNT)
     return np.concatenate([[0], items[TRAIN_COUNT].to_numpy()])
-
-
-def _load(path: str) -> np.ndarray:
-    with fsspec.open(path, "rb") as file:
-        return np.load(file)

@@ -1,0 +1,40 @@
+"""The teachers that a configuration's training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import fsspec
+import numpy as np
+
+from kdsr_tf import stages
+from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.config import Config
+from kdsr_tf.teacher.teacher import Teacher
+
+
+def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, Teacher]:
+    """The teachers of the modalities whose tables the student has.
+
+    Args:
+        config: The configuration.
+        inputs: Result of `stages.read_inputs`.
+    """
+    teachers = {}
+    for modality in config.needs.teachers:
+        artifact = f"teacher/{modality}"
+        directory, details = stages.location(config, artifact), inputs[artifact].details
+        teachers[modality] = Teacher(
+            _load(join(directory, "vectors.npy")),
+            _load(join(directory, "present.npy")),
+            _load(join(directory, "codebook.npy")),
+            details["correlation"],
+            details["score_scale"],
+            details["vector_scale"],
+        )
+    return teachers
+
+
+def _load(path: str) -> np.ndarray:
+    with fsspec.open(path, "rb") as file:
+        return np.load(file)
