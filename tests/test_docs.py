@@ -44,6 +44,7 @@ PYTHON_RUN_BY = {
     "README.md": "tests/test_readme.py",
     "docs/backbones.md": "tests/backbones/test_own_backbone.py",
     "docs/encoders.md": "tests/beam_pipelines/test_custom_encoder.py",
+    "docs/methods.md": "tests/models/test_training_model.py",
 }
 """Pages whose Python blocks a test runs as they stand; others are compiled here."""
 
