@@ -249,14 +249,16 @@ def test_a_full_queue_refuses_and_what_nobody_waits_for_is_not_computed(models, 
         assert code(predict_request()) == grpc.StatusCode.UNAVAILABLE
         no_rows = predict_request(inputs={"history": np.zeros((0, 1), "S1")})
         assert code(no_rows) == grpc.StatusCode.UNAVAILABLE
-        assert ask(server.rest_url, PREDICT, {"instances": [["item001"]]})[0] == 503
-        assert waiting.result() == grpc.StatusCode.OK
+        assert ask(server.rest_url, PREDICT, {"instances": [["item001"]] * 3})[0] == 503
+        # Another caller who wants less gets the place of the one who holds most.
+        assert ask(server.rest_url, PREDICT, {"instances": [["item001"]]})[0] == 200
+        assert waiting.result() == grpc.StatusCode.UNAVAILABLE
         four = predict_request(inputs={"history": [["item001"]] * 4})
         assert code(four) == grpc.StatusCode.INVALID_ARGUMENT
         assert code(three, seconds=0.1) == grpc.StatusCode.DEADLINE_EXCEEDED
         wait_for(lambda: code(predict_request()) == grpc.StatusCode.OK)
         page = ask(server.rest_url, "/monitoring/prometheus/metrics")[1]
-        assert 'kdsr_serving_batch_rows_sum{model_name="shop"} 4.0' in page
+        assert 'kdsr_serving_batch_rows_sum{model_name="shop"} 2.0' in page
 
 
 def test_rest_times_out_and_an_encrypted_server_wants_its_clients_certificate(models, tmp_path):
