@@ -32,7 +32,6 @@ from google.protobuf.message import DecodeError
 from benchmarks.mutations import grpc_request, http2_bytes, rest_request
 from benchmarks.serving_latency import apart, export, item_id, make_histories, served
 from kdsr_tf.config import load_config
-from serving import wire_pb2 as wire
 from serving.async_client import AsyncClient
 from serving.grpc_calls import PREDICTION_SERVICE
 
@@ -51,7 +50,7 @@ class Fuzzer:
 
     Args:
         address: As `kdsr serve` announces it.
-        seed: Of all requests.
+        seed: Seed of all requests.
         histories: Of right requests.
         items: Ids that the server knows.
     """
@@ -136,8 +135,11 @@ class Fuzzer:
 
 
 def _is_request(content: bytes) -> bool:
+    """Whether TensorFlow Serving's own message takes the bytes; the client's takes a few more."""
+    from tensorflow_serving.apis import predict_pb2  # imports TensorFlow
+
     try:
-        wire.PredictRequest.FromString(content)
+        predict_pb2.PredictRequest.FromString(content)
     except DecodeError:
         return False
     return True

@@ -72,8 +72,8 @@ class Soak:
     Args:
         server: Its process.
         address: As `kdsr serve` announces it.
-        folder: Of its versions.
-        arguments: Of the command line.
+        folder: Folder of its versions.
+        arguments: Arguments of the command line.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class Task:
 
     Args:
         model: Computes it.
-        signature: Of the model.
+        signature: Name of the signature.
         inputs: Object arrays of bytes.
         key: Tasks of one key can share a batch.
         rows: At least 1: an empty request takes a place too.
@@ -58,8 +58,8 @@ class Held:
     """What one caller has waiting.
 
     Args:
-        rows: Of all its tasks.
-        elements: Of all its tasks.
+        rows: Rows of all its tasks.
+        elements: Strings of all its tasks.
         tasks: In the order in which they came; a dict for the sake of its order.
     """
 
@@ -82,8 +82,8 @@ class FairQueue:
         max_batch_elements: Strings computed at once.
 
     Attributes:
-        rows: Of all tasks.
-        elements: Of all tasks.
+        rows: Rows of all tasks.
+        elements: Strings of all tasks.
         held: What waits, by caller; one without tasks is absent.
     """
 

@@ -48,7 +48,7 @@ class BoundedListener(socket.socket):
     Args:
         most: Connections open at once.
         counts: Told what is refused.
-        family: Of the address.
+        family: Family of the address.
     """
 
     def __init__(self, most: int, counts: Metrics, family: int) -> None:

@@ -52,7 +52,7 @@ def experiment(
 
     Args:
         invocation: What was asked for.
-        name: Of the experiment, or its file.
+        name: Name of the experiment, or its file.
         seeds: Runs of every arm.
         only: Names or patterns of arms; none means all.
         variables: Texts `NAME=VALUE`.

@@ -40,7 +40,7 @@ def search(invocation: Invocation, name: str, trials: int) -> None:
 
     Args:
         invocation: What was asked for.
-        name: Of the space, or its file.
+        name: Name of the space, or its file.
         trials: Trials in all, those of earlier calls included.
     """
     from kdsr_tf.experiments.space import load_space

@@ -40,7 +40,7 @@ class WarmStart:
         path: A `student/` folder, or a `.keras` file that has `items.parquet` beside
             it; local path or URI.
         item_ids: Ids of the new student's items; item k + 1 is entry k.
-        backbone: Of the new student.
+        backbone: `model.backbone` of the new student.
 
     Attributes:
         digest: Of the earlier student's file.
