@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
-from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, Unusable
 from beam_pipelines.running import advance, job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms.contents import CONTENT, GroupContents, Key, Known

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines.encode import EncodeItems, run_job, vector_files
-from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.transforms.declarations import declare
 from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
@@ -23,8 +23,8 @@ from kdsr_tf.schema import ITEM, ITEM_ID, TITLE
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Rejected
+from kdsr_tf.sources.catalogue_rows import as_text
 from kdsr_tf.sources.export_files import open_new_items
-from kdsr_tf.sources.items import as_text
 
 
 def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:

@@ -4,7 +4,7 @@
 
 Rows that cannot be used become dead letters, among them interactions with items
 that the catalogue does not have; the rest is filtered to the k-core, split and
-written as one row per user. See `transforms.interactions` for the memory the job
+written as one row per user. See `transforms.kept_interactions` for the memory the job
 needs.
 """
 
@@ -20,9 +20,9 @@ from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_pipelines import prepared
 from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
-from beam_pipelines.transforms import catalogue, interactions, sequences
-from beam_pipelines.transforms.pairs import SmallestPairs, write_pairs
-from beam_pipelines.transforms.reading import ReadItems
+from beam_pipelines.transforms import item_vocabulary, kept_interactions, user_sequences
+from beam_pipelines.transforms.pair_sample import SmallestPairs, write_pairs
+from beam_pipelines.transforms.read_catalogue import ReadItems
 from beam_pipelines.transforms.rejected import (
     DEAD_LETTERS,
     TallyReasons,
@@ -104,26 +104,26 @@ class _Prepare:
     def build(self, pipeline: beam.Pipeline) -> None:
         config, once = self._config, pipeline | "Once" >> beam.Create([None])
         read = pipeline | "Catalogue" >> ReadItems(self._source)
-        unique = read.rows | "Unique items" >> catalogue.UniqueItems(self._source)
-        hashes = catalogue.sorted_hashes(unique.rows)
-        rows = interactions.read_rows(
+        unique = read.rows | "Unique items" >> item_vocabulary.UniqueItems(self._source)
+        hashes = item_vocabulary.sorted_hashes(unique.rows)
+        rows = kept_interactions.read_rows(
             pipeline, self._source.interaction_pieces(), AsSingleton(hashes)
         )
         fraction = config.prepare.test_fraction if config.prepare.split == "global_time" else None
-        positions = AsSingleton(rows.rows | "Find positions" >> interactions.FindPositions())
-        find_core = interactions.FindCore(config.prepare.k_core, positions, fraction)
+        positions = AsSingleton(rows.rows | "Find positions" >> kept_interactions.FindPositions())
+        find_core = kept_interactions.FindCore(config.prepare.k_core, positions, fraction)
         core = AsSingleton(rows.rows | "Find core" >> find_core)
         entries = AsIter(unique.rows)
         vocabulary = once | "Number items" >> beam.Map(
-            catalogue.number_items, entries, core, self._previous
+            item_vocabulary.number_items, entries, core, self._previous
         )
-        index = vocabulary | "Index items" >> beam.Map(catalogue.index_items)
+        index = vocabulary | "Index items" >> beam.Map(item_vocabulary.index_items)
         written = self._write_sequences(rows.rows, core, AsSingleton(index))
         counts = vocabulary | "Train counts" >> beam.Map(
-            _train_counts, AsIter(written[sequences.TRAIN_ITEMS])
+            _train_counts, AsIter(written[user_sequences.TRAIN_ITEMS])
         )
         shares = once | "Write items" >> beam.Map(
-            catalogue.write_items,
+            item_vocabulary.write_items,
             AsSingleton(vocabulary),
             entries,
             AsSingleton(counts),
@@ -134,7 +134,7 @@ class _Prepare:
             config.prepare.pair_sample_size, config.windows.max_length, config.seed
         )
         pairs = (
-            written[sequences.TRAIN_SEQUENCES]
+            written[user_sequences.TRAIN_SEQUENCES]
             | "Smallest pairs" >> beam.CombineGlobally(smallest)
             | "Write pairs" >> beam.Map(write_pairs, self._target)
         )
@@ -149,7 +149,7 @@ class _Prepare:
         num_catalogue_rows, num_valid_rows = _count_rows(read, rows)
         _ = vocabulary | "Write statistics" >> beam.Map(
             _write_statistics,
-            AsIter(written[sequences.STATISTICS]),
+            AsIter(written[user_sequences.STATISTICS]),
             core,
             AsIter(reasons),
             AsSingleton(shares),
@@ -164,12 +164,17 @@ class _Prepare:
     def _write_sequences(self, rows: beam.PCollection, core: Any, index: Any) -> Any:
         return (
             rows
-            | "To blocks" >> beam.ParDo(interactions.ToBlocks(self._num_shards), core, index)
+            | "To blocks" >> beam.ParDo(kept_interactions.ToBlocks(self._num_shards), core, index)
             | "By shard" >> GroupShards(self._num_shards)
             | "Write sequences"
             >> beam.ParDo(
-                sequences.WriteSequences(self._target, self._num_shards, self._config.prepare), core
-            ).with_outputs(sequences.STATISTICS, sequences.TRAIN_ITEMS, sequences.TRAIN_SEQUENCES)
+                user_sequences.WriteSequences(self._target, self._num_shards, self._config.prepare),
+                core,
+            ).with_outputs(
+                user_sequences.STATISTICS,
+                user_sequences.TRAIN_ITEMS,
+                user_sequences.TRAIN_SEQUENCES,
+            )
         )
 
 
@@ -188,14 +193,14 @@ def _count_rows(read: Any, rows: Any) -> tuple[beam.PCollection, beam.PCollectio
     return num_catalogue_rows, num_valid_rows
 
 
-def _train_counts(vocabulary: catalogue.Vocabulary, parts: Any) -> Any:
-    return sequences.train_counts(None, parts, len(vocabulary.item_ids))
+def _train_counts(vocabulary: item_vocabulary.Vocabulary, parts: Any) -> Any:
+    return user_sequences.train_counts(None, parts, len(vocabulary.item_ids))
 
 
 def _write_statistics(
-    vocabulary: catalogue.Vocabulary,
+    vocabulary: item_vocabulary.Vocabulary,
     parts: Any,
-    core: interactions.Core,
+    core: kept_interactions.Core,
     reasons: Any,
     shares: dict[str, dict[str, float]],
     num_pairs: int,
@@ -205,7 +210,7 @@ def _write_statistics(
     interactions_label: str,
     directory: str,
 ) -> None:
-    total = sequences.merge_statistics(parts)
+    total = user_sequences.merge_statistics(parts)
     num_items = len(vocabulary.item_ids)
     cells = total.counts["users"] * num_items
     rejected: dict[str, dict[str, Any]] = {}

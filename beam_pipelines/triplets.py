@@ -26,9 +26,9 @@ from beam_pipelines.running import (
     run_as_program,
     run_pipeline,
 )
+from beam_pipelines.transforms.cut_windows import cut_windows
 from beam_pipelines.transforms.shards import GroupShards, default_num_shards, shard_path
 from beam_pipelines.transforms.teachers import read_teacher
-from beam_pipelines.transforms.windows import cut_windows
 from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config

@@ -33,7 +33,7 @@ from kdsr_tf.hashing import shard_of
 from kdsr_tf.methods.student import Student
 from kdsr_tf.schema import ITEM_ID, TRAIN_COUNT
 from kdsr_tf.teacher.autoencoder import Autoencoder
-from kdsr_tf.teacher.features import Features
+from kdsr_tf.teacher.feature_files import Features
 
 _MOST_POINTS = 10_000
 _USERS_AT_ONCE = 512
@@ -69,7 +69,7 @@ def run_stages(config: Config) -> None:
     from beam_pipelines.distill import distill
     from beam_pipelines.encode import encode
     from beam_pipelines.prepare import prepare
-    from kdsr_tf.teacher.fit import teach
+    from kdsr_tf.teacher.teach import teach
     from kdsr_tf.training.fit import train
 
     for stage in (prepare, encode, teach, distill, train):

@@ -32,7 +32,7 @@ from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.datasets.demo import generate
 from kdsr_tf.evaluation.catalogue import read_catalogue
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 UNTIL_STOPPED = ("train.epochs=80", "train.patience=6")
@@ -52,7 +52,7 @@ def run_stages(config: Config) -> float:
     from beam_pipelines.encode import encode
     from beam_pipelines.prepare import prepare
     from kdsr_tf.evaluation.evaluate import evaluate
-    from kdsr_tf.teacher.fit import teach
+    from kdsr_tf.teacher.teach import teach
     from kdsr_tf.training.fit import train
 
     for stage in (prepare, encode, teach, distill, train):
@@ -80,10 +80,10 @@ def concentration(config: Config, modality: str, share: float = 0.1) -> dict[str
     first, second = np.triu_indices(len(present), k=1)
     kept = present[first] & present[second] & (shape[first] != shape[second])
     first, second = first[kept], second[kept]
-    profiles = arrays.correlation_vectors(
+    profiles = pair_correlations.correlation_vectors(
         vectors[first], vectors[second], teacher["num_domains"], teacher["correlation"]
     )
-    codes = arrays.nearest_codes(profiles / teacher["vector_scale"], codebook)
+    codes = pair_correlations.nearest_codes(profiles / teacher["vector_scale"], codebook)
 
     counts = {
         "planted": np.bincount(codes[colour[first] == colour[second]], minlength=len(codebook)),

@@ -45,7 +45,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from beam_pipelines.encode import EncodeItems
-from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder
 from beam_pipelines.running import run_pipeline
 from beam_pipelines.transforms.declarations import Declare, declare
@@ -53,7 +53,7 @@ from kdsr_tf import schema
 from kdsr_tf.artifacts import versions
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.sources import open_source
-from kdsr_tf.sources.items import CatalogueRow
+from kdsr_tf.sources.catalogue_rows import CatalogueRow
 
 NUM_ITEMS = {"text": 2_000, "image": 500}
 MATMUL_SIZE, MATMUL_CALLS = 2048, 8

@@ -34,9 +34,9 @@ from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.artifacts import versions
 from kdsr_tf.config import load_config
 from kdsr_tf.console import progress
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from kdsr_tf.teacher.codebook import learn_codebook
-from kdsr_tf.teacher.report import describe_codebook
+from kdsr_tf.teacher.quality import describe_codebook
 
 HELD_OUT = 0.1
 PAIRS_PER_BLOCK = 200_000
@@ -84,7 +84,10 @@ class Vectors:
         return self.items[np.stack([first, second], axis=1)]
 
     def _correlate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return arrays.correlation_vectors(first, second, self._domains, self._kind) / self._scale
+        return (
+            pair_correlations.correlation_vectors(first, second, self._domains, self._kind)
+            / self._scale
+        )
 
 
 def lloyd(vectors: Vectors, codebook: np.ndarray, passes: int) -> tuple[np.ndarray, int]:
@@ -98,7 +101,7 @@ def lloyd(vectors: Vectors, codebook: np.ndarray, passes: int) -> tuple[np.ndarr
             counts = np.zeros(len(codebook))
             sums = np.zeros(codebook.shape)
             for block in vectors.of_all_pairs():
-                codes = arrays.nearest_codes(block, codebook)
+                codes = pair_correlations.nearest_codes(block, codebook)
                 counts += np.bincount(codes, minlength=len(codebook))
                 for domain, column in enumerate(block.T):
                     sums[:, domain] += np.bincount(codes, column, len(codebook))
@@ -115,7 +118,7 @@ def judge(
     found: dict[str, Any] = {"pairs": len(pairs)}
     codes = {}
     for name, codebook in codebooks.items():
-        codes[name] = arrays.nearest_codes(profiles, codebook)
+        codes[name] = pair_correlations.nearest_codes(profiles, codebook)
         described = describe_codebook(profiles, codes[name], codebook, pairs)
         found[name] = {key: round(described[key], 4) for key in JUDGED}
     first, *others = codes

@@ -62,7 +62,7 @@ def write_inputs(config: Config, num_items: int, size: int) -> None:
 
 def run_teach(config: Config) -> dict[str, Any]:
     """One run of `teach`, measured inside its own process."""
-    from kdsr_tf.teacher.fit import teach
+    from kdsr_tf.teacher.teach import teach
 
     started = time.perf_counter()
     (manifest,) = teach(config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from serving.listener import most_connections
 
 if TYPE_CHECKING:
-    from kdsr_tf.config.serving import ServeConfig
+    from kdsr_tf.config.serving_sections import ServeConfig
 
 _NO_LIMIT = 1 << 30
 _MOST_STREAMS = 1 << 14

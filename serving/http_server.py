@@ -16,7 +16,7 @@ from serving.http_protocol import GuardedHttpProtocol, HttpLimits
 from serving.metrics import Metrics
 
 if TYPE_CHECKING:
-    from kdsr_tf.config.serving import ServeConfig
+    from kdsr_tf.config.serving_sections import ServeConfig
 
 
 class HttpServer(uvicorn.Server):

@@ -39,7 +39,7 @@ from serving.versions import VersionedModel, log
 
 if TYPE_CHECKING:
     from kdsr_tf.config import Config
-    from kdsr_tf.config.serving import ServeConfig
+    from kdsr_tf.config.serving_sections import ServeConfig
 
 _SERVICE = "tensorflow.serving.PredictionService"
 _START_POLL_SECONDS = 0.01

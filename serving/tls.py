@@ -10,7 +10,7 @@ import grpc
 from kdsr_tf.errors import KDSRError
 
 if TYPE_CHECKING:
-    from kdsr_tf.config.serving import ServeConfig
+    from kdsr_tf.config.serving_sections import ServeConfig
 
 
 def grpc_credentials(options: ServeConfig) -> grpc.ServerCredentials | None:

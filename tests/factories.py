@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 
 
 def write_sequences(
@@ -310,11 +310,11 @@ def _pairs(items: np.ndarray, modality: str, teacher: dict) -> dict[str, np.ndar
     i, j = schema.pair_positions(len(items))
     first, second = items[i], items[j]
     valid = present[first] & present[second] & (first != second)
-    scores = arrays.correlation(vectors[first], vectors[second], teacher["kind"])
-    profiles = arrays.correlation_vectors(
+    scores = pair_correlations.correlation(vectors[first], vectors[second], teacher["kind"])
+    profiles = pair_correlations.correlation_vectors(
         vectors[first], vectors[second], teacher["num_domains"], teacher["kind"]
     )
-    codes = arrays.nearest_codes(profiles, teacher["codebook"])
+    codes = pair_correlations.nearest_codes(profiles, teacher["codebook"])
     dtype = schema.code_dtype(len(teacher["codebook"]))
     return {
         schema.present_key(modality): present[items].astype(np.uint8),

@@ -21,7 +21,7 @@ import yaml
 
 from kdsr_tf.cli.main import cli
 from kdsr_tf.config import Config
-from kdsr_tf.config.base import Section
+from kdsr_tf.config.section import Section
 from kdsr_tf.errors import KDSRError
 from tests.doc_commands import (
     LITERAL,

@@ -52,7 +52,7 @@ BEAM_MAY_IMPORT = {
     "sources",
     "splits",
     "cores",
-    "teacher.arrays",
+    "teacher.pair_correlations",
     "teacher.teacher",
     "datasets",
 }

@@ -8,7 +8,7 @@ import pytest
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config, select
-from kdsr_tf.config.learning import ModelConfig
+from kdsr_tf.config.learning_sections import ModelConfig
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 
 

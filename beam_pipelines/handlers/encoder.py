@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
-from beam_pipelines.handlers.pictures import read_picture
+from beam_pipelines.handlers.decode_pictures import read_picture
 from kdsr_tf.artifacts import exists
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.sources.image_files import UnreadableImage, is_far, read_image

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_pipelines.handlers.encoder import local_file
-from beam_pipelines.handlers.folding import fold
+from beam_pipelines.handlers.fold_normalization import fold
 from beam_pipelines.handlers.keras_models import (
     KerasImageEncoder,
     KerasImageModel,

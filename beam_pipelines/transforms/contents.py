@@ -18,7 +18,7 @@ from beam_pipelines.transforms.declarations import Declaration, Declare, Part
 from kdsr_tf.hashing import shard_of
 from kdsr_tf.schema import ITEM, ITEM_ID, VECTOR
 from kdsr_tf.sources.batches import Piece, Rejected
-from kdsr_tf.sources.items import read_items, row_as_json
+from kdsr_tf.sources.catalogue_rows import read_items, row_as_json
 
 CONTENT = "content"
 DIGEST_BYTES = 16

@@ -11,9 +11,9 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import ending
+from kdsr_tf.sources.catalogue_rows import CatalogueRow, as_text, is_missing
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.image_values import pictures
-from kdsr_tf.sources.items import CatalogueRow, as_text, is_missing
 
 _BY_ID = " Pictures named after items: `kdsr data import --images FOLDER` writes the column."
 

@@ -15,8 +15,8 @@ from kdsr_tf.errors import ConfigError
 
 if TYPE_CHECKING:
     from kdsr_tf.artifacts import Manifest
+    from kdsr_tf.datasets.import_options import Reading
     from kdsr_tf.datasets.importing import Findings
-    from kdsr_tf.datasets.reading import Reading
     from kdsr_tf.sources import Source
 
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "calendar", "position")
@@ -94,7 +94,7 @@ def import_data(
     from kdsr_tf.cli.import_tables import announce, show, show_cores, show_pictures
     from kdsr_tf.console import console, progress
     from kdsr_tf.datasets.importing import Import, refuse
-    from kdsr_tf.datasets.opening import open_for_import, pictures_of
+    from kdsr_tf.datasets.open_for_import import open_for_import, pictures_of
     from kdsr_tf.sources.time_units import settle_unit
 
     if not check:

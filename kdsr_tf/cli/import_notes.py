@@ -17,7 +17,7 @@ _LONGEST_TEXT = 80
 
 def show_notes(found: Findings, source: Source) -> None:
     """Sentences about what is left out or odd, each with its numbers and the remedy."""
-    from kdsr_tf.datasets.published.source import PublishedSource
+    from kdsr_tf.datasets.published.published_source import PublishedSource
     from kdsr_tf.sources.batches import label
     from kdsr_tf.sources.folder import FolderSource
 

@@ -17,8 +17,8 @@ from kdsr_tf.sources.time_units import CALENDAR, MOMENT, POSITION, UNITS, to_mic
 from kdsr_tf.sources.times import TIMESTAMP
 
 if TYPE_CHECKING:
+    from kdsr_tf.datasets.catalogue_pictures import Pictures
     from kdsr_tf.datasets.importing import Findings
-    from kdsr_tf.datasets.pictures import Pictures
     from kdsr_tf.sources import Source
 
 _FORMS = {CALENDAR: "dates written as digits"}

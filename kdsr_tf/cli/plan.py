@@ -55,7 +55,7 @@ def external_fingerprints(
         KDSRError: if they, a column to encode, a preset or a weights file are missing
             or cannot be read.
     """
-    from beam_pipelines.handlers.choose import choose_encoder
+    from beam_pipelines.handlers.choose_encoder import choose_encoder
     from beam_pipelines.transforms.declarations import declare
     from kdsr_tf.sources import export_files, open_source
 

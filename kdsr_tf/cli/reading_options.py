@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from kdsr_tf.datasets.reading import LAYOUTS, PUBLISHED, Reading
+from kdsr_tf.datasets.import_options import LAYOUTS, PUBLISHED, Reading
 from kdsr_tf.errors import ConfigError
 
 _CHARACTERS = {"tab": "\t", "\\t": "\t", "space": " "}

@@ -37,7 +37,7 @@ def _encode(config: Config, beam_args: tuple[str, ...]) -> Manifests:
 
 
 def _teach(config: Config) -> Manifests:
-    from kdsr_tf.teacher.fit import teach
+    from kdsr_tf.teacher.teach import teach
 
     return teach(config)
 

@@ -6,7 +6,7 @@ validated here. Layers and losses take plain arguments and never see it.
 
 from __future__ import annotations
 
-from kdsr_tf.config.data import (
+from kdsr_tf.config.data_sections import (
     ImageEncoderConfig,
     PrepareConfig,
     SourceConfig,

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import pydantic
 
-from kdsr_tf.config.backbones import check_backbone, needs_modalities
-from kdsr_tf.config.base import PathText, Section, Seed
-from kdsr_tf.config.data import (
+from kdsr_tf.config.backbone_rules import check_backbone, needs_modalities
+from kdsr_tf.config.data_sections import (
     DistillConfig,
     EncodeConfig,
     PrepareConfig,
@@ -16,14 +15,15 @@ from kdsr_tf.config.data import (
     TeachConfig,
     WindowsConfig,
 )
-from kdsr_tf.config.learning import (
+from kdsr_tf.config.learning_sections import (
     DistillationConfig,
     EvaluateConfig,
     ModelConfig,
     TrainConfig,
 )
 from kdsr_tf.config.methods import Needs, needs_of
-from kdsr_tf.config.serving import ExportConfig, ServeConfig
+from kdsr_tf.config.section import PathText, Section, Seed
+from kdsr_tf.config.serving_sections import ExportConfig, ServeConfig
 from kdsr_tf.schema import MODALITIES
 
 SharedArtifact = Annotated[

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from kdsr_tf.artifacts import join
 from kdsr_tf.cores import core_sizes
-from kdsr_tf.datasets.pictures import LostPicture, Pictures
+from kdsr_tf.datasets.catalogue_pictures import LostPicture, Pictures
 from kdsr_tf.datasets.written import (
     INTERACTIONS_FILE,
     ITEMS_FILE,
@@ -34,9 +34,9 @@ from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
+from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, row_as_json
 from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
-from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
-from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, row_as_json
+from kdsr_tf.sources.interaction_rows import UNKNOWN_ITEM, Interactions, read_interactions
 from kdsr_tf.sources.time_units import TimesFound, to_microseconds
 from kdsr_tf.sources.times import TIMESTAMP
 
@@ -143,7 +143,7 @@ class Import:
     """Reads a source, says what is there, and writes it as a folder.
 
     Args:
-        source: What `open_source` or `kdsr_tf.datasets.opening` gives.
+        source: What `open_source` or `kdsr_tf.datasets.open_for_import` gives.
         pictures: Finds the pictures of items.
         unescape_html: Decode HTML entities in the texts of the catalogue.
 

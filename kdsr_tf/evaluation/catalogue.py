@@ -8,7 +8,7 @@ import numpy as np
 
 from kdsr_tf import schema, sequences, stages
 from kdsr_tf.config import Config
-from kdsr_tf.teacher.features import Features
+from kdsr_tf.teacher.feature_files import Features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

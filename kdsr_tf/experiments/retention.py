@@ -20,7 +20,12 @@ from matplotlib.figure import Figure
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
-from kdsr_tf.metrics.retention import correlation, modality_retention, pair_cosines, sample_pairs
+from kdsr_tf.metrics.modality_retention import (
+    correlation,
+    modality_retention,
+    pair_cosines,
+    sample_pairs,
+)
 
 _PREFIX, _IDS = "retention_", "_ids"
 _CURVES = ("csv", "svg", "png")

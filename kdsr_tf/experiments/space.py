@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 
 from kdsr_tf.config import Config, override
-from kdsr_tf.config.base import NonNegativeInt, PositiveFloat, PositiveInt, Section
+from kdsr_tf.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.experiments.experiment import FOLDER, SEARCH, Name, load_section
 

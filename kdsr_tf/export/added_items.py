@@ -25,7 +25,7 @@ from kdsr_tf.methods.folding import with_rows
 from kdsr_tf.methods.student import Student
 from kdsr_tf.schema import IDS
 from kdsr_tf.teacher.autoencoder import Autoencoder
-from kdsr_tf.teacher.features import Features
+from kdsr_tf.teacher.feature_files import Features
 
 NUM_NEIGHBOURS = 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kdsr_tf.metrics.ranking import RankingMetric
+from kdsr_tf.metrics.ranking_metric import RankingMetric
 from kdsr_tf.types import Tensor
 
 

@@ -12,7 +12,7 @@ from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.losses.next_item_loss import NextItemLoss
 from kdsr_tf.metrics.hit_rate import HitRate
 from kdsr_tf.metrics.mean_reciprocal_rank import MeanReciprocalRank
-from kdsr_tf.metrics.ranking import pessimistic_ranks
+from kdsr_tf.metrics.ranking_metric import pessimistic_ranks
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.sampled_logits import SampledLogits

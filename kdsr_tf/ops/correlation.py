@@ -1,6 +1,6 @@
 """The correlation function ξ between item vectors, with finite gradients.
 
-`kdsr_tf.teacher.arrays` holds the NumPy twins that write the teacher's records;
+`kdsr_tf.teacher.pair_correlations` holds the NumPy twins that write the teacher's records;
 both give the same numbers.
 
 Reference:

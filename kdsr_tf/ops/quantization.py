@@ -1,6 +1,6 @@
 """Quantisation of correlation vectors to codes.
 
-`kdsr_tf.teacher.arrays.nearest_codes` is the NumPy twin.
+`kdsr_tf.teacher.pair_correlations.nearest_codes` is the NumPy twin.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from kdsr_tf.sources.image_paths import (
     check_folders,
     listing_digest,
 )
-from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.interaction_rows import COLUMNS
 from kdsr_tf.sources.source import Source
 from kdsr_tf.sources.streams import COMPRESSIONS
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.items import is_missing
+from kdsr_tf.sources.catalogue_rows import is_missing
 from kdsr_tf.sources.json_lines import is_deep
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")

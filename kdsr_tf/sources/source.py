@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from kdsr_tf.sources import items
+from kdsr_tf.sources import catalogue_rows
 from kdsr_tf.sources.batches import Piece, Rejected
-from kdsr_tf.sources.items import CatalogueRow
+from kdsr_tf.sources.catalogue_rows import CatalogueRow
 
 
 class Source(Protocol):
@@ -59,4 +59,4 @@ class Source(Protocol):
     def read_items(self) -> Iterator[CatalogueRow | Rejected]:
         """All rows of the catalogue, in file order."""
         for piece in self.item_pieces():
-            yield from items.read_items(piece, self.image_column)
+            yield from catalogue_rows.read_items(piece, self.image_column)

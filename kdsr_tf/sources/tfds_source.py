@@ -29,7 +29,7 @@ from kdsr_tf.sources.batches import BATCH_ROWS, TFDS_PREFIX, Batch, Piece
 from kdsr_tf.sources.columns import check_columns, check_own_names, names_in
 from kdsr_tf.sources.files import digest
 from kdsr_tf.sources.image_paths import allowed_path, check_folders, listing_digest
-from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.interaction_rows import COLUMNS
 from kdsr_tf.sources.source import Source
 from kdsr_tf.sources.values import Column
 

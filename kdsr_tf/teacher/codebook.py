@@ -12,7 +12,7 @@ import numpy as np
 import sklearn.cluster
 import threadpoolctl
 
-from kdsr_tf.teacher.arrays import nearest_codes
+from kdsr_tf.teacher.pair_correlations import nearest_codes
 
 _VQ_START_SAMPLE = 20_000
 _VQ_PASSES = 30

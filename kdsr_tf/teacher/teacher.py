@@ -6,7 +6,7 @@ import numpy as np
 
 from kdsr_tf import schema
 from kdsr_tf.errors import InputError
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 
 _PAIRS_PER_CHUNK = 65_536
 
@@ -47,7 +47,7 @@ class Teacher:
         score_scale: float = 1.0,
         vector_scale: float = 1.0,
     ):
-        arrays.check_kind(correlation)
+        pair_correlations.check_kind(correlation)
         self.vectors = vectors
         self.present = present
         self.codebook = codebook
@@ -109,8 +109,8 @@ class Teacher:
         vectors = np.where(present[:, None], autoencoder.encode(features), np.float32(0))
         pairs = _sample_pairs(windows, present, pair_sample_size, seed)
         first, second = vectors[pairs[:, 0]], vectors[pairs[:, 1]]
-        scores = arrays.correlation(first, second, correlation)
-        profiles = arrays.correlation_vectors(first, second, num_domains, correlation)
+        scores = pair_correlations.correlation(first, second, correlation)
+        profiles = pair_correlations.correlation_vectors(first, second, num_domains, correlation)
         score_scale, vector_scale = spreads(scores, profiles, correlation)
         codewords = learn_codebook(profiles / vector_scale, num_codes, codebook, seed)
         return cls(vectors, present, codewords, correlation, score_scale, vector_scale)
@@ -164,7 +164,7 @@ class Teacher:
         i, j = schema.pair_positions(windows.shape[1])
         present = self.present[windows]
         valid = present[:, i] & present[:, j] & (windows[:, i] != windows[:, j])
-        scores, profiles = arrays.window_correlations(
+        scores, profiles = pair_correlations.window_correlations(
             self.vectors[windows], self.codebook.shape[1], self.correlation
         )
         if self.score_scale != 1:
@@ -172,7 +172,7 @@ class Teacher:
         if self.vector_scale != 1:
             profiles = profiles / self.vector_scale
         self._check(scores, valid, windows)
-        codes = arrays.nearest_codes(profiles, self.codebook)
+        codes = pair_correlations.nearest_codes(profiles, self.codebook)
         return np.where(valid, scores, 0), np.where(valid, codes, 0), int(valid.sum())
 
     def _check(self, scores: np.ndarray, valid: np.ndarray, windows: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.console import console, progress
 from kdsr_tf.errors import TrainingError
 from kdsr_tf.methods.student import Student
-from kdsr_tf.metrics.retention import correlation, pair_cosines, sample_pairs
+from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.watched_model import NORM
 from kdsr_tf.training.checkpoints import Checkpoints
 from kdsr_tf.training.rates import current_rates

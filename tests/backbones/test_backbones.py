@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES, create_backbone, own_options
-from kdsr_tf.config.backbones import BACKBONE_RULES
+from kdsr_tf.config.backbone_rules import BACKBONE_RULES
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, repeated

@@ -14,7 +14,7 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import files, open_source, parquet_files, table_rows
 from kdsr_tf.sources.forms import find_form
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 from tests.beam_pipelines.clicks import HUGE, configure, write_source
 
 EMPTY_PARQUET = pa.table({"user_id": [""], "item_id": [""], "timestamp": [0]}).slice(0, 0)

@@ -15,8 +15,8 @@ from beam_pipelines.prepare import prepare
 from kdsr_tf import stages
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source
-from kdsr_tf.sources.interactions import read_interactions
-from kdsr_tf.sources.items import row_as_json
+from kdsr_tf.sources.catalogue_rows import row_as_json
+from kdsr_tf.sources.interaction_rows import read_interactions
 from tests.beam_pipelines.clicks import CATALOGUE, GOOD, HUGE, configure, json_row, write_source
 
 MISSING_USER = "user_id is missing"

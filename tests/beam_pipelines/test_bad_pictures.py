@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_pipelines.handlers.decode_pictures import read_picture
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.handlers.encoder import Unusable
-from beam_pipelines.handlers.pictures import read_picture
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.image_values import FORMATS, NO_KEY
 from tests.beam_pipelines import catalogues

@@ -9,7 +9,7 @@ import yaml
 
 from beam_pipelines import encode as job
 from beam_pipelines.encode import encode
-from beam_pipelines.handlers.choose import choose_encoder
+from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import TextEncoder, Unusable
 from beam_pipelines.prepare import prepare
 from beam_pipelines.transforms import contents

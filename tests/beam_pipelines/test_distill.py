@@ -11,14 +11,14 @@ import tensorflow_datasets as tfds
 from beam_pipelines import distill as distill_module
 from beam_pipelines.distill import distill
 from beam_pipelines.transforms import item_vectors, teachers
+from beam_pipelines.transforms.cut_windows import cut_windows
 from beam_pipelines.transforms.teachers import read_teacher
-from beam_pipelines.transforms.windows import cut_windows
 from kdsr_tf import schema, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.data.arrays import WindowArrays, write_arrays
 from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import InputError, MissingArtifactError
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from tests import factories
 from tests.nearness import assert_near
 
@@ -101,8 +101,10 @@ def test_a_modality_of_two_items_gives_one_kind_of_pair(tmp_path):
     with factories.editing(config, "teacher/text") as folder:
         np.save(os.path.join(folder, "present.npy"), present)
     manifest = distill(config)
-    score = arrays.correlation(vectors[2], vectors[5]).astype(np.float16)
-    code = arrays.nearest_codes(arrays.correlation_vectors(vectors[2], vectors[5], 8), codebook)
+    score = pair_correlations.correlation(vectors[2], vectors[5]).astype(np.float16)
+    code = pair_correlations.nearest_codes(
+        pair_correlations.correlation_vectors(vectors[2], vectors[5], 8), codebook
+    )
     found = 0
     for window in _read(config, "train") + _read(config, "validation"):
         i, j = schema.pair_positions(len(window["items"]))
@@ -266,9 +268,11 @@ def test_scores_and_profiles_are_divided_by_the_teachers_scales(tmp_path, kind):
     first, second = vectors[window[0, i]], vectors[window[0, j]]
     same = window[0, i] == window[0, j]
     assert num_valid == 9
-    np.testing.assert_allclose(scores[0], arrays.correlation(first, second, kind) / 4, rtol=1e-3)
-    expected = arrays.nearest_codes(
-        arrays.correlation_vectors(first, second, 4, kind) / 0.5, codebook
+    np.testing.assert_allclose(
+        scores[0], pair_correlations.correlation(first, second, kind) / 4, rtol=1e-3
+    )
+    expected = pair_correlations.nearest_codes(
+        pair_correlations.correlation_vectors(first, second, 4, kind) / 0.5, codebook
     )
     np.testing.assert_array_equal(codes[0], np.where(same, 0, expected))
 

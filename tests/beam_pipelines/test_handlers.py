@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from beam_pipelines.handlers import encoder as encoders
+from beam_pipelines.handlers.decode_pictures import read_picture
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.handlers.embedded_text import EmbeddedTextEncoder
 from beam_pipelines.handlers.keras_applications import KerasApplicationsEncoder
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
-from beam_pipelines.handlers.pictures import read_picture
 from beam_pipelines.handlers.precomputed import PrecomputedEncoder
 from kdsr_tf.errors import ConfigError
 from tests.beam_pipelines import presets

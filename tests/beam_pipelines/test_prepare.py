@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_pipelines.prepare import prepare, run
-from beam_pipelines.transforms.catalogue import Entry, number_items
-from beam_pipelines.transforms.interactions import Core, hashes_of
-from beam_pipelines.transforms.pairs import SmallestPairs, TrainSequences
+from beam_pipelines.transforms.item_vocabulary import Entry, number_items
+from beam_pipelines.transforms.kept_interactions import Core, hashes_of
+from beam_pipelines.transforms.pair_sample import SmallestPairs, TrainSequences
 from kdsr_tf import artifacts, splits, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import InputError

@@ -9,11 +9,11 @@ import pytest
 
 from beam_pipelines import triplets
 from beam_pipelines.distill import distill
-from beam_pipelines.transforms.windows import cut_windows
+from beam_pipelines.transforms.cut_windows import cut_windows
 from kdsr_tf import sequences, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from tests import factories
 from tests.nearness import assert_near
 
@@ -53,10 +53,12 @@ def test_every_pair_of_a_train_or_validation_window_is_one_row(config, monkeypat
     assert len(ids) == len(set(ids)) == manifest.counts["text"] and set(ids) == expected
     assert num_files > 1
     first, second = np.array(ids).T
-    scores = arrays.correlation(vectors[first], vectors[second])
+    scores = pair_correlations.correlation(vectors[first], vectors[second])
     assert_near(table.column("score"), scores, 1e-3)
-    profiles = arrays.correlation_vectors(vectors[first], vectors[second], 8)
-    np.testing.assert_array_equal(table.column("code"), arrays.nearest_codes(profiles, codebook))
+    profiles = pair_correlations.correlation_vectors(vectors[first], vectors[second], 8)
+    np.testing.assert_array_equal(
+        table.column("code"), pair_correlations.nearest_codes(profiles, codebook)
+    )
 
 
 @pytest.mark.slow

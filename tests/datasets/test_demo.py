@@ -9,8 +9,8 @@ from PIL import Image
 
 from kdsr_tf.datasets.demo import generate
 from kdsr_tf.datasets.demo.behaviour import YEAR_SECONDS, YEAR_START, make_histories
-from kdsr_tf.datasets.demo.catalogue import COLOURS, PATTERNS, SHAPES, make_catalogue
-from kdsr_tf.datasets.demo.pictures import SIZE
+from kdsr_tf.datasets.demo.painting import SIZE
+from kdsr_tf.datasets.demo.products import COLOURS, PATTERNS, SHAPES, make_catalogue
 from kdsr_tf.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from beam_pipelines.prepare import prepare
 from kdsr_tf import stages
 from kdsr_tf.config import load_config
 from kdsr_tf.schema import SPLITS
-from kdsr_tf.teacher.fit import teach
+from kdsr_tf.teacher.teach import teach
 from tests import factories
 
 _SETTINGS = (

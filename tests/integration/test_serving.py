@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kdsr_tf.config.serving import ServeConfig
+from kdsr_tf.config.serving_sections import ServeConfig
 from kdsr_tf.methods import student as _student  # noqa: F401  (registers the class)
 from serving.client import Client
 from serving.server import Server

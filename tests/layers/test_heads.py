@@ -4,7 +4,7 @@ import pytest
 from kdsr_tf.layers.correlation_head import CorrelationHead
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.schema import pair_positions
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 
 RNG = np.random.default_rng(0)
 STATES = RNG.normal(size=(2, 4, 3)).astype("float32")
@@ -47,7 +47,9 @@ def test_correlation_head_equals_the_equations():
     scores, logits = head(STATES, first, second)
     kernel, bias, compare, classify = (np.asarray(w) for w in head.get_weights())
     projected = STATES @ kernel + bias
-    expected = arrays.correlation(projected[:, first], projected[:, second], "euclidean") / 2
+    expected = (
+        pair_correlations.correlation(projected[:, first], projected[:, second], "euclidean") / 2
+    )
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     hidden = np.maximum(np.abs(STATES[:, first] - STATES[:, second]) @ compare, 0)
     np.testing.assert_allclose(logits, hidden @ classify, rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 
 from kdsr_tf import schema
 from kdsr_tf.methods.kdsr import KDSR
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from tests.models.batches import LENGTH, NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
 
 TERMS = ["next_item", "image_score", "image_code", "text_score", "text_code"]
@@ -61,7 +61,7 @@ def record_pairs(model, batch, modality, b):
         e, g = embeddings[[i, j]], embeddings[[i, j]] @ kernel + bias
         theirs.append(float(batch[schema.scores_key(modality)][b, at]))
         scale = config["score_scales"].get(modality, 1.0)
-        ours.append(arrays.correlation(g[0], g[1], config["correlation"]) / scale)
+        ours.append(pair_correlations.correlation(g[0], g[1], config["correlation"]) / scale)
         p = np.maximum(np.abs(e[0] - e[1]) @ compare, 0) @ classify
         c = batch[schema.codes_key(modality)][b, at]
         code.append(np.log(np.exp(p).sum()) - p[c])
@@ -198,7 +198,7 @@ def test_distillation_learns_the_teacher():
     batch = make_batch(16, modalities=("text",))
     vectors = np.random.default_rng(3).normal(size=(NUM_ITEMS + 1, 4))
     first, second = (batch["items"][:, p] for p in schema.pair_positions(LENGTH))
-    teacher = arrays.correlation(vectors[first], vectors[second], "cosine")
+    teacher = pair_correlations.correlation(vectors[first], vectors[second], "cosine")
     batch["text_scores"] = teacher.astype("float16")
     batch["text_codes"] = np.digitize(teacher, [-0.5, 0.0, 0.5]).astype("uint8")
     model.fit(repeated(batch, 80), verbose=0)

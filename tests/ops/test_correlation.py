@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from kdsr_tf.ops.correlation import CORRELATIONS, correlation, correlation_vectors
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from tests.gradients import value_and_gradients
 from tests.nearness import assert_near
 
@@ -30,22 +30,22 @@ def test_values_by_hand(kind, expected):
 def test_numpy_twins_agree(vectors, kind):
     first, second = vectors
     got = keras.ops.convert_to_numpy(correlation(first, second, kind))
-    assert_near(got, arrays.correlation(first, second, kind))
+    assert_near(got, pair_correlations.correlation(first, second, kind))
     got = keras.ops.convert_to_numpy(correlation_vectors(first, second, 4, kind))
     assert got.shape == (5, 3, 4)
-    assert_near(got, arrays.correlation_vectors(first, second, 4, kind))
+    assert_near(got, pair_correlations.correlation_vectors(first, second, 4, kind))
     for domain in range(4):
         part = slice(3 * domain, 3 * domain + 3)
         np.testing.assert_allclose(
             got[..., domain],
-            arrays.correlation(first[..., part], second[..., part], kind),
+            pair_correlations.correlation(first[..., part], second[..., part], kind),
             atol=1e-5,
         )
 
 
 def test_both_sides_know_the_same_kinds():
-    assert tuple(CORRELATIONS) == arrays.CORRELATIONS
-    for function in (correlation, arrays.correlation):
+    assert tuple(CORRELATIONS) == pair_correlations.CORRELATIONS
+    for function in (correlation, pair_correlations.correlation):
         with pytest.raises(ValueError, match="cosine, dot, euclidean, manhattan"):
             function(np.ones(2), np.ones(2), "pearson")
 

@@ -4,7 +4,7 @@ import pytest
 
 from kdsr_tf import schema
 from kdsr_tf.ops import pairs
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from tests.nearness import assert_near
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def test_pairs_equal_numpy(positions):
     assert_near(found, first - second)
     for kind in ("cosine", "dot", "euclidean", "manhattan"):
         found = pairs.pair_correlation(STATES, positions, kind)
-        assert_near(found, arrays.correlation(first, second, kind))
+        assert_near(found, pair_correlations.correlation(first, second, kind))
 
 
 def test_short_windows_use_a_prefix_of_the_pairs():

@@ -34,7 +34,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Config:
     """A finished run on hostile titles, with a picture for every item but one."""
-    from kdsr_tf.teacher.fit import teach
+    from kdsr_tf.teacher.teach import teach
 
     work = tmp_path_factory.mktemp("work")
     config = load_config(

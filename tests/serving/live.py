@@ -17,7 +17,7 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from kdsr_tf.config.serving import ServeConfig
+from kdsr_tf.config.serving_sections import ServeConfig
 from serving.server import Server
 from tests.export import oracle
 from tests.export.fixtures import ROOT

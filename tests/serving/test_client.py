@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from kdsr_tf.config.serving import ServeConfig
+from kdsr_tf.config.serving_sections import ServeConfig
 from kdsr_tf.errors import KDSRError
 from serving.async_client import AsyncClient
 from serving.client import Client, QueryError, TensorSpec, VersionStatus, find_target

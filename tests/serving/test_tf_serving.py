@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr_tf.config.serving import ServeConfig
+from kdsr_tf.config.serving_sections import ServeConfig
 from kdsr_tf.export.deployment import configuration_files
 
 ROOT = Path(__file__).parents[2]

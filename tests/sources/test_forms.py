@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kdsr_tf.datasets.reading import Reading
+from kdsr_tf.datasets.import_options import Reading
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import files, forms
+from kdsr_tf.sources.catalogue_rows import read_items
 from kdsr_tf.sources.forms import Told, find_form
-from kdsr_tf.sources.interactions import read_interactions
-from kdsr_tf.sources.items import read_items
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 ROWS = [("u", "a", 5), ("u", "b", 6), ("v", "a", 7)]
 NAMES = ("user_id", "item_id", "timestamp")

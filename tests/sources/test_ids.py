@@ -16,7 +16,7 @@ from kdsr_tf.sources import open_source
 from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.export_files import open_new_items, read_ids
 from kdsr_tf.sources.ids import read_ids as ids_of
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 LOST = "item_id is a floating-point number that may have lost digits"
 NO_ID = "item_id is neither text nor an integer"

@@ -10,7 +10,7 @@ import pytest
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import files, json_arrays
 from kdsr_tf.sources.forms import find_form
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 GOOD = [{"user_id": "u", "item_id": item, "timestamp": 5} for item in ('a"]', "b{", "c\\")]
 MALFORMED = [

@@ -9,8 +9,8 @@ import random
 import pytest
 
 from kdsr_tf.sources import csv_files, files, table_rows
+from kdsr_tf.sources.catalogue_rows import CatalogueRow, read_items
 from kdsr_tf.sources.forms import find_form
-from kdsr_tf.sources.items import CatalogueRow, read_items
 from kdsr_tf.sources.table_rows import STRAY_MARK, WRONG_NUMBER, Dialect, TableRows
 
 PARTS = ["a", '"', '""', ",", "\t", "\n", "\r", "\r\n", "é", "\0", "\u2028", " "]

@@ -14,7 +14,7 @@ from kdsr_tf.config import SourceConfig, load_config
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source, tfds_source
 from kdsr_tf.sources.batches import label
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 RATINGS = [
     (1, 10, 978300760),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.teacher.arrays import nearest_codes
 from kdsr_tf.teacher.codebook import CODEBOOKS, learn_codebook
+from kdsr_tf.teacher.pair_correlations import nearest_codes
 
 
 def _error(vectors, codebook):

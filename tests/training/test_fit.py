@@ -17,7 +17,7 @@ from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.registry import build_model
-from kdsr_tf.metrics.retention import correlation, pair_cosines, sample_pairs
+from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.training import fit
 from kdsr_tf.training.callbacks import (
     RETENTION_PAIRS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.metrics.retention import modality_retention, sample_pairs
+from kdsr_tf.metrics.modality_retention import modality_retention, sample_pairs
 
 
 def test_by_hand():

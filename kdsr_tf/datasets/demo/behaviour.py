@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdsr_tf.datasets.demo.catalogue import COLOURS, PATTERNS, SHAPES, Product
+from kdsr_tf.datasets.demo.products import COLOURS, PATTERNS, SHAPES, Product
 
 YEAR_START = 1_704_067_200
 """2024-01-01 00:00 UTC, in seconds."""

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from kdsr_tf.console import progress
 from kdsr_tf.datasets.demo.behaviour import make_histories
-from kdsr_tf.datasets.demo.catalogue import Product, make_catalogue
-from kdsr_tf.datasets.demo.pictures import paint
+from kdsr_tf.datasets.demo.painting import paint
+from kdsr_tf.datasets.demo.products import Product, make_catalogue
 from kdsr_tf.errors import ConfigError
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}

@@ -22,7 +22,7 @@ from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.forms import Told, find_form
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 _COLUMNS = ("user_id", "item_id", "timestamp")
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from kdsr_tf.datasets.published.lines import Parsed
 from kdsr_tf.sources import json_lines
+from kdsr_tf.sources.catalogue_rows import as_text
 from kdsr_tf.sources.html_text import plain
-from kdsr_tf.sources.items import as_text
 
 _IDS = ("parent_asin", "asin")
 _TEXTS = {

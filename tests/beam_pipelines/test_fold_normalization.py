@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from beam_pipelines.handlers.folding import fold
+from beam_pipelines.handlers.fold_normalization import fold
 
 layers = keras.layers
 

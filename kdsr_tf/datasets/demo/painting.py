@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from kdsr_tf.datasets.demo.catalogue import BACKGROUNDS, COLOURS, Product
+from kdsr_tf.datasets.demo.products import BACKGROUNDS, COLOURS, Product
 from kdsr_tf.datasets.demo.shapes import DRAWINGS, Part
 
 SIZE = 128

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from kdsr_tf.config.base import NonNegativeFloat, PositiveFloat
+from kdsr_tf.config.section import NonNegativeFloat, PositiveFloat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,11 @@ from kdsr_tf.config import Config, TeachConfig
 from kdsr_tf.console import console, progress
 from kdsr_tf.schema import MODALITIES
 from kdsr_tf.sequences import count_items
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.codebook import learn_codebook
-from kdsr_tf.teacher.features import Features
-from kdsr_tf.teacher.report import (
+from kdsr_tf.teacher.feature_files import Features
+from kdsr_tf.teacher.quality import (
     collapse_warnings,
     describe_codebook,
     describe_scores,
@@ -136,7 +136,7 @@ def _write_teacher(
 def _describe_codebook(
     pairs: np.ndarray, profiles: np.ndarray, codebook: np.ndarray, teach: TeachConfig, seed: int
 ) -> dict[str, Any]:
-    codes = arrays.nearest_codes(profiles, codebook)
+    codes = pair_correlations.nearest_codes(profiles, codebook)
     described = describe_codebook(profiles, codes, codebook, pairs)
     error = described["quantisation_error"]
     described["error_over_kmeans"] = _error_over_kmeans(error, profiles, teach, seed)
@@ -214,8 +214,8 @@ def _correlate_sample(
         rows = slice(start, start + _PAIRS_PER_CHUNK)
         vectors = np.load(os.path.join(folder, "vectors.npy"), mmap_mode="r")
         first, second = vectors[pairs[rows, 0]], vectors[pairs[rows, 1]]
-        scores[rows] = arrays.correlation(first, second, teach.correlation)
-        profiles[rows] = arrays.correlation_vectors(
+        scores[rows] = pair_correlations.correlation(first, second, teach.correlation)
+        profiles[rows] = pair_correlations.correlation_vectors(
             first, second, teach.num_domains, teach.correlation
         )
     return pairs, scores, profiles
@@ -226,7 +226,9 @@ def _error_over_kmeans(error: float, profiles: np.ndarray, teach: TeachConfig, s
     if teach.codebook == "kmeans":
         return 1.0
     kmeans = learn_codebook(profiles, teach.num_codes, "kmeans", seed)
-    reference = quantisation_error(profiles, arrays.nearest_codes(profiles, kmeans), kmeans)
+    reference = quantisation_error(
+        profiles, pair_correlations.nearest_codes(profiles, kmeans), kmeans
+    )
     return error / reference if reference > 0 else 1.0
 
 

@@ -13,7 +13,7 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source
 from kdsr_tf.sources.batches import Rejected
-from kdsr_tf.sources.items import as_text
+from kdsr_tf.sources.catalogue_rows import as_text
 
 _CLICK = "user_id,item_id,timestamp\nu,a,1\n"
 

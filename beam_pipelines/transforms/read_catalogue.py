@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected
-from kdsr_tf.sources.items import read_items
+from kdsr_tf.sources.catalogue_rows import read_items
 
 ROWS = "rows"
 REJECTED = "rejected"

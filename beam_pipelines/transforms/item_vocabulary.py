@@ -14,8 +14,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines.transforms.interactions import Core, hashes_of
-from beam_pipelines.transforms.reading import REJECTED, ROWS
+from beam_pipelines.transforms.kept_interactions import Core, hashes_of
+from beam_pipelines.transforms.read_catalogue import REJECTED, ROWS
 from beam_pipelines.transforms.shards import write_table
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
@@ -24,8 +24,8 @@ from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sequences import ITEMS_FILE, read_items
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Rejected
+from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, as_text, row_as_json
 from kdsr_tf.sources.image_values import pictures
-from kdsr_tf.sources.items import ID_TWICE, CatalogueRow, as_text, row_as_json
 
 IMAGE = "image"
 ITEMS_SCHEMA = pa.schema(

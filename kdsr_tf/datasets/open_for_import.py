@@ -10,20 +10,20 @@ from collections.abc import Sequence
 import fsspec
 
 from kdsr_tf.config import SourceConfig
-from kdsr_tf.config.data import TfdsConfig
+from kdsr_tf.config.data_sections import TfdsConfig
+from kdsr_tf.datasets.catalogue_pictures import Pictures
+from kdsr_tf.datasets.import_options import Reading
 from kdsr_tf.datasets.item_pictures import ItemPictures
-from kdsr_tf.datasets.pictures import Pictures
-from kdsr_tf.datasets.published.opening import open_published
-from kdsr_tf.datasets.published.source import PublishedSource
-from kdsr_tf.datasets.reading import Reading
+from kdsr_tf.datasets.published.open_published import open_published
+from kdsr_tf.datasets.published.published_source import PublishedSource
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, label
+from kdsr_tf.sources.catalogue_rows import CatalogueRow
 from kdsr_tf.sources.encodings import settled_encoding
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.forms import Told, is_text
 from kdsr_tf.sources.image_paths import absolute_folder
-from kdsr_tf.sources.items import CatalogueRow
 
 
 def open_for_import(

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.running import advance
-from beam_pipelines.transforms.reading import REJECTED, ROWS
+from beam_pipelines.transforms.read_catalogue import REJECTED, ROWS
 from kdsr_tf import splits
 from kdsr_tf.cores import core_sizes
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sources.batches import Piece, Rejected
-from kdsr_tf.sources.interactions import UNKNOWN_ITEM, Interactions, read_interactions
-from kdsr_tf.sources.items import row_as_json
+from kdsr_tf.sources.catalogue_rows import row_as_json
+from kdsr_tf.sources.interaction_rows import UNKNOWN_ITEM, Interactions, read_interactions
 
 
 class Rows(NamedTuple):

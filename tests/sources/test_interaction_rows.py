@@ -13,7 +13,7 @@ import pytest
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import files, open_source
-from kdsr_tf.sources.interactions import read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 
 def _source(folder, name: str, content: bytes, **config):

@@ -16,6 +16,7 @@ import fsspec
 
 from kdsr_tf.datasets.item_pictures import ItemPictures, listed
 from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.catalogue_rows import CatalogueRow, row_as_json
 from kdsr_tf.sources.image_files import is_far, local_problem
 from kdsr_tf.sources.image_paths import allowed_path, is_inside, real_folder, real_path
 from kdsr_tf.sources.image_values import (
@@ -26,7 +27,6 @@ from kdsr_tf.sources.image_values import (
     pictures,
     seems_picture,
 )
-from kdsr_tf.sources.items import CatalogueRow, row_as_json
 
 _FOLDER = "images"
 _UNSAFE = re.compile(r"\\|::")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kdsr_tf.config import SourceConfig
+from kdsr_tf.datasets.import_options import Reading
 from kdsr_tf.datasets.published import amazon, movielens
-from kdsr_tf.datasets.published.source import PublishedSource
-from kdsr_tf.datasets.reading import Reading
+from kdsr_tf.datasets.published.published_source import PublishedSource
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
 from kdsr_tf.sources.image_paths import check_folders

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from kdsr_tf.config.base import (
+from kdsr_tf.config.section import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,

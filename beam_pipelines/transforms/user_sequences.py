@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.running import advance
-from beam_pipelines.transforms.interactions import Block, Core
-from beam_pipelines.transforms.pairs import TrainSequences
+from beam_pipelines.transforms.kept_interactions import Block, Core
+from beam_pipelines.transforms.pair_sample import TrainSequences
 from beam_pipelines.transforms.shards import shard_path, write_table
 from kdsr_tf import schema, splits
 from kdsr_tf.config import PrepareConfig

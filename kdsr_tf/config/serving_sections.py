@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from kdsr_tf.config.base import (
+from kdsr_tf.config.section import (
     NonNegativeFloat,
     NonNegativeInt,
     PathText,

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources.batches import Batch, Piece, Rejected
+from kdsr_tf.sources.catalogue_rows import row_as_json
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.ids import read_ids
-from kdsr_tf.sources.items import row_as_json
 from kdsr_tf.sources.times import FRACTION, TIMESTAMP, read_times
 from kdsr_tf.sources.values import Reasons, value_at
 

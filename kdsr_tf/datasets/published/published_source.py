@@ -10,7 +10,7 @@ from kdsr_tf.sources.batches import Piece, label
 from kdsr_tf.sources.columns import renamed
 from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.folder import FolderSource
-from kdsr_tf.sources.interactions import COLUMNS
+from kdsr_tf.sources.interaction_rows import COLUMNS
 from kdsr_tf.sources.line_counts import LineCounter, count_all
 from kdsr_tf.sources.streams import opened
 

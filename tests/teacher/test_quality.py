@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.teacher.report import collapse_warnings, describe_codebook, describe_scores
+from kdsr_tf.teacher.quality import collapse_warnings, describe_codebook, describe_scores
 
 CODEBOOK = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0], [9.0, 9.0]])
 

@@ -10,9 +10,9 @@ import pytest
 from kdsr_tf import stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
-from kdsr_tf.teacher import arrays
+from kdsr_tf.teacher import pair_correlations
 from kdsr_tf.teacher.autoencoder import Autoencoder
-from kdsr_tf.teacher.fit import teach
+from kdsr_tf.teacher.teach import teach
 from tests import factories
 
 
@@ -59,14 +59,14 @@ def test_the_report_describes_the_codes_of_pairs_with_the_modality(config):
     first, second = (pairs.column(name).to_numpy() for name in ("first", "second"))
     both = present[first] & present[second]
     assert manifest.counts["pairs"] == both.sum() < len(first)
-    profiles = arrays.correlation_vectors(vectors[first[both]], vectors[second[both]], 8)
-    codes = arrays.nearest_codes(profiles, codebook)
+    profiles = pair_correlations.correlation_vectors(vectors[first[both]], vectors[second[both]], 8)
+    codes = pair_correlations.nearest_codes(profiles, codebook)
     described = report["codebook"]["codes"]
     assert [code["count"] for code in described] == np.bincount(codes, minlength=12).tolist()
     assert sum(report["scores"]["histogram"]["counts"]) == both.sum()
     nearest = np.array(described[3]["pairs"][0])
-    profile = arrays.correlation_vectors(vectors[nearest[0]], vectors[nearest[1]], 8)
-    assert arrays.nearest_codes(profile, codebook) == 3
+    profile = pair_correlations.correlation_vectors(vectors[nearest[0]], vectors[nearest[1]], 8)
+    assert pair_correlations.nearest_codes(profile, codebook) == 3
     errors = np.square(profiles - codebook[codes]).sum(1)
     assert report["codebook"]["quantisation_error"] == pytest.approx(errors.mean(), rel=1e-4)
     assert np.square(profile - codebook[3]).sum() == pytest.approx(
