@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
-import logging
 import os
+import re
 import struct
 import sys
 import tempfile
-import threading
-import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
@@ -31,10 +27,16 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import PipelineState
-from apache_beam.runners.worker import statesampler
-from apache_beam.transforms import userstate
 
-from beam_pipelines.local_runner import LocalRunner, known_error
+from beam_pipelines.beam_internals import (
+    CachedOptions,
+    LocalRunner,
+    LostWorkerError,
+    fresh_metrics,
+    inspecting_once,
+    quiet_beam,
+    sampling_often,
+)
 from beam_pipelines.watching import watching
 from kdsr_tf import errors
 from kdsr_tf.config import Config, load_config
@@ -50,9 +52,12 @@ _PROGRESS_FILE = "KDSR_PROGRESS_FILE"
 _LOCAL_RUNNERS = ("direct", "fnapi")
 _AMOUNT = struct.Struct("<q")
 _POLL_SECONDS = 0.25
-_SAMPLING_MS = 10
 _REMOTE_POLL_SECONDS = 5.0
-_THREADS_OF_WORKERS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
+_LOST_WORKER = (
+    "A worker process was killed. Nothing of this job was committed. "
+    "Most often the system has killed it for want of memory: use fewer processes "
+    "(--direct_num_workers) or a larger machine, and run the job again."
+)
 
 
 def advance(amount: int = 1) -> None:
@@ -98,7 +103,7 @@ def run_pipeline(
         >>> counters = run_pipeline(lambda p: p | beam.Create([1, 2]), title="two elements")
     """
     pipeline = _pipeline(beam_args)
-    with _inspecting_once(), _sampling_often():
+    with inspecting_once(), sampling_often():
         build(pipeline)
         result = _run(pipeline, title, total)
     if result.state not in (PipelineState.DONE, PipelineState.UNKNOWN):
@@ -119,14 +124,14 @@ def _run(
 
         try:
             if isinstance(pipeline.runner, LocalRunner):
-                with _local_progress(update), _quiet_beam():
+                with _local_progress(update), quiet_beam():
                     result = pipeline.run()
                     result.wait_until_finish()
             else:
                 result = pipeline.run()
                 _follow(result, update)
         except Exception as error:
-            known = known_error(error)
+            known = _known_error(error)
             if known is None:
                 raise
             raise known from error
@@ -180,7 +185,7 @@ def job_arguments(
 
 
 def run_as_program(run: Callable[[], object]) -> None:
-    """Run a job's `run`; an error the user can mend ends with status 2, without traceback."""
+    """Run a job's `run`; an error the user can act on ends with status 2, without traceback."""
     try:
         run()
     except errors.KDSRError as error:
@@ -191,10 +196,7 @@ def run_as_program(run: Callable[[], object]) -> None:
 def counters(result: beam.runners.runner.PipelineResult) -> dict[str, int]:
     """User counters of a finished or running pipeline, summed over its steps."""
     found: dict[str, int] = {}
-    # A copy, because the result of a portable runner of Beam 2.77 keeps its first answer for good,
-    # and the first is asked for while the job runs. If a later Beam keeps the answer in what a
-    # copy shares, tests/beam_pipelines/test_portable.py fails: find the new place, and drop it.
-    metrics = copy.copy(result).metrics()
+    metrics = fresh_metrics(result)
     for metric in metrics.query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:
         name = metric.key.metric.name
         value = metric.attempted if metric.committed is None else metric.committed
@@ -206,7 +208,7 @@ def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     """An empty pipeline with its runner, from options that Beam understands."""
     # Beam's parser of all options takes longer to build than the pipeline of a small job.
     unknown = unknown_options(beam_args) if beam_args else []
-    options = _Options(list(beam_args))
+    options = CachedOptions(list(beam_args))
     template = options.view_as(GoogleCloudOptions).template_location
     if template:
         raise errors.ConfigError(
@@ -228,20 +230,6 @@ def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
             "spelling mistake; options of KDSR-TF go before `--`."
         )
     return pipeline
-
-
-class _Options(PipelineOptions):
-    """Options that parse the flags once per view: Beam asks for views at every transform."""
-
-    def view_as(self, cls: type[PipelineOptions]) -> Any:
-        views = self.__dict__.setdefault("_views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy makes its own views, of its own values.
-        return {key: value for key, value in super().__getstate__().items() if key != "_views"}
 
 
 @contextlib.contextmanager
@@ -274,66 +262,6 @@ def _local_progress(update: Callable[[int], None]) -> Iterator[None]:
             os.environ[_PROGRESS_FILE] = before
 
 
-@contextlib.contextmanager
-def _quiet_beam() -> Iterator[None]:
-    """Silence Beam's logger and threads: what they say is in the raised error too."""
-    logger, hook = logging.getLogger("apache_beam"), threading.excepthook
-    level = logger.level
-
-    def keep_quiet(problem: Any) -> None:
-        if getattr(problem.thread, "name", None) not in _THREADS_OF_WORKERS:
-            hook(problem)
-
-    logger.setLevel(logging.CRITICAL)
-    threading.excepthook = keep_quiet
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        threading.excepthook = hook
-
-
-@contextlib.contextmanager
-def _inspecting_once() -> Iterator[None]:
-    """Let Beam look for state and timers in a class of `DoFn` once.
-
-    Beam 2.77 inspects every method of every `DoFn` eight times, a third of the processor time
-    of a small job. What it finds belongs to the class, but for methods kept in an instance.
-    """
-    inspect = userstate.get_dofn_specs
-    found: dict[type, tuple[set[Any], set[Any]]] = {}
-
-    def inspect_once(dofn: beam.DoFn) -> tuple[set[Any], set[Any]]:
-        if any(isinstance(value, types.MethodType) for value in vars(dofn).values()):
-            return inspect(dofn)
-        kind = type(dofn)
-        if kind not in found:
-            found[kind] = inspect(dofn)
-        return found[kind]
-
-    userstate.get_dofn_specs = inspect_once
-    try:
-        yield
-    finally:
-        userstate.get_dofn_specs = inspect
-
-
-@contextlib.contextmanager
-def _sampling_often() -> Iterator[None]:
-    """Let Beam's sampler of states sleep for 10 ms at most, in this process.
-
-    Beam 2.77 lets it sleep for a sixth of a bundle's time, up to 200 ms, and every bundle ends by
-    waiting until it wakes.
-    """
-    sampler = statesampler.StateSampler.__init__
-    before = sampler.__defaults__
-    sampler.__defaults__ = (_SAMPLING_MS,)
-    try:
-        yield
-    finally:
-        sampler.__defaults__ = before
-
-
 def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], None]) -> None:
     """Wait for a remote job and show its `done` counter meanwhile."""
 
@@ -344,3 +272,21 @@ def _follow(result: beam.runners.runner.PipelineResult, update: Callable[[int], 
 
     with watching(look, _REMOTE_POLL_SECONDS):
         result.wait_until_finish()
+
+
+def _known_error(error: Exception) -> errors.KDSRError | None:
+    """The package's own error, raised here or inside a worker's traceback text."""
+    kind: type[errors.KDSRError]
+    message = str(error)
+    if isinstance(error, errors.KDSRError):
+        kind = type(error)
+    else:
+        matches = list(re.finditer(r"kdsr_tf\.errors\.(\w+): ", message))
+        if not matches:
+            if isinstance(error, LostWorkerError):
+                return errors.KDSRError(_LOST_WORKER)
+            full = any(f"[Errno {number}]" in message for number in errors.FULL)
+            return errors.KDSRError(errors.NO_SPACE) if full else None
+        kind = getattr(errors, matches[-1].group(1), errors.KDSRError)
+        message = message[matches[-1].end() :]
+    return kind(re.split(r" \[while running |\n\nDuring handling", message)[0].strip())

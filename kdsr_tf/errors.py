@@ -43,7 +43,7 @@ def storage_problem(error: Exception) -> str | None:
 
 
 class KDSRError(Exception):
-    """Base of every error a user can mend."""
+    """Base of every error that a user can act on."""
 
 
 class ConfigError(KDSRError):

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kdsr_tf.keras_internals import inputs_of, readers_of
+
 
 def fold(network: Any) -> Any:
     """A network with the outputs of `network` at inference, and fewer operations.
@@ -76,8 +78,8 @@ def _padding_before(layer: Any) -> Any | None:
 
     if not _is_convolution(layer) or layer.padding != "valid" or set(layer.dilation_rate) != {1}:
         return None
-    padding = layer._inbound_nodes[0].input_tensors[0]._keras_history.operation
-    if type(padding) is not keras.layers.ZeroPadding2D or len(padding._inbound_nodes) != 1:
+    padding = inputs_of(layer)[0][0]
+    if type(padding) is not keras.layers.ZeroPadding2D or len(inputs_of(padding)) != 1:
         return None
     if padding.data_format != "channels_last" or _only_reader(padding) is not layer:
         return None
@@ -93,14 +95,14 @@ def _is_convolution(layer: Any) -> bool:
 
     return (
         type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-        and len(layer._inbound_nodes) == 1
+        and len(inputs_of(layer)) == 1
         and layer.data_format == "channels_last"
     )
 
 
 def _only_reader(layer: Any) -> Any:
-    readers = {node.operation for node in layer._outbound_nodes}
-    return readers.pop() if len(readers) == 1 else None
+    readers = readers_of(layer)
+    return readers[0] if len(readers) == 1 else None
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

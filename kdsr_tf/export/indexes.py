@@ -1,18 +1,15 @@
 """Nearest-neighbour indexes that live inside a SavedModel.
 
 The layers are those of TensorFlow Recommenders, `ScaNN` and `BruteForce`. `BruteForce`
-holds float32 only; a table of another precision is searched by `_RoundedLayer`. Three
-things go straight to `scann_ops`: an index without a tree (`_ScannFlat`), trying other
-parameters than an index was built with (`_search`), and a name of its own for each searcher
-(`_NamedState`). TFRS leaves the searcher's name empty, so two indexes in one SavedModel
-share one resource and the second silently answers with the items of the first.
+holds float32 only; a table of another precision is searched by `_RoundedLayer`. Two
+things go straight to `scann_ops`: an index without a tree (`_ScannFlat`), and trying other
+parameters than an index was built with (`_search`). What is private of both packages is in
+`tfrs_internals`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import uuid
 from typing import Any
 
 import numpy as np
@@ -34,62 +31,18 @@ if os.environ.get(_LEGACY_KERAS) not in ("1", "true", "True"):
 
 import tensorflow as tf  # noqa: E402
 from scann import scann_ops  # noqa: E402
-from tensorflow_recommenders.layers import factorized_top_k  # noqa: E402
 
 from kdsr_tf.export.index_parameters import (  # noqa: E402
     IndexParameters,
     choose_parameters,
     enlarge,
 )
+from kdsr_tf.export.tfrs_internals import ExactLayer, NamedState, ScannTree  # noqa: E402
 from kdsr_tf.export.vector_table import VectorTable  # noqa: E402
 
 
-class _NamedState(tf.Module):
-    """A ScaNN searcher in variables, restored under a name no other searcher has.
-
-    Args:
-        searcher: As ScaNN has built it. It is deleted: TensorFlow would keep it, and its
-            copy of the vectors, as long as the process lives.
-    """
-
-    def __init__(self, searcher: scann_ops.ScannSearcher) -> None:
-        super().__init__()
-        self.state = searcher.serialize_to_module()
-        self.shared_name = f"scann-{uuid.uuid4()}"
-        _delete(searcher.searcher_handle)
-
-    @property
-    def vectors(self) -> tf.Variable:
-        """The vectors that are searched, as they were given."""
-        return self.state.dataset
-
-    @tf.function(input_signature=[])
-    def recreate_handle(self) -> tf.Tensor:
-        state = self.state
-        return scann_ops.tensors_to_scann(
-            state.dataset,
-            state.scann_config,
-            state.serialized_partitioner,
-            state.datapoint_to_token,
-            state.ah_codebook,
-            state.hashed_dataset,
-            state.int8_dataset,
-            state.int8_multipliers,
-            state.dp_norms,
-            shared_name=self.shared_name,
-        )
-
-    def release(self) -> None:
-        """Give the memory of the restored searcher back; the next search restores it."""
-        _delete(self.recreate_handle())
-
-
-def _delete(handle: tf.Tensor) -> None:
-    tf.raw_ops.DestroyResourceOp(resource=handle)
-
-
 def _search(
-    state: _NamedState, queries: tf.Tensor, k: int, parameters: IndexParameters
+    state: NamedState, queries: tf.Tensor, k: int, parameters: IndexParameters
 ) -> tf.Tensor:
     """Rows, with other parameters than those the index was built with; −1 for none."""
     found = scann_ops.searcher_from_module(state).search_batched_parallel(
@@ -99,31 +52,6 @@ def _search(
         parameters.num_leaves_to_search or None,
     )
     return tf.where(tf.math.is_finite(found.distances), found.indices, -1)
-
-
-class _ScannTree(factorized_top_k.ScaNN):
-    """The TFRS layer with a searcher of its own name.
-
-    Where the searched leaves hold fewer than k items, ScaNN repeats row 0; here row −1 and
-    score −inf fill the answer.
-    """
-
-    def index(self, candidates: tf.Tensor, identifiers: tf.Tensor | None = None) -> _ScannTree:
-        del identifiers  # Rows are what an `Index` asks for.
-        self._serialized_searcher = _NamedState(self._build_searcher(candidates))
-        return self
-
-    def call(self, queries: tf.Tensor, k: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        k = k or self._k
-        scores, rows = super().call(queries, k)
-        missing = [[0, 0], [0, k - tf.shape(scores)[1]]]
-        scores, rows = tf.pad(scores, missing, constant_values=math.nan), tf.pad(rows, missing)
-        found = tf.math.is_finite(scores)
-        return tf.where(found, scores, -math.inf), tf.where(found, rows, -1)
-
-    @property
-    def searcher(self) -> _NamedState:
-        return self._serialized_searcher
 
 
 class _ScannFlat(tf.Module):
@@ -143,20 +71,12 @@ class _ScannFlat(tf.Module):
             builder = builder.score_ah(_DIMENSIONS_PER_BLOCK).reorder(candidates)
         else:
             builder = builder.score_brute_force()
-        self.searcher = _NamedState(builder.build())
+        self.searcher = NamedState(builder.build())
 
     def __call__(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         searcher = scann_ops.searcher_from_module(self.searcher)
         found = searcher.search_batched_parallel(queries, final_num_neighbors=k)
         return found.distances, found.indices
-
-
-class _ExactLayer(factorized_top_k.BruteForce):
-    """The TFRS layer with its candidates in reach, so that they are stored once."""
-
-    @property
-    def candidates(self) -> tf.Variable:
-        return self._candidates
 
 
 class _RoundedLayer(tf.Module):
@@ -260,7 +180,7 @@ def exact_index(
     if dtype != "float32":
         table = VectorTable(vectors, dtype)
         return Index(_RoundedLayer(table), table, retrieve, hidden)
-    layer = _ExactLayer(k=retrieve)
+    layer = ExactLayer(k=retrieve)
     layer.index(tf.constant(vectors))
     return Index(layer, VectorTable(layer.candidates), retrieve, hidden)
 
@@ -282,7 +202,7 @@ def scann_index(
     if parameters.num_leaves == 0:
         layer = _ScannFlat(vectors, retrieve, parameters.num_reordering_candidates)
     else:
-        layer = _ScannTree(
+        layer = ScannTree(
             k=retrieve,
             distance_measure="dot_product",
             num_leaves=parameters.num_leaves,

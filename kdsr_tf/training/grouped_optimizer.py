@@ -8,13 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from kdsr_tf.keras_internals import GroupOptimizerHooks, moments_of, variables_of
 from kdsr_tf.ops.replicas import dense_sum_over_replicas
 from kdsr_tf.training.row_gradients import is_rows, summed_rows, values_of, with_values
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class GroupAdam(keras.optimizers.Adam):
+class GroupAdam(GroupOptimizerHooks, keras.optimizers.Adam):
     """Adam inside a `GroupedOptimizer`, which hands it sums over all replicas.
 
     Clipping thus sees the gradient of the global batch, where Keras would clip each
@@ -53,7 +54,8 @@ class GroupAdam(keras.optimizers.Adam):
             return
         import tensorflow as tf
 
-        index, dtype = self._get_variable_index(variable), variable.dtype
+        dtype = variable.dtype
+        momentum, velocity = moments_of(self, variable)
         rate, first, second, epsilon, step = (
             ops.cast(value, dtype)
             for value in (
@@ -62,7 +64,6 @@ class GroupAdam(keras.optimizers.Adam):
         )  # fmt: skip
         if is_rows(gradient):
             rows, values = gradient.indices, ops.cast(gradient.values, dtype)
-            momentum, velocity = (m[index].value for m in (self._momentums, self._velocities))
             mean = first * momentum.sparse_read(rows) + (1 - first) * values
             square = second * velocity.sparse_read(rows) + (1 - second) * ops.square(values)
             rate = rate * ops.sqrt(1 - ops.power(second, step)) / (1 - ops.power(first, step))
@@ -73,8 +74,8 @@ class GroupAdam(keras.optimizers.Adam):
             return
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=momentum.handle,
+            v=velocity.handle,
             beta1_power=ops.power(first, step),
             beta2_power=ops.power(second, step),
             lr=rate,
@@ -84,21 +85,17 @@ class GroupAdam(keras.optimizers.Adam):
             grad=ops.cast(gradient, dtype),
         )
 
-    def _get_current_learning_rate(self) -> Tensor:
-        rate = super()._get_current_learning_rate()
+    def rate_of_step(self, rate: Tensor) -> Tensor:
         return rate * self._permit if self.built else rate
 
-    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
-        return grads_and_vars
-
-    def _clip_gradients(self, grads: list) -> list:
-        if self.global_clipnorm is None or not any(map(is_rows, grads)):
-            return super()._clip_gradients(grads)
+    def clipped(self, gradients: list) -> list:
+        if self.global_clipnorm is None or not any(map(is_rows, gradients)):
+            return super().clipped(gradients)
         # Keras cannot clip rows. Their norm is known: nothing accumulates where tables are lazy.
         # That of a refused step may be NaN, which would undo that its gradients are zeros.
         norm = ops.where(self._permit > 0, self.gradient_norm, 0.0)
         share = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
-        return [with_values(g, values_of(g) * share) for g in grads]
+        return [with_values(g, values_of(g) * share) for g in gradients]
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -154,7 +151,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         super().build(var_list)
 
     def apply(self, grads: list, trainable_variables: Sequence | None = None) -> None:
-        variables = list(trainable_variables or self._trainable_variables)
+        variables = list(trainable_variables or variables_of(self))
         if not self.built:
             self.build(variables)
         grads = self._summed(grads, variables)
