@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import train_epoch
 from kdsr_tf import artifacts, stages
-from kdsr_tf.backbones import BACKBONES
+from kdsr_tf.backbones.catalogue import BACKBONES
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.data.examples import Examples
 from kdsr_tf.evaluation import metrics

@@ -109,10 +109,12 @@ def bandwidth() -> float:
 
 def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """One training step."""
-    from benchmarks import floor
-    from kdsr_tf.training.devices import limit_threads
+    import tensorflow as tf
 
-    limit_threads()
+    from benchmarks import floor
+    from kdsr_tf.processors import limit_threads
+
+    limit_threads(tf)
     model = make_model(
         case["items"], case["length"], True, PAIRS, case["negatives"], case["lazy_tables"]
     )
@@ -143,10 +145,12 @@ def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
 def measure_length(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Steps with and without distillation."""
-    from benchmarks import floor
-    from kdsr_tf.training.devices import limit_threads
+    import tensorflow as tf
 
-    limit_threads()
+    from benchmarks import floor
+    from kdsr_tf.processors import limit_threads
+
+    limit_threads(tf)
     length, windows = case["length"], case["batch_size"]
     batch = make_batch(windows, length, case["items"])
     models = {name: make_model(case["items"], length, name == "on", case["pairs"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def import_subclass(path: str, base: type) -> type:
+def import_subclass(path: str, base: type[T]) -> type[T]:
     """Import a class.
 
     Args:

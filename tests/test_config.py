@@ -56,7 +56,7 @@ def test_shipped_configurations_name_no_folder():
         (["teach.correlation=sine"], ["`teach.correlation`", "cosine", "'sine'"]),
         (["model.dim=100"], ["teach.num_domains", "divide", "model.dim=100"]),
         (["model.backbone=sasreck"], ["model.backbone", "gru4rec", "Did you mean sasrec?"]),
-        (["model.num_heads=3"], ["model.num_heads=3", "divide", "model.dim=128"]),
+        (["model.num_heads=3"], ["num_heads=3", "divide", "model.dim", "dim=128"]),
         (["model.backbone=nova", "model.options.fusio=add"], ["no option `fusio`", "fusion"]),
         (
             ["model.backbone=nova", "model.options.fusion=sum"],
@@ -82,7 +82,7 @@ def test_shipped_configurations_name_no_folder():
         ),
         (
             ["train.label_smoothing=0.1", "train.negatives=9"],
-            ["train.label_smoothing=0.1", "train.negatives=null"],
+            ["label_smoothing=0.1", "train.negatives=null"],
         ),
         (["train.epochs"], ["KEY=VALUE", "'train.epochs'"]),
         (["evaluate.cutoffs=[]"], ["`evaluate.cutoffs`", "at least 1"]),

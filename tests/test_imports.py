@@ -20,6 +20,8 @@ GROUND = {
     "keras_internals",
     "light_imports",
     "private_interfaces",
+    "processors",
+    "rules",
     "paths",
     "types",
     "config",

@@ -23,6 +23,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from beam_pipelines.handlers.decode_pictures import read_picture
 from kdsr_tf.artifacts import exists
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import UnreadableImage, is_far, read_image
 
 LONGEST_TEXT = 100_000
@@ -213,7 +214,7 @@ class ImageEncoder(Encoder):
     folders: Sequence[str] = ()
     """Folders and URIs that the user declared: where web addresses may redirect to."""
 
-    def __init__(self, image_size: int = 224, max_pixels: int = 50_000_000, batch_size: int = 32):
+    def __init__(self, image_size: int = 224, max_pixels: int = MAX_PIXELS, batch_size: int = 32):
         super().__init__(batch_size)
         self.image_size = image_size
         self.max_pixels = max_pixels

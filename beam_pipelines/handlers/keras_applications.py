@@ -16,6 +16,7 @@ from beam_pipelines.handlers.keras_models import (
     in_precision,
 )
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.rules import MAX_PIXELS
 
 _WEIGHTS = "encode.image.weights"
 _MODEL = "encode.image.model"
@@ -44,7 +45,7 @@ class KerasApplicationsEncoder(KerasImageEncoder):
         weights: str | None,
         arguments: Mapping[str, Any] | None = None,
         image_size: int = 224,
-        max_pixels: int = 50_000_000,
+        max_pixels: int = MAX_PIXELS,
         batch_size: int = 32,
         precision: str = "float32",
     ):

@@ -16,6 +16,7 @@ from beam_pipelines.handlers.keras_models import (
     weights_digest,
 )
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.rules import MAX_PIXELS
 
 _PRESET = "encode.image.preset"
 
@@ -45,7 +46,7 @@ class KerasHubImageEncoder(KerasImageEncoder):
         preset: str,
         pooling: str = "auto",
         image_size: int = 224,
-        max_pixels: int = 50_000_000,
+        max_pixels: int = MAX_PIXELS,
         batch_size: int = 32,
         precision: str = "float32",
     ):

@@ -15,6 +15,8 @@ import numpy as np
 
 from beam_pipelines.handlers.encoder import ImageEncoder, Unusable
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.processors import few_processors, limit_threads
+from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import is_far
 
 PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
@@ -23,9 +25,6 @@ PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
 
 _LARGEST_CONSTANTS = 250_000_000
 """Weights above which a network's graph would come near TensorFlow's limit of 2 GB."""
-
-_FEW_PROCESSORS = 2
-"""Up to so many, operations of a network are not shared out: as `kdsr train` has it."""
 
 _MOST_THREADS = 8
 """Calls of a network side by side, not counting a spare one: each holds the activations of a
@@ -75,7 +74,7 @@ class KerasImageEncoder(ImageEncoder):
     def __init__(
         self,
         image_size: int = 224,
-        max_pixels: int = 50_000_000,
+        max_pixels: int = MAX_PIXELS,
         batch_size: int = 32,
         precision: str = "float32",
     ):
@@ -146,8 +145,10 @@ def in_precision(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(build)
     def wrapped(self: Any) -> Any:
         import keras
+        import tensorflow as tf
 
-        limit_threads()
+        # `for_each` keeps so few processors busy with calls side by side.
+        limit_threads(tf)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.precision)
         try:
@@ -189,26 +190,6 @@ def unloadable(preset: str, key: str, error: Exception) -> ConfigError:
     """The error for a preset that cannot be loaded."""
     reason = str(error).strip().split("\n")[0]
     return ConfigError(f"`{key}`: cannot load the preset {preset!r}. {reason}")
-
-
-def few_processors() -> bool:
-    """Whether calls of a network side by side are enough to keep every processor busy."""
-    return len(os.sched_getaffinity(0)) <= _FEW_PROCESSORS
-
-
-def limit_threads() -> None:
-    """Give every operation one thread, where there are few processors and no GPU.
-
-    `for_each` keeps so few busy with calls side by side; what is shared out between threads
-    as well only waits. `TF_NUM_INTRAOP_THREADS` decides instead where it is set.
-    """
-    import tensorflow as tf
-
-    chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
-    if few_processors() and not chosen and not tf.config.list_physical_devices("GPU"):
-        # TensorFlow has begun: it goes on as it is, only slower.
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def has_accelerator() -> bool:

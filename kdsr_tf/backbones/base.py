@@ -9,6 +9,7 @@ import keras
 from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.feature_fusion import FeatureFusion
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 
 
@@ -83,10 +84,8 @@ class Backbone(keras.layers.Layer):
                 raise ValueError(f"`{name}` must be > 0. Received: {name}={value}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
-        if self.uses_heads and (num_heads < 1 or dim % num_heads):
-            raise ValueError(
-                f"`num_heads` must divide `dim`. Received: num_heads={num_heads}, dim={dim}."
-            )
+        if self.uses_heads:
+            check_heads(num_heads, dim)
         if self.needs_modalities and not modalities:
             raise ValueError(
                 f"{type(self).__name__} needs modalities. Received: modalities=(). Give it "

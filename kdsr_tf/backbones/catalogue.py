@@ -5,27 +5,11 @@ from __future__ import annotations
 import inspect
 
 from kdsr_tf.backbones.base import Backbone
-from kdsr_tf.backbones.dif_sr import DIFSR
-from kdsr_tf.backbones.gru4rec import GRU4Rec
-from kdsr_tf.backbones.mmsr import MMSR
-from kdsr_tf.backbones.mmsrec import MMSRec
-from kdsr_tf.backbones.nova import NOVA
-from kdsr_tf.backbones.sasrec import SASRec
-from kdsr_tf.backbones.sasrm import SASRM
-from kdsr_tf.backbones.sr_gnn import SRGNN
-from kdsr_tf.backbones.trans2d import Trans2D
 from kdsr_tf.class_paths import import_subclass
+from kdsr_tf.config.backbone_rules import BACKBONE_RULES, check_name, check_option
 
 BACKBONES: dict[str, type[Backbone]] = {
-    "dif_sr": DIFSR,
-    "gru4rec": GRU4Rec,
-    "mmsr": MMSR,
-    "mmsrec": MMSRec,
-    "nova": NOVA,
-    "sasrec": SASRec,
-    "sasrm": SASRM,
-    "sr_gnn": SRGNN,
-    "trans2d": Trans2D,
+    name: import_subclass(rules.path, Backbone) for name, rules in BACKBONE_RULES.items()
 }
 """Names in a configuration and their classes."""
 
@@ -44,11 +28,7 @@ def create_backbone(key: str, options: dict | None = None, **arguments) -> Backb
     backbone = find_backbone(key)
     own = own_options(key)
     for option in options or {}:
-        if option not in own:
-            raise ValueError(
-                f"The backbone `{key}` has no option `{option}`. "
-                f"Its options: {', '.join(sorted(own)) or 'none'}."
-            )
+        check_option(key, option, own)
     return backbone(**arguments, **(options or {}))
 
 
@@ -64,11 +44,7 @@ def find_backbone(key: str) -> type[Backbone]:
     """
     if key in BACKBONES:
         return BACKBONES[key]
-    if "." not in key:
-        raise ValueError(
-            f"`backbone` must be one of {', '.join(BACKBONES)}, or the dotted path of a class. "
-            f"Received: backbone={key!r}."
-        )
+    check_name(key)
     try:
         return import_subclass(key, Backbone)
     except ValueError as error:

@@ -1,18 +1,20 @@
-"""What a configuration may say of each backbone, known without importing Keras.
+"""Every backbone by name: its class, and what a configuration may say of it.
 
-`kdsr_tf.backbones.BACKBONES` holds the classes; a test keeps the two equal.
+Configurations are checked without importing Keras, so a class is named by its path here;
+`kdsr_tf.backbones.catalogue` imports it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import pydantic
 
 from kdsr_tf.config.section import NonNegativeFloat, PositiveFloat
+from kdsr_tf.rules import check_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,38 +22,77 @@ class BackboneRules:
     """Rules of one backbone.
 
     Args:
+        path: Dotted path of its class.
         options: Types of the arguments that only this backbone has; their defaults
             stand in its class.
         uses_heads: Whether `num_heads` must divide `dim`.
         needs_modalities: Whether it cannot go without modality tables.
     """
 
+    path: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     uses_heads: bool = True
     needs_modalities: bool = False
 
 
 BACKBONE_RULES = {
-    "dif_sr": BackboneRules(options={"attribute_weight": NonNegativeFloat}),
-    "gru4rec": BackboneRules(uses_heads=False),
+    "dif_sr": BackboneRules(
+        path="kdsr_tf.backbones.dif_sr.DIFSR", options={"attribute_weight": NonNegativeFloat}
+    ),
+    "gru4rec": BackboneRules(path="kdsr_tf.backbones.gru4rec.GRU4Rec", uses_heads=False),
     "mmsr": BackboneRules(
-        options={"graph": Literal["heterogeneous", "ids_only"]}, uses_heads=False
+        path="kdsr_tf.backbones.mmsr.MMSR",
+        options={"graph": Literal["heterogeneous", "ids_only"]},
+        uses_heads=False,
     ),
     "mmsrec": BackboneRules(
-        options={"contrast_weight": NonNegativeFloat, "contrast_temperature": PositiveFloat}
+        path="kdsr_tf.backbones.mmsrec.MMSRec",
+        options={"contrast_weight": NonNegativeFloat, "contrast_temperature": PositiveFloat},
     ),
-    "nova": BackboneRules(options={"fusion": Literal["add", "concat", "gating"]}),
-    "sasrec": BackboneRules(),
-    "sasrm": BackboneRules(needs_modalities=True),
-    "sr_gnn": BackboneRules(uses_heads=False),
-    "trans2d": BackboneRules(),
+    "nova": BackboneRules(
+        path="kdsr_tf.backbones.nova.NOVA",
+        options={"fusion": Literal["add", "concat", "gating"]},
+    ),
+    "sasrec": BackboneRules(path="kdsr_tf.backbones.sasrec.SASRec"),
+    "sasrm": BackboneRules(path="kdsr_tf.backbones.sasrm.SASRM", needs_modalities=True),
+    "sr_gnn": BackboneRules(path="kdsr_tf.backbones.sr_gnn.SRGNN", uses_heads=False),
+    "trans2d": BackboneRules(path="kdsr_tf.backbones.trans2d.Trans2D"),
 }
 """Rules by the name of a backbone."""
 
 
 def needs_modalities(name: str) -> bool:
-    """Whether a backbone is known to be nothing without modality tables."""
+    """Whether a backbone is known to need modality tables."""
     return name in BACKBONE_RULES and BACKBONE_RULES[name].needs_modalities
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is neither in `BACKBONE_RULES` nor the dotted path of a class.
+
+    Raises:
+        ValueError: listing the names.
+    """
+    if name in BACKBONE_RULES or "." in name:
+        return
+    near = difflib.get_close_matches(name, BACKBONE_RULES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"`backbone` (model.backbone) must be one of {', '.join(BACKBONE_RULES)}, or the dotted "
+        f"path of a class. Received: backbone={name!r}.{hint}"
+    )
+
+
+def check_option(name: str, option: str, valid: Collection[str]) -> None:
+    """Refuse an option that a backbone does not have.
+
+    Raises:
+        ValueError: listing those that it has.
+    """
+    if option not in valid:
+        raise ValueError(
+            f"The backbone {name} has no option `{option}`. Its options: "
+            f"{', '.join(sorted(valid)) or 'none'}."
+        )
 
 
 def check_backbone(name: str, dim: int, num_heads: int, options: Mapping[str, Any]) -> None:
@@ -69,27 +110,14 @@ def check_backbone(name: str, dim: int, num_heads: int, options: Mapping[str, An
         ValueError: for an unknown name or option, an option's value, or heads that do
             not divide `dim`.
     """
+    check_name(name)
     if name not in BACKBONE_RULES:
-        if "." in name:
-            return
-        near = difflib.get_close_matches(name, BACKBONE_RULES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"`model.backbone` must be one of {', '.join(BACKBONE_RULES)}, or the dotted "
-            f"path of a class. Received: model.backbone={name}.{hint}"
-        )
+        return
     rules = BACKBONE_RULES[name]
-    if rules.uses_heads and dim % num_heads:
-        raise ValueError(
-            "`model.num_heads` must divide `model.dim`. Received: "
-            f"model.num_heads={num_heads}, model.dim={dim}."
-        )
+    if rules.uses_heads:
+        check_heads(num_heads, dim)
     for option, value in options.items():
-        if option not in rules.options:
-            raise ValueError(
-                f"The backbone {name} has no option `{option}`. "
-                f"Valid options: {', '.join(rules.options) or 'none'}."
-            )
+        check_option(name, option, rules.options)
         try:
             pydantic.TypeAdapter(rules.options[option]).validate_python(value)
         except pydantic.ValidationError as error:

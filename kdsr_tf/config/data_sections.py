@@ -14,6 +14,7 @@ from kdsr_tf.config.section import (
     PositiveInt,
     Section,
 )
+from kdsr_tf.rules import MAX_PIXELS
 
 Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -154,7 +155,7 @@ class ImageEncoderConfig(Section):
     pooling: Literal["auto", "mean", "cls"] = "auto"
     class_name: str | None = None
     image_size: PositiveInt = 224
-    max_pixels: PositiveInt = 50_000_000
+    max_pixels: PositiveInt = MAX_PIXELS
     column: str = "image_vector"
     batch_size: PositiveInt = 32
     precision: Precision = "float32"

@@ -32,7 +32,7 @@ class ModelConfig(Section):
 
     Args:
         method: What the student is made of and learns by (docs/methods.md).
-        backbone: Key of `kdsr_tf.backbones.BACKBONES`, or the dotted path of a class of
+        backbone: Key of `kdsr_tf.BACKBONES`, or the dotted path of a class of
             one's own (docs/backbones.md).
         dim: Size d of every embedding.
         num_layers: Blocks of the backbone.

@@ -186,7 +186,7 @@ def _describe(problem: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     if not name:
-        return f"{message}."
+        return message if message.endswith("?") else f"{message}."
     quote = problem["type"] == "string_type" and problem["input"] is not None
     remedy = " A text that YAML would read as another value stands in quotes." if quote else ""
     return f"`{name}`: {message}. Received: {problem['input']!r}.{remedy}"

@@ -24,6 +24,7 @@ from kdsr_tf.config.learning_sections import (
 from kdsr_tf.config.methods import Needs, needs_of
 from kdsr_tf.config.section import PathText, Section, Seed
 from kdsr_tf.config.serving_sections import ExportConfig, ServeConfig
+from kdsr_tf.rules import check_drawn_pairs, check_smoothing
 from kdsr_tf.schema import MODALITIES
 
 SharedArtifact = Annotated[
@@ -135,13 +136,7 @@ class Config(Section):
                     "distillation.enabled=true with model.modality_tables=frozen. "
                     "Set model.modality_tables=tuned, or distillation.force=true."
                 )
-        if self.distillation.score_loss == "frobenius" and self.distillation.pairs_per_window:
-            raise ValueError(
-                "`frobenius` is a norm of all pairs, which drawn pairs do not estimate without "
-                "bias. Received: distillation.score_loss=frobenius with "
-                f"distillation.pairs_per_window={self.distillation.pairs_per_window}. "
-                "Set distillation.pairs_per_window=null or distillation.score_loss=paper."
-            )
+        check_drawn_pairs(self.distillation.pairs_per_window, self.distillation.score_loss)
         terms = [f"{m}_{kind}" for m in self.modalities for kind in ("score", "code")]
         for term in self.distillation.weights:
             if term not in terms:
@@ -157,13 +152,7 @@ class Config(Section):
                 "`train.selection=test_oracle` trains on train and validation already. "
                 "Received: train.refit=true. Set train.refit=false or train.selection=validation."
             )
-        if train.label_smoothing and train.negatives:
-            raise ValueError(
-                "`train.label_smoothing` spreads over all items, which sampled negatives do not "
-                f"compute. Received: train.label_smoothing={train.label_smoothing} with "
-                f"train.negatives={train.negatives}. Set train.label_smoothing=0 or "
-                "train.negatives=null."
-            )
+        check_smoothing(train.label_smoothing, train.negatives)
         self._check_lazy_tables()
         if train.deterministic and train.jit_compile:
             raise ValueError(

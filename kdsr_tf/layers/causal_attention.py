@@ -15,6 +15,7 @@ from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.ops.window_attention import num_weights, window_attention
 from kdsr_tf.ops.window_groups import WindowGroups
+from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 
 
@@ -70,10 +71,7 @@ class CausalAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(
-                f"`num_heads` must divide `dim`. Received: num_heads={num_heads}, dim={dim}."
-            )
+        check_heads(num_heads, dim)
         self.dim = dim
         self.num_heads = num_heads
         self.dropout = dropout

@@ -32,7 +32,7 @@ class Student(Recommender):
         num_items: Items N, > 0.
         dim: Size d of embeddings and representations, > 0.
         max_length: Longest history, > 0.
-        backbone: Key of `kdsr_tf.backbones.BACKBONES`, or the dotted path of a class.
+        backbone: Key of `kdsr_tf.BACKBONES`, or the dotted path of a class.
         num_layers: Blocks of the backbone, > 0.
         num_heads: Attention heads.
         dropout: Share of units dropped in training, in [0, 1).

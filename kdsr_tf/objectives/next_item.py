@@ -17,6 +17,7 @@ from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.sampled_logits import SampledLogits
 from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.rules import check_smoothing
 from kdsr_tf.types import Tensor
 
 NEXT_ITEM = "next_item"
@@ -41,7 +42,7 @@ class NextItem(Objective):
 
     def __init__(self, label_smoothing: float = 0.0, drawn: SampledLogits | None = None, **kwargs):
         super().__init__(**kwargs)
-        check_candidates(label_smoothing, drawn and drawn.num_negatives)
+        check_smoothing(label_smoothing, drawn and drawn.num_negatives)
         self.label_smoothing = label_smoothing
         self.drawn = drawn
         self.default_weights = {NEXT_ITEM: 1.0}
@@ -128,7 +129,7 @@ def next_item(
         seed: Seed of the model; the draws have one derived from it.
         dtype: Policy of the layers.
     """
-    check_candidates(label_smoothing, negatives)
+    check_smoothing(label_smoothing, negatives)
     drawn = None
     if negatives:
         drawn = SampledLogits(
@@ -140,16 +141,3 @@ def next_item(
             name="sampled_logits",
         )
     return NextItem(label_smoothing, drawn, dtype=dtype, name=NEXT_ITEM)
-
-
-def check_candidates(label_smoothing: float, negatives: int | None) -> None:
-    """Refuse label smoothing with drawn negatives.
-
-    Raises:
-        ValueError: if both are given.
-    """
-    if label_smoothing and negatives:
-        raise ValueError(
-            "`label_smoothing` spreads over all items, which `negatives` does not compute. "
-            f"Received: label_smoothing={label_smoothing}, negatives={negatives}."
-        )

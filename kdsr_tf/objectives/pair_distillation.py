@@ -14,7 +14,8 @@ from kdsr_tf.losses.score_loss import ScoreLoss
 from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
-from kdsr_tf.objectives.pair_records import PairRecords, check_drawing
+from kdsr_tf.objectives.pair_records import PairRecords
+from kdsr_tf.rules import check_drawn_pairs
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
 
@@ -55,7 +56,7 @@ class PairDistillation(Objective):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_drawing(pairs_per_window, loss.form)
+        check_drawn_pairs(pairs_per_window, loss.form)
         self._heads = dict(heads)
         self._score_loss = loss
         self.pairs_per_window = pairs_per_window

@@ -14,28 +14,6 @@ from kdsr_tf.schema import pair_keys, pair_positions
 from kdsr_tf.types import Tensor
 
 
-def check_drawing(pairs_per_window: int | None, score_loss: str | None) -> None:
-    """Refuse a drawing of pairs that means nothing.
-
-    Args:
-        pairs_per_window: Pairs drawn per window, None for all.
-        score_loss: Form of `ScoreLoss`; None where no pairs are compared.
-
-    Raises:
-        ValueError: for a number < 1, or a loss that needs all pairs of a window.
-    """
-    if pairs_per_window is not None and pairs_per_window < 1:
-        raise ValueError(
-            f"`pairs_per_window` must be > 0. Received: pairs_per_window={pairs_per_window}."
-        )
-    if pairs_per_window is not None and score_loss == "frobenius":
-        raise ValueError(
-            "`frobenius` is the norm of all pairs of a window, which drawn pairs do not "
-            f"estimate without bias. Received: pairs_per_window={pairs_per_window}. "
-            "Set `pairs_per_window` to None or `score_loss` to `paper`."
-        )
-
-
 class PairRecords:
     """The pairs of a batch that are compared, all or drawn, for every modality.
 

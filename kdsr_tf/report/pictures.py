@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from kdsr_tf.console import cut
 from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import UnreadableImage, read_image
 from kdsr_tf.sources.image_values import readable_formats
 
@@ -47,7 +48,7 @@ class Pictures:
     def __init__(
         self,
         catalogue: Catalogue,
-        max_pixels: int = 50_000_000,
+        max_pixels: int = MAX_PIXELS,
         max_bytes: int = 12_000_000,
         folders: Sequence[str] = (),
     ) -> None:

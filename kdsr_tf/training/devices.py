@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 import keras
 import tensorflow as tf
 
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
-
-FEW_PROCESSORS = 2
-"""Up to so many, operations of a step run side by side and are not shared out."""
+from kdsr_tf.processors import limit_threads
 
 
 def set_up(config: Config) -> tf.distribute.Strategy:
@@ -37,24 +32,11 @@ def set_up(config: Config) -> tf.distribute.Strategy:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             console.print(f"{gpu.name} is in use already: its memory does not grow with need.")
-    limit_threads()
+    limit_threads(tf)
     # Collectives must be configured before anything else runs.
     strategy = _STRATEGIES[config.train.strategy]()
     keras.utils.set_random_seed(config.training_seed)
     return strategy
-
-
-def limit_threads() -> None:
-    """Give every operation one thread, where there are few processors and no GPU.
-
-    `TF_NUM_INTRAOP_THREADS` decides instead where it is set.
-    """
-    few = len(os.sched_getaffinity(0)) <= FEW_PROCESSORS
-    chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
-    if few and not chosen and not tf.config.list_physical_devices("GPU"):
-        # TensorFlow has begun: it goes on as it is, only slower.
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def _mirrored() -> tf.distribute.Strategy:

@@ -5,6 +5,7 @@ import sys
 import pytest
 import tensorflow as tf
 
+from kdsr_tf import processors as sharing
 from kdsr_tf.config import load_config
 from kdsr_tf.training import devices
 
@@ -29,7 +30,7 @@ def test_few_processors_give_every_operation_one_thread(processors, chosen, expe
     threading = tf.config.threading
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", limits.append)
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: set(range(processors)))
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     if chosen:
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", chosen)
@@ -40,7 +41,7 @@ def test_few_processors_give_every_operation_one_thread(processors, chosen, expe
 def test_a_process_that_has_begun_is_left_as_it_is(monkeypatch):
     tf.constant(1.0)
     before = tf.config.threading.get_intra_op_parallelism_threads()
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: {0})
     devices.set_up(load_config("configs/demo.yaml"))
     assert tf.config.threading.get_intra_op_parallelism_threads() == before
 

@@ -1,0 +1,62 @@
+"""Rules and defaults that the configuration and the Python objects share.
+
+Each stands here once, free of Keras, so that both refuse the same values with the same text.
+"""
+
+from __future__ import annotations
+
+MAX_PIXELS = 50_000_000
+"""Pictures with more pixels are not decoded, unless another limit is given."""
+
+
+def check_heads(num_heads: int, dim: int) -> None:
+    """Refuse attention heads that do not share a vector equally.
+
+    Raises:
+        ValueError: if `num_heads` does not divide `dim`.
+    """
+    if num_heads < 1 or dim % num_heads:
+        raise ValueError(
+            "`num_heads` must divide `dim` (model.num_heads, model.dim). "
+            f"Received: num_heads={num_heads}, dim={dim}."
+        )
+
+
+def check_smoothing(label_smoothing: float, negatives: int | None) -> None:
+    """Refuse label smoothing with drawn negatives.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if label_smoothing and negatives:
+        raise ValueError(
+            "`label_smoothing` spreads over all items, which `negatives` does not compute. "
+            f"Received: label_smoothing={label_smoothing}, negatives={negatives}. Set "
+            "label_smoothing to 0 or negatives to None "
+            "(train.label_smoothing=0, train.negatives=null)."
+        )
+
+
+def check_drawn_pairs(pairs_per_window: int | None, score_loss: str | None) -> None:
+    """Refuse a drawing of pairs that means nothing.
+
+    Args:
+        pairs_per_window: Pairs drawn per window, None for all.
+        score_loss: Form of `ScoreLoss`; None where no pairs are compared.
+
+    Raises:
+        ValueError: for a number < 1, or a loss that needs all pairs of a window.
+    """
+    if pairs_per_window is None:
+        return
+    if pairs_per_window < 1:
+        raise ValueError(
+            f"`pairs_per_window` must be > 0. Received: pairs_per_window={pairs_per_window}."
+        )
+    if score_loss == "frobenius":
+        raise ValueError(
+            "`frobenius` is the norm of all pairs of a window, which drawn pairs do not "
+            f"estimate without bias. Received: pairs_per_window={pairs_per_window}. Set "
+            "pairs_per_window to None or score_loss to `paper` "
+            "(distillation.pairs_per_window=null, distillation.score_loss=paper)."
+        )
