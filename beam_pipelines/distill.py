@@ -29,8 +29,12 @@ from beam_pipelines.running import (
 )
 from beam_pipelines.transforms import tfds_records
 from beam_pipelines.transforms.cut_windows import Window, cut_windows
-from beam_pipelines.transforms.item_vectors import JoinedVectors, JoinVectors, vectors_bytes
-from beam_pipelines.transforms.teachers import read_teacher
+from beam_pipelines.transforms.item_vectors import (
+    JoinedVectors,
+    JoinVectors,
+    read_teacher,
+    vectors_bytes,
+)
 from kdsr_tf import artifacts, schema, sequences, splits, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config

@@ -27,8 +27,8 @@ from beam_pipelines.running import (
     run_pipeline,
 )
 from beam_pipelines.transforms.cut_windows import cut_windows
+from beam_pipelines.transforms.item_vectors import read_teacher
 from beam_pipelines.transforms.shards import GroupShards, default_num_shards, shard_path
-from beam_pipelines.transforms.teachers import read_teacher
 from kdsr_tf import artifacts, schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config

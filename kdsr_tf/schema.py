@@ -7,6 +7,7 @@ It imports NumPy only, so that Beam workers and the serving client stay light.
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import numpy as np
 
@@ -48,6 +49,14 @@ TRAIN_COUNT = "train_count"
 VECTOR = "vector"
 
 SCORE_DTYPE = "float16"
+
+# First parts of the names of accuracy metrics, such as `hr_20`.
+HIT_RATE = "hr"
+RECIPROCAL_RANK = "mrr"
+DISCOUNTED_GAIN = "ndcg"
+
+SelectionMetric = Literal["hr_5", "hr_20", "mrr_5", "mrr_20"]
+"""Metrics of every epoch, one of which selects the best (`train.monitor`)."""
 
 # Serving signatures (the public API of a SavedModel).
 SIGNATURE_RECOMMEND = "serving_default"

@@ -1,4 +1,4 @@
-"""Where a shard's item vectors come from: a mapped file, or a join by item.
+"""Teachers on a worker, and where their vectors come from: a mapped file, or a join by item.
 
 While the vectors of all modalities fit on a worker's disk, each machine copies
 them there once and its processes map the same file. Beyond that every shard
@@ -12,12 +12,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import apache_beam as beam
 import fsspec
 import numpy as np
 
 from kdsr_tf.artifacts import join
+from kdsr_tf.teacher.teacher import Teacher
 
 _ROWS_PER_READ = 4096
 
@@ -54,6 +56,22 @@ def local_copy(path: str) -> str:
 def map_vectors(teacher: str) -> np.ndarray:
     """The condensed vectors of a teacher's folder, memory-mapped, `(items + 1, dim)`."""
     return np.load(local_copy(join(teacher, "vectors.npy")), mmap_mode="r")
+
+
+def read_teacher(
+    directory: str, details: Mapping[str, Any], vectors: JoinedVectors | None = None
+) -> Teacher:
+    """The teacher of one modality, on a worker.
+
+    Args:
+        directory: Local path or URI of `teacher/<modality>/`.
+        details: `details` of its manifest.
+        vectors: Condensed vectors by item index. None maps those of the folder:
+            processes on one machine share them and only rows that occur are read.
+    """
+    # They give rows by number, as an array does.
+    rows = map_vectors(directory) if vectors is None else cast(np.ndarray, vectors)
+    return Teacher.read(directory, details, lambda path: np.load(local_copy(path)), rows)
 
 
 def vectors_bytes(teachers: Iterable[str]) -> int:

@@ -15,6 +15,7 @@ from kdsr_tf.config.section import (
     Section,
     Seed,
 )
+from kdsr_tf.schema import SelectionMetric
 
 
 def _written_as_off(value: Any) -> Any:
@@ -178,7 +179,7 @@ class TrainConfig(Section):
     lazy_tables: bool = False
     label_smoothing: Fraction = 0.0
     patience: PositiveInt = 5
-    monitor: Literal["hr_5", "hr_20", "mrr_5", "mrr_20"] = "hr_20"
+    monitor: SelectionMetric = "hr_20"
     selection: Literal["validation", "test_oracle"] = "validation"
     refit: bool = False
     checkpoint_steps: PositiveInt | None = None

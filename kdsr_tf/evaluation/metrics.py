@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kdsr_tf.schema import PAD
+from kdsr_tf.schema import DISCOUNTED_GAIN, HIT_RATE, PAD, RECIPROCAL_RANK
 
 NOT_RANKED = int(np.iinfo(np.int32).max)
 """Rank of a target that no list may hold: it was taken out, or its score is not a number."""
@@ -70,9 +70,9 @@ def discounted_gain(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "hr": hit_rate,
-    "mrr": reciprocal_rank,
-    "ndcg": discounted_gain,
+    HIT_RATE: hit_rate,
+    RECIPROCAL_RANK: reciprocal_rank,
+    DISCOUNTED_GAIN: discounted_gain,
 }
 """Accuracy per test point, by the first part of a metric's name (`hr_20`)."""
 

@@ -9,7 +9,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_args
 
 import fsspec
 import pydantic
@@ -19,6 +19,7 @@ from kdsr_tf.config.section import Section
 from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
+from kdsr_tf.schema import SelectionMetric
 
 FOLDER = Path(__file__).parent.parent / "configs" / "experiments"
 """The experiments that come with KDSR-TF."""
@@ -68,7 +69,7 @@ class Experiment(Section):
     axes: dict[str, dict[Name, Overrides]] = pydantic.Field(default_factory=dict)
     reference: Name
     metrics: Annotated[list[str], pydantic.Field(min_length=1)] = pydantic.Field(
-        default=["hr_5", "hr_20", "mrr_5", "mrr_20"]
+        default=list(get_args(SelectionMetric))
     )
     ids_of: Name | None = None
 

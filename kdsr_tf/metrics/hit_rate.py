@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.metrics.ranking_metric import RankingMetric
+from kdsr_tf.schema import HIT_RATE
 from kdsr_tf.types import Tensor
 
 
@@ -26,7 +27,7 @@ class HitRate(RankingMetric):
     """
 
     def __init__(self, k: int, name: str | None = None, **kwargs):
-        super().__init__(k, name or f"hr_{k}", **kwargs)
+        super().__init__(k, name or f"{HIT_RATE}_{k}", **kwargs)
 
     def value(self, ranks: Tensor) -> Tensor:
         return ops.cast(ranks <= self.k, self.dtype)

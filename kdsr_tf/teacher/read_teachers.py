@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 
 from kdsr_tf import stages
-from kdsr_tf.artifacts import Manifest, join
+from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.teacher.teacher import Teacher
 
@@ -24,14 +24,7 @@ def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, T
     for modality in config.needs.teachers:
         artifact = f"teacher/{modality}"
         directory, details = stages.location(config, artifact), inputs[artifact].details
-        teachers[modality] = Teacher(
-            _load(join(directory, "vectors.npy")),
-            _load(join(directory, "present.npy")),
-            _load(join(directory, "codebook.npy")),
-            details["correlation"],
-            details["score_scale"],
-            details["vector_scale"],
-        )
+        teachers[modality] = Teacher.read(directory, details, _load)
     return teachers
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from kdsr_tf import schema
+from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError
 from kdsr_tf.teacher import pair_correlations
 
@@ -114,6 +118,31 @@ class Teacher:
         score_scale, vector_scale = spreads(scores, profiles, correlation)
         codewords = learn_codebook(profiles / vector_scale, num_codes, codebook, seed)
         return cls(vectors, present, codewords, correlation, score_scale, vector_scale)
+
+    @classmethod
+    def read(
+        cls,
+        directory: str,
+        details: Mapping[str, Any],
+        load: Callable[[str], np.ndarray],
+        vectors: np.ndarray | None = None,
+    ) -> Teacher:
+        """A committed teacher.
+
+        Args:
+            directory: Local path or URI of `teacher/<modality>/`.
+            details: `details` of its manifest.
+            load: From the path of a file to its array.
+            vectors: Condensed vectors; None loads those of the folder.
+        """
+        return cls(
+            load(join(directory, "vectors.npy")) if vectors is None else vectors,
+            load(join(directory, "present.npy")),
+            load(join(directory, "codebook.npy")),
+            details["correlation"],
+            details["score_scale"],
+            details["vector_scale"],
+        )
 
     @property
     def num_codes(self) -> int:

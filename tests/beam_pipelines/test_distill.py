@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 
 from beam_pipelines import distill as distill_module
 from beam_pipelines.distill import distill
-from beam_pipelines.transforms import item_vectors, teachers
+from beam_pipelines.transforms import item_vectors
 from beam_pipelines.transforms.cut_windows import cut_windows
-from beam_pipelines.transforms.teachers import read_teacher
+from beam_pipelines.transforms.item_vectors import read_teacher
 from kdsr_tf import schema, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.data.arrays import WindowArrays, write_arrays
@@ -164,7 +164,7 @@ def test_joined_vectors_give_the_bytes_of_mapped_ones(tmp_path, beam_args):
     # The joining run must not depend on the file that a mapping run would read whole.
     config.distill.vectors_on_disk_limit_bytes = 2 * 41 * 16 * 4 + 2 * 128 - 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teachers, "map_vectors", lambda folder: pytest.fail("mapped"))
+        patch.setattr(item_vectors, "map_vectors", lambda folder: pytest.fail("mapped"))
         manifest = distill(config, beam_args)
     assert _digest(config) == mapped
     assert manifest.counts["pairs"] > 0
