@@ -31,11 +31,11 @@ from benchmarks import floor, train_epoch
 from benchmarks.processes import peak_rss_bytes
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, load_config
-from kdsr_tf.evaluation import metrics
-from kdsr_tf.evaluation.catalogue import read_catalogue
+from kdsr_tf.evaluation import rank_metrics
 from kdsr_tf.evaluation.evaluate import load_student, rank
-from kdsr_tf.evaluation.ranking import Ranker, pad, parts, shared_passes
-from kdsr_tf.evaluation.windows import Windows, read_windows
+from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.ranker import Ranker, pad, parts, shared_passes
+from kdsr_tf.evaluation.read_windows import Windows, read_windows
 from kdsr_tf.methods.configured_kdsr import build_student
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
@@ -78,7 +78,7 @@ def plain_ranks(ranker: Ranker, student: Student, config: Config, points: int) -
     targets, ranks = np.array(targets), []
     for part in parts(len(targets), ranker.rows_at_once):
         scores = ranker.scores(encode(pad(histories[part])).numpy())
-        ranks.append(metrics.pessimistic_ranks(scores, targets[part]))
+        ranks.append(rank_metrics.pessimistic_ranks(scores, targets[part]))
     return np.concatenate(ranks)
 
 

@@ -32,10 +32,10 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.backbones.catalogue import BACKBONES
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.evaluation import metrics
-from kdsr_tf.evaluation.catalogue import read_catalogue
+from kdsr_tf.evaluation import rank_metrics
 from kdsr_tf.evaluation.evaluate import rank
-from kdsr_tf.evaluation.ranking import Ranker
+from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.ranker import Ranker
 from kdsr_tf.evaluation.resampling import bootstrap_intervals
 from kdsr_tf.evaluation.seeds import over_seeds
 from kdsr_tf.evaluation.summary import Rankings
@@ -77,7 +77,7 @@ def train(config: Config, way: str) -> tuple[Rankings, float]:
 def values_of(found: Rankings, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
     """Per metric its value in % per test point."""
     return {
-        f"{name}_{k}": 100 * metrics.ACCURACY[name](found.ranks, k)
+        f"{name}_{k}": 100 * rank_metrics.ACCURACY[name](found.ranks, k)
         for name in MEASURED
         for k in cutoffs
     }

@@ -34,10 +34,10 @@ import scipy.sparse
 from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import progress
-from kdsr_tf.evaluation import metrics
-from kdsr_tf.evaluation.catalogue import read_catalogue, read_features
-from kdsr_tf.evaluation.ranking import exclude, parts, popularity_ranks
-from kdsr_tf.evaluation.windows import read_windows
+from kdsr_tf.evaluation import rank_metrics
+from kdsr_tf.evaluation.item_catalogue import read_catalogue, read_features
+from kdsr_tf.evaluation.ranker import exclude, parts, popularity_ranks
+from kdsr_tf.evaluation.read_windows import read_windows
 
 STEPS = 5
 SMOOTHING = 5.0
@@ -131,7 +131,7 @@ def ranks(points: Points, score: Scorer, name: str, filter_seen: bool) -> np.nda
             if filter_seen:
                 exclude(scores, histories)
             scores[:, 0] = -np.inf
-            found.append(metrics.pessimistic_ranks(scores, points.targets[part]))
+            found.append(rank_metrics.pessimistic_ranks(scores, points.targets[part]))
             bar.advance(len(scores))
     return np.concatenate(found)
 
@@ -139,7 +139,9 @@ def ranks(points: Points, score: Scorer, name: str, filter_seen: bool) -> np.nda
 def described(found: np.ndarray, cold: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
     """HR and MRR in %, of all points and of the cold ones."""
     return {
-        f"{prefix}{name}_{k}": round(100 * float(metrics.ACCURACY[name](ranks_of, k).mean()), 2)
+        f"{prefix}{name}_{k}": round(
+            100 * float(rank_metrics.ACCURACY[name](ranks_of, k).mean()), 2
+        )
         for prefix, ranks_of in (("", found), ("cold_", found[cold]))
         for name in ("hr", "mrr")
         for k in cutoffs

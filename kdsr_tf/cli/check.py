@@ -26,7 +26,7 @@ def check(invocation: Invocation, near: float, as_json: bool) -> int:
     Returns:
         The exit status.
     """
-    from kdsr_tf.evaluation.checks.run import check as run_checks
+    from kdsr_tf.evaluation.checks.run_checks import check as run_checks
 
     if invocation.dry_run:
         output.print("check writes nothing.")

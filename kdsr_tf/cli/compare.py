@@ -16,7 +16,7 @@ from kdsr_tf.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kdsr_tf.evaluation.compare import Comparison, Row
+    from kdsr_tf.evaluation.comparison import Comparison, Row
 
 _DIFFERENCES = (
     ("diff.", "value", True),
@@ -44,8 +44,8 @@ def compare(
         conditions: Texts `SLICE=GROUP`.
         style: `markdown`, `csv`, `json`, or None for a terminal.
     """
-    from kdsr_tf.evaluation.compare import compare as compare_arms
-    from kdsr_tf.evaluation.runs import find_arms
+    from kdsr_tf.evaluation.compared_arms import find_arms
+    from kdsr_tf.evaluation.comparison import compare as compare_arms
 
     arms = find_arms(runs)
     stale = list(stale_notes((arm.name, one.directory) for arm in arms for one in arm.evaluations))

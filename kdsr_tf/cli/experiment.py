@@ -24,9 +24,9 @@ from kdsr_tf.console import console, output, table
 from kdsr_tf.errors import ConfigError, KDSRError
 
 if TYPE_CHECKING:
-    from kdsr_tf.experiments.arms import PlannedArm
     from kdsr_tf.experiments.experiment import Experiment
-    from kdsr_tf.experiments.results import Results
+    from kdsr_tf.experiments.experiment_results import Results
+    from kdsr_tf.experiments.planned_arms import PlannedArm
 
 EXPERIMENTS = "experiments"
 """Folder of the tables, below the working directory."""
@@ -57,8 +57,8 @@ def experiment(
         only: Names or patterns of arms; none means all.
         variables: Texts `NAME=VALUE`.
     """
-    from kdsr_tf.experiments.arms import plan_arms, title
     from kdsr_tf.experiments.experiment import load_experiment
+    from kdsr_tf.experiments.planned_arms import plan_arms, title
 
     config, asked = invocation.config, load_experiment(name)
     arms = plan_arms(
@@ -139,8 +139,13 @@ def write_results(
         failures: Reason by arm that has not run.
         folder: Local path or URI.
     """
-    from kdsr_tf.experiments.results import collect
-    from kdsr_tf.experiments.retention import against_ids, read_curves, read_ids, write_curves
+    from kdsr_tf.experiments.experiment_results import collect
+    from kdsr_tf.experiments.retention_curves import (
+        against_ids,
+        read_curves,
+        read_ids,
+        write_curves,
+    )
 
     ids = read_ids(runs.get(asked.ids_of or "", ()))
     curves = read_curves(runs, ids)
@@ -190,7 +195,7 @@ def plan_table(asked: Experiment, arms: Sequence[PlannedArm], seeds: int) -> Tab
 def _run_all_inputs(
     arms: Sequence[PlannedArm], beam_args: tuple[str, ...], failures: dict[str, str]
 ) -> None:
-    from kdsr_tf.experiments.arms import input_places
+    from kdsr_tf.experiments.planned_arms import input_places
 
     broken: dict[tuple[str, ...], str] = {}
     for arm in arms:

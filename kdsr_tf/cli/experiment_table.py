@@ -11,9 +11,9 @@ from kdsr_tf.cli.compare import markdown_table, metric_name
 from kdsr_tf.console import csv_text, table
 
 if TYPE_CHECKING:
-    from kdsr_tf.evaluation.compare import Difference
+    from kdsr_tf.evaluation.comparison import Difference
     from kdsr_tf.evaluation.seeds import Spread
-    from kdsr_tf.experiments.results import ArmResult, Results
+    from kdsr_tf.experiments.experiment_results import ArmResult, Results
 
 _OTHERS = {"best_epoch": ("epoch", 1), "seconds_per_epoch": ("s/epoch", 1)}
 _ORACLE, _RETENTION, _IDS = "oracle_", "retention_", "_ids"

@@ -16,8 +16,8 @@ from kdsr_tf.cli.run import run_stage
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import console, table
-from kdsr_tf.evaluation.results import figures
-from kdsr_tf.evaluation.runs import SEEDS_FILE
+from kdsr_tf.evaluation.compared_arms import SEEDS_FILE
+from kdsr_tf.evaluation.evaluation_files import figures
 from kdsr_tf.evaluation.seeds import Spread, over_seeds
 from kdsr_tf.sequences import check_test_points
 

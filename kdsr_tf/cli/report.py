@@ -10,7 +10,7 @@ from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import console
 from kdsr_tf.errors import ConfigError, MissingArtifactError, StaleArtifactError
-from kdsr_tf.evaluation.runs import split_name
+from kdsr_tf.evaluation.compared_arms import split_name
 
 _MOST = 2
 
@@ -59,18 +59,18 @@ def report_two(config: Config, runs: tuple[str, ...]) -> None:
     Raises:
         KDSRError: if a run is not finished, or the two do not share their data.
     """
-    from kdsr_tf.report.build import report_beside
-    from kdsr_tf.report.run import read_run
+    from kdsr_tf.report.finished_run import read_finished_run
+    from kdsr_tf.report.report_page import report_two_runs
 
     path, workdir = find_config(split_name(runs[1])[1])
     pair = []
     for run, one in zip(runs, (config, load_config(path, workdir=workdir)), strict=True):
         name, given = split_name(run)
         try:
-            pair.append(read_run(one, None if name == given.rstrip("/") else name))
+            pair.append(read_finished_run(one, None if name == given.rstrip("/") else name))
         except StaleArtifactError as error:
             raise StaleArtifactError(f"The run {run} is stale: {error}") from None
     with locked(config.workdir):
-        manifest, page = report_beside(*pair)
+        manifest, page = report_two_runs(*pair)
     megabytes = manifest.counts["bytes"] / 1e6
     console.print(f"{page} ({megabytes:.1f} MB)", soft_wrap=True, markup=False, highlight=False)

@@ -25,7 +25,7 @@ from kdsr_tf.splits import MIN_TRAIN_FOR_VALIDATION
 if TYPE_CHECKING:
     import optuna
 
-    from kdsr_tf.experiments.space import SearchSpace
+    from kdsr_tf.experiments.search_space import SearchSpace
 
 SEARCHES = "searches"
 """Folder of the searches, below the working directory."""
@@ -43,7 +43,7 @@ def search(invocation: Invocation, name: str, trials: int) -> None:
         name: Name of the space, or its file.
         trials: Trials in all, those of earlier calls included.
     """
-    from kdsr_tf.experiments.space import load_space
+    from kdsr_tf.experiments.search_space import load_space
 
     space, config = load_space(name), override(invocation.config, ["train.refit=false"])
     _refuse(config)
@@ -136,7 +136,7 @@ def run_trial(
     """
     import optuna
 
-    from kdsr_tf.experiments.arms import place_inputs
+    from kdsr_tf.experiments.planned_arms import place_inputs
     from kdsr_tf.experiments.study import RUN, report_epochs
     from kdsr_tf.training.checkpoints import Checkpoints
 
@@ -197,7 +197,7 @@ def _dump(space: SearchSpace) -> str:
 
 def _write_results(study: optuna.Study, config: Config, folder: str) -> None:
     """`best.yaml`, `trials.csv` and `trials.md`, after every trial."""
-    from kdsr_tf.experiments.space import assignment
+    from kdsr_tf.experiments.search_space import assignment
     from kdsr_tf.experiments.study import importance, trial_rows
 
     rows = trial_rows(study)

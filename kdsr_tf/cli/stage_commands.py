@@ -18,7 +18,7 @@ from kdsr_tf.cli.summary import metrics_table, slices_table, stage_table
 from kdsr_tf.cli.workdir import locked
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
-from kdsr_tf.evaluation.results import read_evaluation
+from kdsr_tf.evaluation.evaluation_files import read_evaluation
 from kdsr_tf.training.cluster import is_chief
 
 Manifests = Manifest | list[Manifest]
@@ -67,7 +67,7 @@ def _export(config: Config) -> Manifests:
 
 
 def _report(config: Config) -> Manifests:
-    from kdsr_tf.report.build import report
+    from kdsr_tf.report.report_page import report
 
     return report(config)
 

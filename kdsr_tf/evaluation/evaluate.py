@@ -14,13 +14,13 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, progress
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation import metrics
-from kdsr_tf.evaluation.catalogue import Catalogue, read_catalogue, read_features
-from kdsr_tf.evaluation.ranking import Ranker, exclude, parts, popularity_ranks
-from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING, write_metrics, write_users
+from kdsr_tf.evaluation import rank_metrics
+from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING, write_metrics, write_users
+from kdsr_tf.evaluation.item_catalogue import ItemCatalogue, read_catalogue, read_features
+from kdsr_tf.evaluation.ranker import Ranker, exclude, parts, popularity_ranks
+from kdsr_tf.evaluation.read_windows import read_windows
 from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
-from kdsr_tf.evaluation.windows import read_windows
 from kdsr_tf.methods.student import Student
 from kdsr_tf.methods.student_file import read_student
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
@@ -112,7 +112,7 @@ def load_student(config: Config) -> Student:
     return read_student(path, config.model.backbone)
 
 
-def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifest) -> Rankings:
+def rank(config: Config, ranker: Ranker, catalogue: ItemCatalogue, examples: Manifest) -> Rankings:
     """Rank the target of every test window.
 
     Args:
@@ -146,8 +146,8 @@ def rank(config: Config, ranker: Ranker, catalogue: Catalogue, examples: Manifes
                 scores = ranker.scores(vectors[part])
                 if known:
                     exclude(scores, known[part])
-                ranks.append(metrics.pessimistic_ranks(scores, target[part]))
-                lists.append(metrics.top_k(scores, k))
+                ranks.append(rank_metrics.pessimistic_ranks(scores, target[part]))
+                lists.append(rank_metrics.top_k(scores, k))
                 bar.advance(len(scores))
             popularity.append(popularity_ranks(catalogue.train_counts, target, known))
             users += batch.user_ids

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kdsr_tf.evaluation import metrics, resampling
+from kdsr_tf.evaluation import rank_metrics, resampling
 from kdsr_tf.evaluation.slices import Slice
 from kdsr_tf.schema import PAD
 
@@ -102,7 +102,7 @@ def accuracy(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]
     """
     return {
         f"{name}_{k}": 100 * function(ranks, k)
-        for name, function in metrics.ACCURACY.items()
+        for name, function in rank_metrics.ACCURACY.items()
         for k in cutoffs
     }
 
@@ -153,7 +153,7 @@ def _beyond_accuracy(
         shown = lists[:, :k]
         values[f"coverage_{k}"] = np.count_nonzero(np.unique(shown) != PAD) / num_items
         for modality, (vectors, present) in spaces.items():
-            diversity = metrics.mean_diversity(shown[::step], vectors, present)
+            diversity = rank_metrics.mean_diversity(shown[::step], vectors, present)
             if diversity is not None:
                 values[f"{modality}_diversity_{k}"] = diversity
     return values

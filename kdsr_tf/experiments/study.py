@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsr_tf import artifacts
 from kdsr_tf.errors import ConfigError, KDSRError
-from kdsr_tf.experiments.space import SearchSpace
+from kdsr_tf.experiments.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna

@@ -25,7 +25,7 @@ from beam_pipelines.transforms.pair_sample import SmallestPairs, TrainSequences
 from kdsr_tf import artifacts, splits, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.checks.run import check
+from kdsr_tf.evaluation.checks.run_checks import check
 from kdsr_tf.hashing import hash_pairs
 
 SMALL = {

@@ -14,7 +14,7 @@ import pytest
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.evaluation.checks.finding import LEAK, NOTE, OK, WARNING
-from kdsr_tf.evaluation.checks.run import check
+from kdsr_tf.evaluation.checks.run_checks import check
 from tests import factories
 
 NUM_ITEMS, NUM_USERS = 40, 60
@@ -268,9 +268,9 @@ def test_titles_with_html_entities_are_found(workdir):
     ],
 )
 def test_a_fault_in_the_windows_is_found(clean, split, change, leaks):
-    from kdsr_tf.evaluation.checks.examples import _examine
-    from kdsr_tf.evaluation.checks.log import Log
-    from kdsr_tf.evaluation.windows import Windows, read_windows
+    from kdsr_tf.evaluation.checks.interaction_log import Log
+    from kdsr_tf.evaluation.checks.window_checks import _examine
+    from kdsr_tf.evaluation.read_windows import Windows, read_windows
 
     log = Log(stages.location(clean, "sequences"))
     (windows,) = read_windows(stages.location(clean, "examples"), split, 1000)

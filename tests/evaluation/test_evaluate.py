@@ -10,7 +10,7 @@ import pytest
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError
-from kdsr_tf.evaluation.metrics import NOT_RANKED
+from kdsr_tf.evaluation.rank_metrics import NOT_RANKED
 from tests import factories
 
 NUM_ITEMS = 40
@@ -126,9 +126,9 @@ def test_files_tell_what_the_manifest_tells(evaluated):
 
 
 def test_seen_items_can_be_removed(workdir):
-    from kdsr_tf.evaluation.catalogue import read_catalogue
     from kdsr_tf.evaluation.evaluate import rank
-    from kdsr_tf.evaluation.ranking import Ranker
+    from kdsr_tf.evaluation.item_catalogue import read_catalogue
+    from kdsr_tf.evaluation.ranker import Ranker
 
     config, student = workdir
     config = config.model_copy(deep=True)
@@ -152,9 +152,9 @@ def test_seen_items_can_be_removed(workdir):
 
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_lists_longer_than_the_catalogue_count_what_they_hold(workdir, filter_seen):
-    from kdsr_tf.evaluation.catalogue import read_catalogue
     from kdsr_tf.evaluation.evaluate import rank
-    from kdsr_tf.evaluation.ranking import Ranker
+    from kdsr_tf.evaluation.item_catalogue import read_catalogue
+    from kdsr_tf.evaluation.ranker import Ranker
     from kdsr_tf.evaluation.summary import summarise
 
     config, student = workdir
@@ -175,7 +175,7 @@ def test_lists_longer_than_the_catalogue_count_what_they_hold(workdir, filter_se
 
 
 def test_recommendations_are_unseen_best_first_and_end_with_the_catalogue(workdir):
-    from kdsr_tf.evaluation.ranking import Ranker
+    from kdsr_tf.evaluation.ranker import Ranker
 
     _, student = workdir
     history = np.arange(1, 31)

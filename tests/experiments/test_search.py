@@ -17,7 +17,7 @@ from kdsr_tf.cli.main import main
 from kdsr_tf.cli.options import Invocation
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, KDSRError
-from kdsr_tf.experiments.space import SearchSpace
+from kdsr_tf.experiments.search_space import SearchSpace
 from kdsr_tf.experiments.study import open_study
 from kdsr_tf.training.checkpoints import Checkpoints, State
 from tests.experiments import planted

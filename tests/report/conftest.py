@@ -106,7 +106,7 @@ def _finish(config: Config) -> None:
 @pytest.fixture(scope="session")
 def page(finished) -> str:
     """Path of the page about one run."""
-    from kdsr_tf.report.build import report
+    from kdsr_tf.report.report_page import report
 
     manifest = report(finished)
     folder = stages.location(finished, "report")

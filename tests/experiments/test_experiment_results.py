@@ -14,9 +14,9 @@ from kdsr_tf.cli import experiment as command
 from kdsr_tf.cli import experiment_table
 from kdsr_tf.cli.repeat import with_seeds
 from kdsr_tf.errors import InputError, KDSRError
-from kdsr_tf.experiments.arms import input_places, plan_arms
 from kdsr_tf.experiments.experiment import Experiment, load_experiment
-from kdsr_tf.experiments.results import collect
+from kdsr_tf.experiments.experiment_results import collect
+from kdsr_tf.experiments.planned_arms import input_places, plan_arms
 from tests.experiments import planted
 
 SEEDS = 3
@@ -105,7 +105,7 @@ def test_unknown_metric_lists_those_there_are(experiment, runs):
 
 
 def test_curves_reach_the_last_epoch_of_every_run_and_mark_the_selected(runs, tmp_path):
-    from kdsr_tf.experiments.retention import read_curves, write_curves
+    from kdsr_tf.experiments.retention_curves import read_curves, write_curves
 
     curves = read_curves(runs)
     assert {curve.arm for curve in curves} == {"tuned", "distilled"}

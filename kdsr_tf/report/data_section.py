@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from kdsr_tf import cores, stages
 from kdsr_tf.artifacts import find_files, join
-from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
 from kdsr_tf.evaluation.slices import head_items
 from kdsr_tf.report import plots
-from kdsr_tf.report.run import Run
+from kdsr_tf.report.finished_run import FinishedRun
 
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 220
@@ -24,7 +24,7 @@ _BINS = 30
 _SHOWN_USERS = 0.99
 
 
-def describe(run: Run, catalogue: Catalogue) -> dict[str, Any]:
+def describe(run: FinishedRun, catalogue: ItemCatalogue) -> dict[str, Any]:
     """Counts, presence of modalities, plots, and rejects.
 
     Args:
@@ -93,7 +93,7 @@ def _plots(counts: np.ndarray, lengths: dict[str, int]) -> list[dict[str, str]]:
     ]
 
 
-def _rejects(run: Run) -> list[dict[str, Any]]:
+def _rejects(run: FinishedRun) -> list[dict[str, Any]]:
     """Reasons with their number and examples, by artifact."""
     found = []
     for name in ("sequences", *(f"features/{m}" for m in run.config.modalities)):

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.compare import compare
-from kdsr_tf.evaluation.metrics import ACCURACY
-from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING
-from kdsr_tf.evaluation.runs import Arm
-from kdsr_tf.report.run import Run
+from kdsr_tf.evaluation.compared_arms import Arm
+from kdsr_tf.evaluation.comparison import compare
+from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING
+from kdsr_tf.evaluation.rank_metrics import ACCURACY
+from kdsr_tf.report.finished_run import FinishedRun
 
 _SLICE_METRICS = ("hr", "mrr")
 
 
-def describe(runs: Sequence[Run]) -> dict[str, Any]:
+def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Rows of the page, a value per run in each.
 
     Args:
@@ -47,7 +47,7 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
     ]
     return {
         "cutoff": max(cutoffs),
-        "rows": _scaled(rows),
+        "rows": _with_largest_end(rows),
         "others": [
             {
                 "name": shown_name(name),
@@ -63,7 +63,7 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _oracle(runs: Sequence[Run]) -> str:
+def _oracle(runs: Sequence[FinishedRun]) -> str:
     """The warning, with the names of those whom it is about where there are two."""
     names = [run.name for run in runs if run.evaluation.summary["selection"] == ORACLE]
     if not names:
@@ -87,7 +87,7 @@ def _value(found: dict[str, Any], name: str) -> dict[str, float]:
     return {"value": found["metrics"][name], "low": low, "high": high}
 
 
-def _differences(runs: Sequence[Run], cutoffs: Sequence[int]) -> dict[str, Any]:
+def _differences(runs: Sequence[FinishedRun], cutoffs: Sequence[int]) -> dict[str, Any]:
     if len(runs) < 2:
         return {}
     arms = [Arm(name=str(number), evaluations=(run.evaluation,)) for number, run in enumerate(runs)]
@@ -124,11 +124,11 @@ def _slices(summaries: Sequence[dict[str, Any]], k: int) -> list[dict[str, Any]]
             }
         )
     for kind in range(len(_SLICE_METRICS)):
-        _scaled([row for part in shown for row in part["metrics"][kind]["rows"]])
+        _with_largest_end([row for part in shown for row in part["metrics"][kind]["rows"]])
     return shown
 
 
-def _scaled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_largest_end(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds to every row the value that fills a bar: the largest end of any of them."""
     full = max((value["high"] for row in rows for value in row["values"]), default=0) or 1.0
     for row in rows:

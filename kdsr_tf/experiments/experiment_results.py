@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.compare import Comparison, Difference, compare
-from kdsr_tf.evaluation.results import figures, read_evaluation
-from kdsr_tf.evaluation.runs import Arm
+from kdsr_tf.evaluation.compared_arms import Arm
+from kdsr_tf.evaluation.comparison import Comparison, Difference, compare
+from kdsr_tf.evaluation.evaluation_files import figures, read_evaluation
 from kdsr_tf.evaluation.seeds import Spread, over_seeds
 from kdsr_tf.experiments.experiment import Experiment
 

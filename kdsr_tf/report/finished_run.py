@@ -10,14 +10,14 @@ import fsspec
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
-from kdsr_tf.evaluation.results import Evaluation, read_evaluation
+from kdsr_tf.evaluation.evaluation_files import Evaluation, read_evaluation
 
 Columns = dict[str, list[float | None]]
 """Values per epoch by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class FinishedRun:
     """A finished run.
 
     Args:
@@ -54,7 +54,7 @@ class Run:
         return [manifest for manifest in found if manifest is not None]
 
 
-def read_run(config: Config, name: str | None = None) -> Run:
+def read_finished_run(config: Config, name: str | None = None) -> FinishedRun:
     """Read a run.
 
     Args:
@@ -65,7 +65,7 @@ def read_run(config: Config, name: str | None = None) -> Run:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if two stages descend from different data.
     """
-    return Run(
+    return FinishedRun(
         name=name or config.run_directory.rstrip("/").rsplit("/", 1)[-1],
         config=config,
         inputs=stages.read_inputs(config, "report"),

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 from kdsr_tf.errors import InputError, MissingArtifactError
-from kdsr_tf.evaluation.compare import compare
+from kdsr_tf.evaluation.compared_arms import find_arms
+from kdsr_tf.evaluation.comparison import compare
+from kdsr_tf.evaluation.evaluation_files import read_evaluation
 from kdsr_tf.evaluation.resampling import holm
-from kdsr_tf.evaluation.results import read_evaluation
-from kdsr_tf.evaluation.runs import find_arms
 from tests.evaluation.evaluations import CUTOFFS, NUM_ITEMS, test_points, write_evaluation
 
 POINTS = test_points()

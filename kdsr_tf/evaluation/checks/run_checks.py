@@ -8,9 +8,9 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.evaluation.checks.finding import SEVERITIES, Finding
-from kdsr_tf.evaluation.checks.histories import check_histories
-from kdsr_tf.evaluation.checks.items import check_entities, check_features, check_titles
-from kdsr_tf.evaluation.checks.log import Log
+from kdsr_tf.evaluation.checks.history_checks import check_histories
+from kdsr_tf.evaluation.checks.interaction_log import Log
+from kdsr_tf.evaluation.checks.item_checks import check_entities, check_features, check_titles
 
 
 def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]:
@@ -59,7 +59,7 @@ def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]
 def _check_artifact(config: Config, name: str, log: Log, near: float) -> Iterator[Finding]:
     directory = stages.location(config, name)
     if name == stages.windows_of(config):
-        from kdsr_tf.evaluation.checks.examples import check_examples  # imports TensorFlow
+        from kdsr_tf.evaluation.checks.window_checks import check_examples  # imports TensorFlow
 
         return check_examples(log, directory)
     return check_features(log, name.rpartition("/")[2], directory, near, config.seed)

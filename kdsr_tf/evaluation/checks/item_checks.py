@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from kdsr_tf import schema
 from kdsr_tf.artifacts import find_files
 from kdsr_tf.evaluation.checks.finding import NOTE, WARNING, Finding, finding
-from kdsr_tf.evaluation.checks.log import Log
+from kdsr_tf.evaluation.checks.interaction_log import Log
 from kdsr_tf.sources.html_text import has_entities
 
 _MOST_QUERIES = 20_000

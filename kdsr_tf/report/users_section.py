@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdsr_tf import schema, stages
-from kdsr_tf.evaluation.ranking import Ranker
+from kdsr_tf.evaluation.ranker import Ranker
 from kdsr_tf.hashing import stable_hash
-from kdsr_tf.report.pictures import Pictures
-from kdsr_tf.report.run import Run
+from kdsr_tf.report.finished_run import FinishedRun
+from kdsr_tf.report.page_items import PageItems
 from kdsr_tf.sequences import User, read_users
 
 _USERS = 6
@@ -18,7 +18,7 @@ _SHOWN = 10
 _QUERIES = 256
 
 
-def draw_users(run: Run) -> list[User]:
+def draw_users(run: FinishedRun) -> list[User]:
     """Users with a test point, enough to ask an index with, in an order of the seed.
 
     Args:
@@ -31,7 +31,10 @@ def draw_users(run: Run) -> list[User]:
 
 
 def describe(
-    runs: Sequence[Run], rankers: Sequence[Ranker], users: Sequence[User], pictures: Pictures
+    runs: Sequence[FinishedRun],
+    rankers: Sequence[Ranker],
+    users: Sequence[User],
+    pictures: PageItems,
 ) -> list[dict[str, Any]]:
     """The first users, each with the offers of every run.
 

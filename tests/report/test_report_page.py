@@ -17,10 +17,10 @@ from PIL import Image
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.errors import InputError, MissingArtifactError
-from kdsr_tf.evaluation.catalogue import Catalogue
-from kdsr_tf.report import metrics
-from kdsr_tf.report.pictures import Pictures
-from kdsr_tf.report.run import read_run
+from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
+from kdsr_tf.report import metrics_section
+from kdsr_tf.report.finished_run import read_finished_run
+from kdsr_tf.report.page_items import PageItems
 from tests.report.conftest import CODES, REASON, TITLE
 
 
@@ -57,7 +57,7 @@ def read(page):
 
 
 def test_an_unfinished_run_is_refused(finished):
-    from kdsr_tf.report.build import report
+    from kdsr_tf.report.report_page import report
 
     with pytest.raises(MissingArtifactError, match="kdsr train"):
         report(finished.model_copy(update={"run": "never"}))
@@ -84,10 +84,10 @@ def test_an_item_is_there_once_with_a_small_picture(read):
 
 def test_a_title_that_is_a_whole_text_is_cut():
     counts = np.zeros(2, int)
-    catalogue = Catalogue(
+    catalogue = ItemCatalogue(
         item_ids=["", "a"], titles=["", "x " * 60_000], images=[None, None], train_counts=counts
     )
-    pictures = Pictures(catalogue)
+    pictures = PageItems(catalogue)
     pictures.show(1)
     assert 100 < len(pictures.items[1]["title"]) <= 400
 
@@ -121,13 +121,13 @@ def test_lists_are_rows_where_most_items_lack_a_picture(read, tmp_path):
     assert "<body>" in read.html
     path = tmp_path / "red.png"
     Image.new("RGB", (20, 20), "red").save(path)
-    catalogue = Catalogue(
+    catalogue = ItemCatalogue(
         item_ids=["", *"abcd"],
         titles=["", *"ABCD"],
         images=[None, str(path), str(path), None, None],
         train_counts=np.zeros(5, int),
     )
-    pictures = Pictures(catalogue)
+    pictures = PageItems(catalogue)
     few = []
     for item in (3, 1, 2, 4):
         pictures.show(item)
@@ -150,13 +150,15 @@ def test_two_runs_stand_beside_each_other(page_of_two):
 
 
 def test_the_warning_says_whose_epoch_was_chosen_on_the_test_points(finished, plain):
-    first, second = read_run(finished, "first"), read_run(plain, "second")
-    assert metrics.describe([first, second])["oracle"] == ""
+    first, second = read_finished_run(finished, "first"), read_finished_run(plain, "second")
+    assert metrics_section.describe([first, second])["oracle"] == ""
     summary = second.evaluation.summary | {"selection": "test_oracle"}
     evaluation = dataclasses.replace(second.evaluation, summary=summary)
     second = dataclasses.replace(second, evaluation=evaluation)
-    assert metrics.describe([first, second])["oracle"].startswith("second: The epoch was selected")
-    assert metrics.describe([second])["oracle"].startswith("The epoch was selected")
+    assert metrics_section.describe([first, second])["oracle"].startswith(
+        "second: The epoch was selected"
+    )
+    assert metrics_section.describe([second])["oracle"].startswith("The epoch was selected")
 
 
 @pytest.mark.parametrize(
@@ -175,16 +177,16 @@ def test_mistakes_in_runs_are_told(finished, capfd, arguments, words):
 
 
 def test_runs_on_different_data_are_refused(finished, plain):
-    from kdsr_tf.report.build import report_beside
+    from kdsr_tf.report.report_page import report_two_runs
 
-    one, other = read_run(finished), read_run(plain)
+    one, other = read_finished_run(finished), read_finished_run(plain)
     other.inputs["sequences"].fingerprint = "0" * 16
     with pytest.raises(InputError, match="different data"):
-        report_beside(one, other)
+        report_two_runs(one, other)
 
 
 def test_index_curve_is_measured_on_the_vectors_given():
-    from kdsr_tf.report.index import measure
+    from kdsr_tf.report.index_section import measure
 
     rng = np.random.default_rng(0)
     vectors, queries = (rng.normal(size=(n, 16)).astype(np.float32) for n in (600, 20))

@@ -15,12 +15,19 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.catalogue import read_catalogue
 from kdsr_tf.evaluation.evaluate import load_student
-from kdsr_tf.evaluation.ranking import Ranker
-from kdsr_tf.report import catalogue, index, metrics, people, teacher, training
-from kdsr_tf.report.pictures import Pictures
-from kdsr_tf.report.run import Run, read_run
+from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.ranker import Ranker
+from kdsr_tf.report import (
+    data_section,
+    index_section,
+    metrics_section,
+    teacher_section,
+    training_section,
+    users_section,
+)
+from kdsr_tf.report.finished_run import FinishedRun, read_finished_run
+from kdsr_tf.report.page_items import PageItems
 
 PAGE = "index.html"
 
@@ -38,12 +45,12 @@ def report(config: Config) -> Manifest:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if two stages descend from different data.
     """
-    run = read_run(config)
+    run = read_finished_run(config)
     manifest = stages.new_manifest(config, "report", run.inputs)
     return _write(stages.location(config, "report"), manifest, [run])
 
 
-def report_beside(first: Run, second: Run) -> tuple[Manifest, str]:
+def report_two_runs(first: FinishedRun, second: FinishedRun) -> tuple[Manifest, str]:
     """Write a page that shows two runs beside each other.
 
     Args:
@@ -81,24 +88,26 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "other"
 
 
-def _write(location: str, manifest: Manifest, runs: Sequence[Run]) -> Manifest:
+def _write(location: str, manifest: Manifest, runs: Sequence[FinishedRun]) -> Manifest:
     with (
         artifacts.committing(location, manifest) as target,
         progress("report", total=4) as bar,
     ):
         config = runs[0].config
         items = read_catalogue(config)
-        pictures = Pictures(items, folders=config.source.image_folders)
+        pictures = PageItems(items, folders=config.source.image_folders)
         content: dict[str, Any] = {
-            "training": training.describe(runs),
-            "metrics": metrics.describe(runs),
+            "training": training_section.describe(runs),
+            "metrics": metrics_section.describe(runs),
         }
         bar.advance()
         # First the users: should there be too many pictures, theirs are there.
         content |= _with_students(runs, pictures)
         bar.advance()
-        content["catalogue"] = catalogue.describe(runs[0], items)
-        content["teachers"] = [teacher.describe(config, m, pictures) for m in config.needs.teachers]
+        content["catalogue"] = data_section.describe(runs[0], items)
+        content["teachers"] = [
+            teacher_section.describe(config, m, pictures) for m in config.needs.teachers
+        ]
         bar.advance()
         content |= {"runs": _described(runs), "stages": _stages(runs), "items": pictures.items}
         content |= {"ratio": pictures.ratio, "rows": pictures.are_few}
@@ -115,21 +124,21 @@ def _write(location: str, manifest: Manifest, runs: Sequence[Run]) -> Manifest:
     return manifest
 
 
-def _with_students(runs: Sequence[Run], pictures: Pictures) -> dict[str, Any]:
+def _with_students(runs: Sequence[FinishedRun], pictures: PageItems) -> dict[str, Any]:
     """What the students themselves are asked: offers, and vectors to search with."""
-    users = people.draw_users(runs[0])
+    users = users_section.draw_users(runs[0])
     students = [load_student(run.config) for run in runs]
     rankers = [Ranker(student) for student in students]
     length = rankers[0].max_length
     queries = rankers[0].vectors([user.items[: user.num_train][-length:] for user in users])
     vectors = keras.ops.convert_to_numpy(students[0].item_vectors())[1:]
     return {
-        "users": people.describe(runs, rankers, users, pictures),
-        "index": index.describe(runs[0].inputs["serving_model"], vectors, queries),
+        "users": users_section.describe(runs, rankers, users, pictures),
+        "index": index_section.describe(runs[0].inputs["serving_model"], vectors, queries),
     }
 
 
-def _described(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _described(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     return [
         {
             "name": run.name,
@@ -143,7 +152,7 @@ def _described(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _stages(runs: Sequence[Run]) -> dict[str, Any]:
+def _stages(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Every committed artifact with its seconds; what two runs share is there once."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from kdsr_tf.report import plots
-from kdsr_tf.report.run import Columns, Run
+from kdsr_tf.report.finished_run import Columns, FinishedRun
 
 Series = dict[str, list[float | None]]
 
 
-def describe(runs: Sequence[Run]) -> dict[str, Any]:
+def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Epochs and plots.
 
     Args:
@@ -43,12 +43,12 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _selects(run: Run) -> bool:
+def _selects(run: FinishedRun) -> bool:
     """Whether the best epoch was chosen, not just the last one kept."""
     return run.inputs["student"].details.get("selection") in ("validation", "test_oracle")
 
 
-def _kept(run: Run, name: str) -> float | None:
+def _kept(run: FinishedRun, name: str) -> float | None:
     """A column's value at the epoch whose weights were kept."""
     epoch = run.best_epoch or run.history["epoch"][-1]
     return run.history[name][run.history["epoch"].index(epoch)] if name in run.history else None
@@ -59,7 +59,7 @@ def _positive(curves: Sequence[plots.Curve]) -> bool:
     return bool(values) and min(values) > 0
 
 
-def _ranking(run: Run) -> Series:
+def _ranking(run: FinishedRun) -> Series:
     """HR and MRR at the largest cutoff, in %, of the split that selects."""
     k = max(run.config.evaluate.cutoffs)
     names = {f"{split}_{m}_{k}": m for split in ("val", "test") for m in ("hr", "mrr")}
@@ -70,36 +70,36 @@ def _ranking(run: Run) -> Series:
     }
 
 
-def _next_item(run: Run) -> Series:
+def _next_item(run: FinishedRun) -> Series:
     names = {"train": "next_item", "validation": "val_next_item", "test": "test_next_item"}
     return _named(run.history, names)
 
 
-def _total(run: Run) -> Series:
+def _total(run: FinishedRun) -> Series:
     return _named(run.history, {"train": "loss", "validation": "val_loss"})
 
 
-def _by_modality(pattern: str) -> Callable[[Run], Series]:
-    def choose(run: Run) -> Series:
+def _by_modality(pattern: str) -> Callable[[FinishedRun], Series]:
+    def choose(run: FinishedRun) -> Series:
         return _named(run.history, {m: pattern.format(m) for m in run.config.modalities})
 
     return choose
 
 
-def _by_prefix(prefix: str) -> Callable[[Run], Series]:
-    def choose(run: Run) -> Series:
+def _by_prefix(prefix: str) -> Callable[[FinishedRun], Series]:
+    def choose(run: FinishedRun) -> Series:
         found = sorted(name for name in run.history if name.startswith(prefix))
         return _named(run.history, {n.removeprefix(prefix).replace("_", " "): n for n in found})
 
     return choose
 
 
-def _weighted(run: Run) -> Series:
+def _weighted(run: FinishedRun) -> Series:
     names = sorted(n for n in run.history if n.endswith("_weighted") and not n.startswith("val_"))
     return _named(run.history, {n.removesuffix("_weighted").replace("_", " "): n for n in names})
 
 
-def _epochs(run: Run) -> list[float]:
+def _epochs(run: FinishedRun) -> list[float]:
     return cast(list[float], run.history["epoch"])  # never empty, unlike measures
 
 
@@ -107,7 +107,7 @@ def _named(history: Columns, names: dict[str, str]) -> Series:
     return {shown: history[name] for shown, name in names.items() if name in history}
 
 
-_PLOTS: tuple[tuple[str, str, Callable[[Run], Series], bool], ...] = (
+_PLOTS: tuple[tuple[str, str, Callable[[FinishedRun], Series], bool], ...] = (
     ("Ranking, %", "On the split that selects the epoch.", _ranking, False),
     (
         "Modality retention",

@@ -12,7 +12,7 @@ import fsspec
 from kdsr_tf import artifacts
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError, MissingArtifactError
-from kdsr_tf.evaluation.results import Evaluation, read_evaluation
+from kdsr_tf.evaluation.evaluation_files import Evaluation, read_evaluation
 from kdsr_tf.paths import expand_home
 
 EVALUATION = "evaluation"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES
-from kdsr_tf.evaluation.metrics import pessimistic_ranks
-from kdsr_tf.evaluation.ranking import Ranker, exclude, popularity_ranks, shared_passes
+from kdsr_tf.evaluation.rank_metrics import pessimistic_ranks
+from kdsr_tf.evaluation.ranker import Ranker, exclude, popularity_ranks, shared_passes
 
 NUM_ITEMS, MAX_LENGTH = 60, 6
 

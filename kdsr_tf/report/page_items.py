@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from kdsr_tf.console import cut
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.catalogue import Catalogue
+from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
 from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import UnreadableImage, read_image
 from kdsr_tf.sources.image_values import readable_formats
@@ -26,17 +26,17 @@ _LONGEST_TITLE = 400
 _NARROWEST, _WIDEST = 0.66, 1.5
 
 
-class Pictures:
+class PageItems:
     """Collects the items that a page mentions.
 
     Args:
         catalogue: The vocabulary.
-        max_pixels: Pictures with more pixels are left out.
+        max_pixels: PageItems with more pixels are left out.
         max_bytes: Of all pictures together; what comes later goes without.
         folders: Declared folders and URIs: where web addresses may redirect to.
 
     Example:
-        >>> pictures = Pictures(Catalogue(
+        >>> pictures = PageItems(ItemCatalogue(
         ...     item_ids=["", "a"], titles=["", "Cap"], images=[None, None],
         ...     train_counts=np.zeros(2, int)))
         >>> pictures.show(1)
@@ -47,7 +47,7 @@ class Pictures:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalogue: ItemCatalogue,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = 12_000_000,
         folders: Sequence[str] = (),

@@ -12,10 +12,10 @@ from kdsr_tf import stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.report import plots
-from kdsr_tf.report.pictures import Pictures
+from kdsr_tf.report.page_items import PageItems
 
 
-def describe(config: Config, modality: str, pictures: Pictures) -> dict[str, Any]:
+def describe(config: Config, modality: str, pictures: PageItems) -> dict[str, Any]:
     """What the page says of one teacher.
 
     Args:

@@ -12,7 +12,7 @@ from kdsr_tf.teacher.feature_files import Features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Catalogue:
+class ItemCatalogue:
     """The vocabulary, addressed by item index; entry 0 is padding.
 
     Args:
@@ -32,11 +32,11 @@ class Catalogue:
         return len(self.item_ids) - 1
 
 
-def read_catalogue(config: Config) -> Catalogue:
+def read_catalogue(config: Config) -> ItemCatalogue:
     """The vocabulary of a committed `sequences/`."""
     columns = (schema.ITEM_ID, schema.TITLE, "image", schema.TRAIN_COUNT)
     table = sequences.read_items(stages.location(config, "sequences"), *columns)
-    return Catalogue(
+    return ItemCatalogue(
         item_ids=["", *table[schema.ITEM_ID].to_pylist()],
         titles=["", *table[schema.TITLE].to_pylist()],
         images=[None, *table["image"].to_pylist()],

@@ -18,9 +18,16 @@ import pyarrow.compute as pc
 from kdsr_tf import schema
 from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation import resampling
-from kdsr_tf.evaluation.metrics import ACCURACY
-from kdsr_tf.evaluation.results import ORACLE, ORACLE_WARNING, POSITION, RANK, TARGET_ID, Evaluation
-from kdsr_tf.evaluation.runs import Arm
+from kdsr_tf.evaluation.compared_arms import Arm
+from kdsr_tf.evaluation.evaluation_files import (
+    ORACLE,
+    ORACLE_WARNING,
+    POSITION,
+    RANK,
+    TARGET_ID,
+    Evaluation,
+)
+from kdsr_tf.evaluation.rank_metrics import ACCURACY
 from kdsr_tf.evaluation.seeds import Interval, SeedsTest, difference_over_seeds, over_seeds
 from kdsr_tf.evaluation.summary import accuracy
 
@@ -107,7 +114,7 @@ def compare(
     """Compare arms with the first of them, metric by metric.
 
     Args:
-        arms: At least one; see `kdsr_tf.evaluation.runs.find_arms`.
+        arms: At least one; see `kdsr_tf.evaluation.compared_arms.find_arms`.
         cutoffs: Values of k; None takes those of the first run.
         where: Group by slice, such as `{"target_training": "cold"}`: only these points.
         seed: Seed of the resampling.

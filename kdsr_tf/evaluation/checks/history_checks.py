@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from kdsr_tf import splits
 from kdsr_tf.artifacts import join
 from kdsr_tf.evaluation.checks.finding import LEAK, NOTE, WARNING, Finding, finding
-from kdsr_tf.evaluation.checks.log import Log
+from kdsr_tf.evaluation.checks.interaction_log import Log
 
 PAIRS_FILE = "pairs.parquet"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kdsr_tf.evaluation.metrics import NOT_RANKED, top_k
+from kdsr_tf.evaluation.rank_metrics import NOT_RANKED, top_k
 from kdsr_tf.methods.folding import fold
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.schema import PAD
