@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import resource
 import tempfile
 import time
@@ -31,9 +30,9 @@ import tensorflow as tf
 
 from benchmarks import floor
 from kdsr_tf import artifacts, stages
-from kdsr_tf.cli import plan
-from kdsr_tf.cli.run import run_stage
-from kdsr_tf.config import Config, dump_config, load_config
+from kdsr_tf.config import Config, load_config
+from kdsr_tf.runs import plan
+from kdsr_tf.runs.seeded_runs import run_inputs
 from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import Run
@@ -90,11 +89,7 @@ def timed(batches: tf.data.Dataset, waited: tf.Variable) -> tf.data.Dataset:
 
 def make_inputs(config: Config) -> None:
     """Run every stage before training that is not up to date."""
-    path = os.path.join(config.workdir, "config.yaml")
-    artifacts.write_text(path, dump_config(config))
-    external = plan.external_fingerprints(config)
-    for stage in INPUT_STAGES:
-        run_stage(config, stage, external, path)
+    run_inputs(config, plan.external_fingerprints(config), ())
 
 
 def measure(config: Config, epochs: int, steps: int | None = None) -> dict[str, Any]:

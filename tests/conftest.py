@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kdsr_tf.cli import environment
+from kdsr_tf.runs import environment
 
 # The tests of a process share it, so this must precede whichever imports TensorFlow first.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"

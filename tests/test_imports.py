@@ -42,6 +42,7 @@ LEVELS = (
     {"training", "evaluation"},
     {"export", "report"},
     {"experiments"},
+    {"runs"},
     {"cli", "__main__"},
 )
 NEUTRAL = (
@@ -157,12 +158,19 @@ def test_serving_imports_little_of_kdsr_tf():
             assert name.split(".")[0] != "beam_pipelines", path
 
 
-def test_only_the_command_line_reaches_beam_pipelines_and_serving_and_inside_functions():
+def test_only_runs_reach_beam_pipelines_and_serving_and_inside_functions():
     for path in modules("kdsr_tf"):
         for name, top_level in imports(path):
             if name.split(".")[0] in {"beam_pipelines", "serving"}:
-                assert path.is_relative_to(ROOT / "kdsr_tf" / "cli"), (path, name)
+                assert path.is_relative_to(ROOT / "kdsr_tf" / "runs"), (path, name)
                 assert not top_level, (path, name)
+
+
+def test_only_the_command_line_knows_its_options():
+    for package in ("kdsr_tf", "beam_pipelines", "serving"):
+        for path in modules(package):
+            if any(name.split(".")[0] == "click" for name, _ in imports(path)):
+                assert path.is_relative_to(ROOT / "kdsr_tf" / "cli"), path
 
 
 def test_export_is_the_only_importer_of_tensorflow_recommenders():

@@ -15,7 +15,7 @@ from kdsr_tf import light_imports
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import importlib, json, sys
-from kdsr_tf.cli import environment
+from kdsr_tf.runs import environment
 environment.prepare()
 import tensorflow, keras
 names = sys.argv[1:]

@@ -6,19 +6,24 @@ import importlib.metadata
 import os
 import platform
 import sys
+from typing import TYPE_CHECKING
 
-import psutil
-from packaging.requirements import Requirement
+import click
 
-from kdsr_tf.console import output, table
 from kdsr_tf.errors import KDSRError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _DISTRIBUTION = "kdsr-tf"
 _GIB = 2**30
 
 
+@click.command()
 def doctor() -> None:
     """Print versions and devices, and name what is missing."""
+    from kdsr_tf.console import output, table
+
     rows, missing = [], []
     for requirement in _requirements():
         found = _version(requirement.name)
@@ -40,6 +45,8 @@ def doctor() -> None:
 
 
 def _requirements() -> list[Requirement]:
+    from packaging.requirements import Requirement
+
     try:
         lines = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -59,6 +66,8 @@ def _version(distribution: str) -> str | None:
 
 
 def _machine() -> list[tuple[str, str]]:
+    import psutil
+
     return [
         ("kdsr-tf", _version(_DISTRIBUTION) or ""),
         ("python", f"{platform.python_version()} ({sys.executable})"),

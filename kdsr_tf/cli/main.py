@@ -23,13 +23,13 @@ from collections.abc import Sequence
 
 import click
 
-from kdsr_tf.cli import environment
-from kdsr_tf.cli.commands.installation import doctor
-from kdsr_tf.cli.commands.serving import query, serve, skew
-from kdsr_tf.cli.commands.stages import STAGES, demo, run
-from kdsr_tf.cli.commands.studies import check, compare, experiment, repeat, search
-from kdsr_tf.cli.data import data
+from kdsr_tf.cli.data_command import data
+from kdsr_tf.cli.doctor import doctor
+from kdsr_tf.cli.serving_commands import query, serve, skew
+from kdsr_tf.cli.stage_commands import STAGES, demo, run
+from kdsr_tf.cli.study_commands import check, compare, experiment, repeat, search
 from kdsr_tf.errors import FULL, NO_SPACE, KDSRError, storage_problem
+from kdsr_tf.runs import environment
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

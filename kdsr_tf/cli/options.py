@@ -1,8 +1,7 @@
-"""Options that every command shares, and the configuration they describe."""
+"""Options that every command with a configuration has, and the configuration they describe."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -17,11 +16,6 @@ from kdsr_tf.paths import expand_home
 if TYPE_CHECKING:
     from kdsr_tf.config import Config
 
-CONFIG_FILE = "config.yaml"
-"""`kdsr run` leaves the configuration it used in the working directory."""
-
-DEMO_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
-
 
 class PathType(click.Path):
     """A local path or URI of a person; a leading `~` becomes the home folder."""
@@ -35,6 +29,9 @@ PATH = PathType(readable=False)
 
 FILE = PathType(exists=True, dir_okay=False)
 """An existing local file."""
+
+BEAM_ARGUMENT = click.argument("beam_args", nargs=-1, metavar="[-- BEAM OPTIONS]")
+"""For commands that run Beam pipelines."""
 
 _CONFIG = click.option(
     "--config", "config_path", type=PATH, metavar="FILE", help="YAML configuration."
@@ -51,33 +48,14 @@ _COMMON = (
     click.option("--print-config", is_flag=True, help="Print the configuration and stop."),
     click.option("--dry-run", is_flag=True, help="Say what would run, and why, and stop."),
 )
-_BEAM = click.argument("beam_args", nargs=-1, metavar="[-- BEAM OPTIONS]")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Invocation:
-    """What was asked for on the command line.
-
-    Args:
-        config: The validated configuration.
-        dry_run: Say what would happen and stop.
-        beam_args: Options after `--`.
-        overrides: The `--set` options; `config` holds them already.
-    """
-
-    config: Config
-    dry_run: bool
-    beam_args: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
 
 
 def configured(
-    *, beam: bool = False, need_config: bool = True, packaged: Path | None = None
+    *, need_config: bool = True, packaged: Path | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the shared options; it receives an `Invocation` first.
+    """Give a command the shared options; it receives `config` and `dry_run`, then its own.
 
     Args:
-        beam: Whether options after `--` go to Beam.
         need_config: Whether a configuration file must be given or found.
         packaged: The configuration file, where the user does not choose one.
     """
@@ -90,8 +68,7 @@ def configured(
             print_config: bool,
             dry_run: bool,
             config_path: str | None = None,
-            beam_args: tuple[str, ...] = (),
-            **others: Any,
+            **own: Any,
         ) -> None:
             from kdsr_tf.config import dump_config, load_config
 
@@ -102,17 +79,9 @@ def configured(
             if print_config:
                 click.echo(dump_config(config), nl=False)
                 return
-            asked = Invocation(
-                config=config, dry_run=dry_run, beam_args=beam_args, overrides=overrides
-            )
-            function(asked, **others)
+            function(config, dry_run, **own)
 
-        options = list(_COMMON)
-        if packaged is None:
-            options.insert(0, _CONFIG)
-        if beam:
-            options.append(_BEAM)
-        for option in reversed(options):
+        for option in reversed(_COMMON if packaged else (_CONFIG, *_COMMON)):
             command = option(command)
         return command
 
@@ -124,6 +93,7 @@ def _load(
 ) -> Config:
     from kdsr_tf import artifacts
     from kdsr_tf.config import Config, load_config
+    from kdsr_tf.runs.run_folder import CONFIG_FILE
 
     if path is None:
         folder = workdir or Config().workdir

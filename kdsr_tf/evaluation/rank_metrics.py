@@ -77,6 +77,17 @@ ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 """Accuracy per test point, by the first part of a metric's name (`hr_20`)."""
 
 
+def metric_name(name: str) -> str:
+    """A metric's name as people write it.
+
+    Example:
+        >>> metric_name("hr_20"), metric_name("text_diversity_5")
+        ('HR@20', 'text diversity@5')
+    """
+    kind, _, k = name.rpartition("_")
+    return f"{kind.upper() if kind in ACCURACY else kind.replace('_', ' ')}@{k}"
+
+
 def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Rank of each target, the worst possible one among equal scores.
 

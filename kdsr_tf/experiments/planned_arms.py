@@ -72,7 +72,7 @@ def plan_arms(
             "run": f"{title(experiment, config)}-{name}",
             "evaluate": arm.evaluate.model_copy(update={"cutoffs": cutoffs}),
         }
-        arm = place_inputs(arm.model_copy(update=named), external, usual)
+        arm = with_own_locations(arm.model_copy(update=named), external, usual)
         planned.append(PlannedArm(name=name, config=arm, external=external))
     if not any(arm.config.modalities for arm in planned):
         raise ConfigError(
@@ -109,8 +109,10 @@ def title(experiment: Experiment, config: Config) -> str:
     return experiment.name if config.run is None else f"{config.run}-{experiment.name}"
 
 
-def place_inputs(config: Config, external: Mapping[str, str], usual: Mapping[str, str]) -> Config:
-    """Give the inputs of training that differ from the usual ones places of their own.
+def with_own_locations(
+    config: Config, external: Mapping[str, str], usual: Mapping[str, str]
+) -> Config:
+    """Give the inputs of training that differ from the usual ones folders of their own.
 
     An artifact's place follows from its fingerprint: two configurations with the same
     features and other teachers share the features, and nothing of the user's own
@@ -134,7 +136,7 @@ def place_inputs(config: Config, external: Mapping[str, str], usual: Mapping[str
     return config.model_copy(update={"places": config.places | places})
 
 
-def input_places(config: Config) -> tuple[str, ...]:
+def input_locations(config: Config) -> tuple[str, ...]:
     """Where everything lies that training reads; equal for arms with the same inputs."""
     return tuple(
         stages.location(config, artifact.name)

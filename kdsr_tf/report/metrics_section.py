@@ -9,7 +9,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation.compared_arms import Arm
 from kdsr_tf.evaluation.comparison import compare
 from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING
-from kdsr_tf.evaluation.rank_metrics import ACCURACY
+from kdsr_tf.evaluation.rank_metrics import ACCURACY, metric_name
 from kdsr_tf.report.finished_run import FinishedRun
 
 _SLICE_METRICS = ("hr", "mrr")
@@ -38,7 +38,7 @@ def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     differences = _differences(runs, cutoffs)
     rows = [
         {
-            "name": shown_name(name),
+            "name": metric_name(name),
             "values": [_value(summary, name) for summary in summaries],
             "popularity": first["popularity"][name],
             "difference": differences.get(name),
@@ -50,7 +50,7 @@ def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         "rows": _with_largest_end(rows),
         "others": [
             {
-                "name": shown_name(name),
+                "name": metric_name(name),
                 "values": [summary["metrics"].get(name) for summary in summaries],
             }
             for name in others
@@ -69,17 +69,6 @@ def _oracle(runs: Sequence[FinishedRun]) -> str:
     if not names:
         return ""
     return ORACLE_WARNING if len(runs) == 1 else f"{' and '.join(names)}: {ORACLE_WARNING}"
-
-
-def shown_name(name: str) -> str:
-    """`hr_20` as people write it.
-
-    Example:
-        >>> shown_name("hr_20"), shown_name("text_diversity_5")
-        ('HR@20', 'text diversity@5')
-    """
-    kind, _, k = name.rpartition("_")
-    return f"{kind.upper() if kind in ACCURACY else kind.replace('_', ' ')}@{k}"
 
 
 def _value(found: dict[str, Any], name: str) -> dict[str, float]:
@@ -106,7 +95,7 @@ def _slices(summaries: Sequence[dict[str, Any]], k: int) -> list[dict[str, Any]]
                 "name": title.replace("_", " "),
                 "metrics": [
                     {
-                        "name": shown_name(f"{kind}_{k}"),
+                        "name": metric_name(f"{kind}_{k}"),
                         "rows": [
                             {
                                 "name": group,

@@ -13,9 +13,9 @@ from beam_pipelines.encode import encode
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.transforms import declarations
 from kdsr_tf import artifacts, stages
-from kdsr_tf.cli.plan import external_fingerprints
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, InputError, MissingArtifactError
+from kdsr_tf.runs.plan import external_fingerprints
 from kdsr_tf.sources import open_source
 from tests.nearness import assert_near
 

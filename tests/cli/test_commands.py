@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from kdsr_tf import artifacts
-from kdsr_tf.cli import stage_commands
 from kdsr_tf.cli.main import main
-from kdsr_tf.cli.workdir import locked
+from kdsr_tf.config import load_config
+from kdsr_tf.runs.workdir import locked
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ("prepare", "encode", "teach", "distill", "train", "evaluate", "export", "report")
@@ -160,7 +160,7 @@ def test_unexpected_error_keeps_its_traceback(kdsr, config_file, monkeypatch):
     def broken(config, beam_args):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(stage_commands.BEAM_STAGES, "prepare", broken)
+    monkeypatch.setattr("beam_pipelines.prepare.prepare", broken)
     with pytest.raises(ZeroDivisionError):
         main(["prepare", "--config", config_file])
 
@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_message(kdsr, config_file, monkeypatch):
         with open("/dev/full", "w") as file:
             file.write("a manifest")
 
-    monkeypatch.setitem(stage_commands.BEAM_STAGES, "prepare", writes)
+    monkeypatch.setattr("beam_pipelines.prepare.prepare", writes)
     status, _, err = kdsr("prepare", "--config", config_file)
     assert status == 2 and "No space is left on the disk" in err
 
@@ -218,7 +218,7 @@ def test_source_edited_after_a_run_is_noticed(kdsr, config_file, source):
 
 @pytest.mark.parametrize("command", ["run", "prepare"])
 def test_second_writer_in_the_same_folder_is_refused(kdsr, config_file, tmp_path, command):
-    with locked(str(tmp_path / "work")):
+    with locked(load_config(workdir=str(tmp_path / "work"))):
         status, _, err = kdsr(command, "--config", config_file)
     assert status == 2
     assert "Another `kdsr` command works in" in err
@@ -236,15 +236,15 @@ def test_child_dies_with_its_parent(tmp_path):
     """`kill -9` of `kdsr run` must not leave a stage that writes into the folder."""
     parent = (
         "import sys, os; sys.argv = ['x']\n"
-        "from kdsr_tf.cli import children\n"
-        "children.sys.executable = sys.argv[0] = os.environ['CHILD']\n"
-        "children.run_child(['sleep'])\n"
+        "from kdsr_tf.runs import child_processes\n"
+        "child_processes.sys.executable = sys.argv[0] = os.environ['CHILD']\n"
+        "child_processes.run_child(['sleep'])\n"
     )
     child = tmp_path / "child"
     child.write_text(
         f"#!{sys.executable}\n"
         "import os, time\n"
-        "from kdsr_tf.cli import environment\n"
+        "from kdsr_tf.runs import environment\n"
         "environment.follow_parent()\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
         "time.sleep(3600)\n"

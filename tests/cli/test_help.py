@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 from kdsr_tf import stages
-from kdsr_tf.cli import data
-from kdsr_tf.cli.commands.stages import BEAM_STAGES, STAGES
+from kdsr_tf.cli import data_command
 from kdsr_tf.cli.main import cli
-from kdsr_tf.cli.stage_commands import BEAM_STAGES as BEAM_FUNCTIONS
+from kdsr_tf.cli.stage_commands import STAGES
 from kdsr_tf.config import PrepareConfig
 from kdsr_tf.sources.time_units import CHOICES
 
@@ -70,6 +69,5 @@ def test_help_of_every_command_loads_no_library_but_click():
 
 def test_what_help_says_is_what_the_libraries_have():
     assert tuple(command.name for command in STAGES) == stages.STAGES
-    assert BEAM_STAGES.keys() == BEAM_FUNCTIONS.keys()
-    assert CHOICES == data.UNITS
-    assert PrepareConfig().max_rejected_fraction == data.MOST_REJECTED
+    assert CHOICES == data_command.UNITS
+    assert PrepareConfig().max_rejected_fraction == data_command.MOST_REJECTED

@@ -11,7 +11,7 @@ from kdsr_tf import stages
 from kdsr_tf.backbones.catalogue import BACKBONES, find_backbone
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.experiments.experiment import Experiment, load_experiment, packaged_experiments
-from kdsr_tf.experiments.planned_arms import input_places, plan_arms
+from kdsr_tf.experiments.planned_arms import input_locations, plan_arms
 from kdsr_tf.experiments.search_space import load_space
 from tests.experiments.planted import config_in, external
 
@@ -188,7 +188,7 @@ def test_sizes_share_the_features_of_an_encoder_and_encoders_the_sequences(tmp_p
     features = {name: stages.location(c, "features/text") for name, c in by_name.items()}
     assert features["embedded-d64"] == f"{tmp_path}/features/text"
     assert features["t5-d64"] == features["t5-d128"] != features["embedded-d64"]
-    assert len({input_places(c) for c in by_name.values()}) == 4
+    assert len({input_locations(c) for c in by_name.values()}) == 4
 
 
 def test_arm_that_cannot_run_is_named_before_anything_runs(tmp_path):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from kdsr_tf import artifacts, stages
-from kdsr_tf.cli import experiment as command
-from kdsr_tf.cli import experiment_table
-from kdsr_tf.cli.repeat import with_seeds
 from kdsr_tf.errors import InputError, KDSRError
+from kdsr_tf.experiments import experiment_table
 from kdsr_tf.experiments.experiment import Experiment, load_experiment
 from kdsr_tf.experiments.experiment_results import collect
-from kdsr_tf.experiments.planned_arms import input_places, plan_arms
+from kdsr_tf.experiments.planned_arms import input_locations, plan_arms
+from kdsr_tf.runs import experiment_runs
+from kdsr_tf.runs.seeded_runs import with_seeds
 from tests.experiments import planted
 
 SEEDS = 3
@@ -125,8 +125,8 @@ class Stages:
     def __init__(self, monkeypatch, broken=()):
         self.done: list[tuple[str, str]] = []
         self.broken = broken
-        monkeypatch.setattr(command, "run_inputs", self.run_inputs)
-        monkeypatch.setattr(command, "run_seed", self.run_seed)
+        monkeypatch.setattr(experiment_runs, "run_inputs", self.run_inputs)
+        monkeypatch.setattr(experiment_runs, "run_seed", self.run_seed)
 
     def run_inputs(self, config, external, beam_args):
         self.done.append(("inputs", config.run))
@@ -155,7 +155,7 @@ GRID = Experiment(
 def test_failed_arm_does_not_stop_the_others(monkeypatch, tmp_path):
     arms = plan_arms(GRID, planted.config_in(tmp_path), planted.external)
     ran = Stages(monkeypatch, broken=[("inputs", "vq"), "grid-kmeans-fast-seed-0"])
-    runs, failures = command.run_arms(arms, seeds=2)
+    runs, failures = experiment_runs.run_arms(arms, seeds=2)
     assert list(runs) == ["kmeans-slow"]
     assert failures == {
         "vq-slow": "Out of luck.",
@@ -176,7 +176,7 @@ def test_failed_arm_does_not_stop_the_others(monkeypatch, tmp_path):
     # The arm is what `kdsr compare work/runs/grid-kmeans-slow` reads.
     path = tmp_path / "runs" / "grid-kmeans-slow" / "seeds.json"
     assert json.loads(path.read_text())["seeds"] == [0, 1]
-    command.run_arms(arms, seeds=1)
+    experiment_runs.run_arms(arms, seeds=1)
     assert not path.exists(), "it would name a run that this command did not make"
 
 
@@ -184,8 +184,7 @@ def test_plan_says_who_makes_what_is_shared_and_what_is_left(tmp_path):
     arms = plan_arms(GRID, planted.config_in(tmp_path), planted.external)
 
     def cells():
-        shown = command.plan_table(GRID, arms, seeds=2)
-        return {c[0]: c[1:] for c in zip(*(column._cells for column in shown.columns), strict=True)}
+        return {name: tuple(cells) for name, *cells in experiment_runs.left_to_do(arms, seeds=2)}
 
     assert cells() == {
         "kmeans-slow": ("to do", "to do", "to do", "to do", "2 to do", "2 to do"),
@@ -199,11 +198,10 @@ def test_plan_says_who_makes_what_is_shared_and_what_is_left(tmp_path):
     planted.commit(first, ("student", "evaluation"), slow.external)
     assert cells()["kmeans-slow"] == (*["up to date"] * 4, "1 to do", "1 to do")
     assert cells()["vq-slow"][:3] == ("up to date", "up to date", "to do")
-    assert len(set(map(input_places, (arm.config for arm in arms)))) == 2
+    assert len(set(map(input_locations, (arm.config for arm in arms)))) == 2
     # A key of training leaves the other arm's runs alone.
     [other] = plan_arms(
         GRID, planted.config_in(tmp_path), planted.external, ["model.dropout=0.4"], ["kmeans-slow"]
     )
-    shown = command.plan_table(GRID, [other], seeds=2)
-    assert [column._cells[0] for column in shown.columns][5:] == ["2 to do", "2 to do"]
+    assert experiment_runs.left_to_do([other], seeds=2)[0][5:] == ["2 to do", "2 to do"]
     assert artifacts.find_manifest(stages.location(first, "student")) is not None

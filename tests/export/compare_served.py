@@ -20,10 +20,10 @@ import time
 
 import grpc
 
-from kdsr_tf.cli.children import background_child
 from kdsr_tf.cli.main import main
 from kdsr_tf.config import dump_config, load_config
 from kdsr_tf.export import skew
+from kdsr_tf.runs.child_processes import background_child
 from tests import factories
 from tests.export.fixtures import OVERRIDES
 from tests.serving.certificates import write_certificates

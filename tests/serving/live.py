@@ -41,7 +41,7 @@ def running(folder, **changes):
 
 _SERVE = """
 import os, sys
-from kdsr_tf.cli import environment
+from kdsr_tf.runs import environment
 environment.prepare()
 from kdsr_tf.config import load_config
 from serving.server import serve
