@@ -107,6 +107,12 @@ def label(path: str) -> str:
     return path if path.startswith(TFDS_PREFIX) else posixpath.basename(path)
 
 
+def rejected_line(line: bytes) -> str:
+    """A line as the `row` of a dead letter."""
+    text = shortened(line.decode("utf-8", "replace").rstrip("\r\n"))
+    return json.dumps(text, ensure_ascii=False)
+
+
 def shortened(text: str) -> str:
     """Text of a dead letter: encodable, and cut if it is long."""
     text = text if len(text) <= _LONGEST_REJECTED_TEXT else text[:_LONGEST_REJECTED_TEXT] + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, shortened
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
 from kdsr_tf.sources.table_rows import STRAY_MARK, Block, Dialect, TableRows
 
 
@@ -42,7 +41,7 @@ def read(
     for block in rows.blocks(len(names)):
         values = _values(piece.path, block, dialect, names, wanted)
         rejected = [
-            Rejected(reason, piece.where(row), _as_json(text))
+            Rejected(reason, piece.where(row), rejected_line(text))
             for row, reason, text in block.rejected
         ]
         lines = block.lines
@@ -126,7 +125,3 @@ def _values(
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-
-
-def _as_json(text: bytes) -> str:
-    return json.dumps(shortened(text.decode("utf-8", "replace")), ensure_ascii=False)

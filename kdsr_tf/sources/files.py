@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ import fsspec
 import numpy as np
 
 from kdsr_tf.sources import csv_files, forms, json_arrays, json_lines, parquet_files, user_lines
-from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, shortened
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
 from kdsr_tf.sources.columns import Names
 from kdsr_tf.sources.forms import Form
 from kdsr_tf.sources.line_counts import Counter, LineCounter, count_all, read_all
@@ -64,6 +63,7 @@ class FilePiece(Piece):
         if form.kind == forms.USERS:
             return user_lines.read(self, file, form.delimiter, skip)
         is_array = form.kind == forms.ARRAY
+        records: Iterable[bytes | json_lines.Objects | None]
         records = json_arrays.elements(self.path, file) if is_array else json_lines.read(file)
         return _read_records(self, records, columns, json_lines.parse)
 
@@ -167,7 +167,7 @@ def read_lines(
 
 def _read_records(
     piece: Piece,
-    records: Iterable[bytes | None],
+    records: Iterable[bytes | json_lines.Objects | None],
     columns: list[str] | None,
     parse: Callable[[bytes | None], tuple[dict[str, Any] | None, str]],
 ) -> Iterator[Batch]:
@@ -184,23 +184,30 @@ def _read_records(
         read = {name: [values.get(name) for values in objects] for name in names}
         return Batch(np.asarray(rows, np.int64), read, list(rejected))
 
-    for row, line in enumerate(records):
-        if line is not None and not line.strip():
-            continue
-        size += len(line or b"")
-        values, reason = parse(line)
-        if values is None:
-            text = shortened((line or b"").decode("utf-8", "replace").rstrip("\r\n"))
-            text = json.dumps(text, ensure_ascii=False)
-            rejected.append(Rejected(reason, piece.where(row), text))
-        else:
-            rows.append(row)
-            objects.append(values)
-        if len(rows) + len(rejected) >= BATCH_ROWS or size >= _BATCH_BYTES:
+    row = 0
+    for record in records:
+        more = len(record.values) if isinstance(record, json_lines.Objects) else 1
+        is_full = len(rows) + len(rejected) + more > BATCH_ROWS or size >= _BATCH_BYTES
+        if is_full and (rows or rejected):
             yield batch()
             size = 0
             rows.clear()
             objects.clear()
             rejected.clear()
+        if isinstance(record, json_lines.Objects):
+            rows += range(row, row + len(record.values))
+            objects += record.values
+            size, row = size + record.size, row + len(record.values)
+            continue
+        row += 1
+        if record is not None and not record.strip():
+            continue
+        size += len(record or b"")
+        values, reason = parse(record)
+        if values is None:
+            rejected.append(Rejected(reason, piece.where(row - 1), rejected_line(record or b"")))
+        else:
+            rows.append(row - 1)
+            objects.append(values)
     if rows or rejected:
         yield batch()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kdsr_tf.errors import InputError
@@ -169,6 +169,7 @@ def _json(path: str, told: Told) -> Form:
     over_lines = first.strip() == b"{" or first.lstrip().startswith(b"[")
     kind = ARRAY if over_lines else LINES
     with opened(path, told.encoding) as file:
+        records: Iterable[bytes | json_lines.Objects | None]
         records = elements(path, file) if kind == ARRAY else json_lines.read(file)
         columns = tuple(json_lines.column_names(path, records))
     return Form(kind=kind, columns=columns, encoding=told.encoding)

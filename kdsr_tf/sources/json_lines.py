@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdsr_tf.errors import InputError
 
@@ -21,6 +22,18 @@ TOO_DEEP = f"nested deeper than {DEEPEST} levels"
 
 _HEAD_LINES = 100
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Objects(NamedTuple):
+    """Records in a row that were parsed together.
+
+    Args:
+        values: The objects.
+        size: Their length as JSON.
+    """
+
+    values: list[dict[str, Any]]
+    size: int
 
 
 def read(file: Any) -> Iterator[bytes | None]:
@@ -57,7 +70,7 @@ def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
     return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
 
 
-def column_names(path: str, records: Iterable[bytes | None]) -> list[str]:
+def column_names(path: str, records: Iterable[bytes | Objects | None]) -> list[str]:
     """Names in the first hundred records.
 
     Args:
@@ -70,6 +83,8 @@ def column_names(path: str, records: Iterable[bytes | None]) -> list[str]:
     names: dict[str, None] = {}
     problem = ""
     for row, record in zip(range(1, _HEAD_LINES + 1), records, strict=False):
+        if isinstance(record, Objects):
+            return list(dict.fromkeys([*names, *itertools.chain(*record.values[:_HEAD_LINES])]))
         if record is not None and not record.strip():
             continue
         values, reason = parse(record)

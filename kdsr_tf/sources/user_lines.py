@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import json_lines
-from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, shortened
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
 
 TIMESTAMP = "timestamp"
 COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP)
@@ -66,10 +65,7 @@ def read(piece: Piece, file: Any, delimiter: str | None, skip: int) -> Iterator[
         parts = [] if line is None else split(line, delimiter)
         if len(parts) < 2:
             reason = "a line without items" if parts else "a line that is too long"
-            text = shortened((line or b"").decode("utf-8", "replace").rstrip("\r\n"))
-            rejected.append(
-                Rejected(reason, piece.where(row), json.dumps(text, ensure_ascii=False))
-            )
+            rejected.append(Rejected(reason, piece.where(row), rejected_line(line or b"")))
         rows += [row] * (len(parts) - 1)
         users += parts[:1] * (len(parts) - 1)
         items += parts[1:]

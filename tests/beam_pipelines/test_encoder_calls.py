@@ -66,32 +66,13 @@ def test_mixed_precision_is_asked_for_and_part_of_the_digest(preset):
         assert 0 < error < tolerance, (precision, error)
 
 
-@pytest.mark.parametrize(
-    ("processors", "chosen", "expected"),
-    [(1, None, [1]), (2, None, [1]), (3, None, []), (2, "4", [])],
-)
-def test_few_processors_give_every_operation_one_thread(processors, chosen, expected, monkeypatch):
-    import tensorflow as tf
-
-    limits = []
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    threading = tf.config.threading
-    monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", limits.append)
-    monkeypatch.setattr(keras_models.os, "sched_getaffinity", lambda _: set(range(processors)))
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    if chosen:
-        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", chosen)
-    keras_models.limit_threads()
-    assert limits == expected
-
-
 @pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 8), (3, 16, 16)])
 def test_on_few_processors_a_call_has_eight_pictures_at_most(
     processors, batch_size, most, monkeypatch
 ):
     import keras
 
-    monkeypatch.setattr(keras_models.os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
 
     picture = keras.Input((4, 4, 3))
     network = keras.Model(picture, keras.layers.GlobalAveragePooling2D()(picture))

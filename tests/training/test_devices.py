@@ -2,10 +2,8 @@ import os
 import subprocess
 import sys
 
-import pytest
 import tensorflow as tf
 
-from kdsr_tf import processors as sharing
 from kdsr_tf.config import load_config
 from kdsr_tf.training import devices
 
@@ -21,27 +19,10 @@ print(tf.config.threading.get_intra_op_parallelism_threads())
 """
 
 
-@pytest.mark.parametrize(
-    ("processors", "chosen", "expected"),
-    [(1, None, [1]), (2, None, [1]), (3, None, []), (2, "4", [])],
-)
-def test_few_processors_give_every_operation_one_thread(processors, chosen, expected, monkeypatch):
-    limits = []
-    threading = tf.config.threading
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", limits.append)
-    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: set(range(processors)))
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    if chosen:
-        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", chosen)
-    devices.set_up(load_config("configs/demo.yaml"))
-    assert limits == expected
-
-
 def test_a_process_that_has_begun_is_left_as_it_is(monkeypatch):
     tf.constant(1.0)
     before = tf.config.threading.get_intra_op_parallelism_threads()
-    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     devices.set_up(load_config("configs/demo.yaml"))
     assert tf.config.threading.get_intra_op_parallelism_threads() == before
 
