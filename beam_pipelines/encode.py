@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from beam_pipelines.handlers.choose_encoder import choose_encoder
-from beam_pipelines.handlers.encoder import Encoder, Unusable
+from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, Unusable
+from beam_pipelines.handlers.kept_pictures import keeping_pictures
 from beam_pipelines.running import advance, job_arguments, run_as_program, run_pipeline
 from beam_pipelines.transforms.contents import CONTENT, GroupContents, Key, Known
 from beam_pipelines.transforms.declarations import Declare, declare
@@ -113,7 +114,9 @@ def run_job(job: EncodeItems, beam_args: Sequence[str], title: str, total: int) 
         title: For the progress.
         total: Items.
     """
-    with _without_memory_warnings():
+    with keeping_pictures() as kept, _without_memory_warnings():
+        if isinstance(job.encoder, ImageEncoder):
+            job.encoder.kept = kept
         return run_pipeline(lambda pipeline: pipeline | job, beam_args, title=title, total=total)
 
 
@@ -148,7 +151,7 @@ class EncodeItems(beam.PTransform):
             default_num_shards(num_items, encoder.group_size),
             list(previous),
         )
-        self._encoder = encoder
+        self.encoder = encoder
         num_shards = default_num_shards(num_items, _ITEMS_PER_SHARD)
         self._items = WriteItems(directory, encoder, size, num_shards)
 
@@ -156,7 +159,7 @@ class EncodeItems(beam.PTransform):
         return (
             pipeline
             | "Contents" >> self._groups
-            | "Encode" >> RunInference(ContentsHandler(self._encoder).with_no_batching())
+            | "Encode" >> RunInference(ContentsHandler(self.encoder).with_no_batching())
             | "Items" >> self._items
         )
 

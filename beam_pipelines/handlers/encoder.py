@@ -21,6 +21,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from beam_pipelines.handlers.decode_pictures import read_picture
+from beam_pipelines.handlers.kept_pictures import KeptPictures
 from kdsr_tf.artifacts import exists
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.rules import MAX_PIXELS
@@ -214,6 +215,9 @@ class ImageEncoder(Encoder):
     folders: Sequence[str] = ()
     """Folders and URIs that the user declared: where web addresses may redirect to."""
 
+    kept: KeptPictures | None = None
+    """Remote pictures that `identify` has read and `prepare` will need; set by the job."""
+
     def __init__(self, image_size: int = 224, max_pixels: int = MAX_PIXELS, batch_size: int = 32):
         super().__init__(batch_size)
         self.image_size = image_size
@@ -224,7 +228,10 @@ class ImageEncoder(Encoder):
         return {"image_size": self.image_size, "max_pixels": self.max_pixels}
 
     def identify(self, content: str | bytes) -> bytes:
-        return self._read(content)
+        data = self._read(content)
+        if self.kept is not None and is_far(content):
+            self.kept.keep(str(content), data)
+        return data
 
     @contextlib.contextmanager
     def preparing(self, batch: Sequence[str | bytes]) -> Iterator[list[Future]]:
@@ -242,7 +249,10 @@ class ImageEncoder(Encoder):
             return [element.result() for element in elements]
 
     def prepare(self, content: str | bytes) -> np.ndarray:
-        data = self._read(content)
+        kept = None
+        if self.kept is not None and is_far(content):
+            kept = self.kept.take(str(content))
+        data = self._read(content) if kept is None else kept
         try:
             return read_picture(data, self.image_size, self.max_pixels)
         except ValueError as error:

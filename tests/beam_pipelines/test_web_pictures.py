@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import io
 
 from PIL import Image
 
+from beam_pipelines.handlers import kept_pictures
+from beam_pipelines.handlers.kept_pictures import keeping_pictures
 from tests.beam_pipelines import catalogues
 from tests.sources.web_server import redirect, serve
+
+Disk = collections.namedtuple("Disk", "total used free")
 
 
 def picture(colour):
@@ -56,3 +61,16 @@ def test_pictures_of_a_declared_host_are_encoded_and_others_named(request, tmp_p
         ("items.jsonl row 8", "image path leads outside the source folder"),
     ]
     assert not other.asked
+    assert sorted(server.asked) == sorted({*server.asked}), "a picture was fetched twice"
+
+
+def test_kept_pictures_are_given_once_and_nothing_is_kept_on_a_full_disk(tmp_path, monkeypatch):
+    with keeping_pictures() as kept:
+        kept.keep("http://shop/a.png", b"a")
+        assert kept.take("http://shop/b.png") is None
+        assert [kept.take("http://shop/a.png") for _ in range(2)] == [b"a", None]
+        monkeypatch.setattr(kept_pictures.shutil, "disk_usage", lambda _: Disk(100, 81, 19))
+        kept.keep("http://shop/c.png", b"c")
+        assert kept.take("http://shop/c.png") is None
+    kept.keep("http://shop/a.png", b"a")  # on a worker without the folder
+    assert kept.take("http://shop/a.png") is None
