@@ -234,7 +234,7 @@ def _check(
             f"{modality}: {counts['rejected']:,} of {num_declared:,} items were rejected, more "
             f"than the share encode.max_rejected_fraction={limit} allows. Most frequent reason: "
             f"{reason} ({count:,} dead letters, first: {first}). "
-            "Mend the catalogue or raise encode.max_rejected_fraction."
+            "Correct the catalogue or raise encode.max_rejected_fraction."
         )
     if not num_declared:
         raise InputError(

@@ -64,7 +64,7 @@ def _check_rejected(config: Config, source: Source, statistics: dict[str, Any]) 
                 f"{num_rejected:,} of {total:,} rows of {path} were rejected "
                 f"({num_rejected / total:.1%}), more than prepare.max_rejected_fraction={limit} "
                 f"allows. {_most_frequent(found)} "
-                "Mend the file or raise prepare.max_rejected_fraction."
+                "Correct the file or raise prepare.max_rejected_fraction."
             )
 
 

@@ -12,7 +12,7 @@
     kdsr report work/runs/a work/runs/b         both on one page, with pictures
     kdsr query --history ID,ID --k 10
 
-Errors a user can mend are one message on stderr and exit status 2; anything else
+Errors a user can act on are one message on stderr and exit status 2; anything else
 keeps its traceback.
 """
 

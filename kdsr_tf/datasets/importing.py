@@ -321,7 +321,7 @@ def refuse(found: Findings, source: Source, max_rejected_fraction: float) -> Non
             raise InputError(
                 f"{rejected:,} rows of {path} would be rejected, and {rows:,} kept: more than "
                 f"--max-rejected-fraction={max_rejected_fraction} allows. Most frequent reason: "
-                f"{reason} ({count:,} rows, first: {first}). Mend the file, or raise the limit."
+                f"{reason} ({count:,} rows, first: {first}). Correct the file, or raise the limit."
             )
         if not rows:
             raise InputError(f"{path} has no row that can be used. There is nothing to import.")

@@ -128,6 +128,6 @@ def _check(name: str, status: int) -> None:
     else:
         cause = f"failed with exit status {status}; its message is above"
     raise ChildError(
-        f"Stage `{name}` {cause}. What earlier stages wrote is kept: mend the cause and "
+        f"Stage `{name}` {cause}. What earlier stages wrote is kept: correct the cause and "
         "run the same command again."
     )
