@@ -16,7 +16,7 @@ from typing import Any
 
 import apache_beam as beam
 import fsspec
-from apache_beam.pvalue import AsIter, AsSingleton
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from beam_pipelines import prepared
 from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
@@ -146,16 +146,13 @@ class _Prepare:
             >> WriteShards(self._target, {DEAD_LETTERS: rejected_files(self._rejected_shards)})
         )
         reasons = rejected | "Reasons" >> TallyReasons()
-        num_catalogue_rows, num_valid_rows = _count_rows(read, rows)
         _ = vocabulary | "Write statistics" >> beam.Map(
             _write_statistics,
             AsIter(written[user_sequences.STATISTICS]),
             core,
             AsIter(reasons),
             AsSingleton(shares),
-            AsSingleton(pairs),
-            AsSingleton(num_catalogue_rows),
-            AsSingleton(num_valid_rows),
+            AsDict(_numbers(read, rows, pairs)),
             positions,
             label(self._source.interactions),
             self._target,
@@ -178,19 +175,23 @@ class _Prepare:
         )
 
 
-def _count_rows(read: Any, rows: Any) -> tuple[beam.PCollection, beam.PCollection]:
-    """Rows of the catalogue, rejected ones included, and valid interactions."""
-    num_catalogue_rows = (
+def _numbers(read: Any, rows: Any, pairs: beam.PCollection) -> beam.PCollection:
+    """Rows of the catalogue, rejected ones included, valid interactions and pairs, by name."""
+    catalogue_rows = (
         (read.rows, read.rejected)
         | "Catalogue rows" >> beam.Flatten()
         | "Count catalogue" >> beam.combiners.Count.Globally()
     )
-    num_valid_rows = (
+    valid_rows = (
         rows.rows
         | "Valid rows" >> beam.Map(lambda batch: len(batch.rows))
         | "Count valid" >> beam.CombineGlobally(sum)
     )
-    return num_catalogue_rows, num_valid_rows
+    numbers = {"catalogue_rows": catalogue_rows, "valid_rows": valid_rows, "pairs": pairs}
+    return [
+        number | f"Name {name}" >> beam.Map(lambda value, name: (name, value), name)
+        for name, number in numbers.items()
+    ] | "Numbers" >> beam.Flatten()
 
 
 def _train_counts(vocabulary: item_vocabulary.Vocabulary, parts: Any) -> Any:
@@ -203,9 +204,7 @@ def _write_statistics(
     core: kept_interactions.Core,
     reasons: Any,
     shares: dict[str, dict[str, float]],
-    num_pairs: int,
-    num_catalogue_rows: int,
-    num_valid_rows: int,
+    numbers: dict[str, int],
     times_are_positions: bool,
     interactions_label: str,
     directory: str,
@@ -221,9 +220,9 @@ def _write_statistics(
         "counts": {
             **total.counts,
             "items": num_items,
-            "pairs": num_pairs,
-            "catalogue_rows": num_catalogue_rows,
-            "interaction_rows": num_valid_rows
+            "pairs": numbers["pairs"],
+            "catalogue_rows": numbers["catalogue_rows"],
+            "interaction_rows": numbers["valid_rows"]
             + sum(row["rows"] for row in rejected.get(interactions_label, {}).values()),
             "rejected": num_rejected,
         },

@@ -29,7 +29,7 @@ def core_sizes(users: np.ndarray, items: np.ndarray, chosen: int) -> list[dict[s
 
     Args:
         users: Non-negative integer codes `[n]`.
-        items: Likewise for items.
+        items: Codes of the items, likewise.
         chosen: The configured k; 0 and 1 both keep all.
 
     Returns:

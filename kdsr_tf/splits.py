@@ -44,7 +44,7 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
     Args:
         users: Non-negative integer codes `[n]`, `0..number of users - 1`.
-        items: Likewise for items.
+        items: Codes of the items, likewise.
         k: Fewest interactions; 0 and 1 keep all.
 
     Returns:
@@ -100,8 +100,8 @@ def first_test_time(timestamps: np.ndarray, test_fraction: float) -> int:
     """Moment from which on at least `test_fraction` of all interactions happen.
 
     Args:
-        timestamps: Of all interactions, in any order, int64 `[n]`, `n > 0`.
-        test_fraction: In `[0, 1)`; 0 gives a moment after the last one.
+        timestamps: Times of all interactions, in any order, int64 `[n]`, `n > 0`.
+        test_fraction: Share of test interactions, in `[0, 1)`; 0 gives a moment after the last one.
     """
     num_train = num_train_ratio(len(timestamps), test_fraction)
     if num_train == len(timestamps):

@@ -207,7 +207,7 @@ def predict(
     """Run a network on one batch.
 
     Args:
-        run: From a batch to an array of vectors.
+        run: Function from a batch to an array of vectors.
         inputs: The batch; every array has one row per vector.
         fixed_rows: Number of rows that `run` shall see, the missing ones repeating the
             last: XLA compiles every shape anew. None leaves the batch as it is.
@@ -249,7 +249,7 @@ def for_each(function: Callable[[Any], None], calls: Iterable[Any], spare: int =
     does not change its result.
 
     Args:
-        function: What to call.
+        function: Function to call.
         calls: Its arguments, one after the other.
         spare: Threads beyond that, for calls that do more than call the network.
     """

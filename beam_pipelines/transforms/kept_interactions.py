@@ -56,7 +56,7 @@ class Core(NamedTuple):
     Args:
         users: Sorted hashes of kept users, uint64.
         items: Sorted hashes of kept items, uint64.
-        first_test_time: Where `global_time` divides, else None.
+        first_test_time: Moment at which `global_time` divides, or None.
         sizes: What this and other cores keep; see `core_sizes`.
     """
 

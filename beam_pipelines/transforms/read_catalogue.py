@@ -19,7 +19,7 @@ class ReadItems(beam.PTransform):
     """The catalogue's rows.
 
     Args:
-        source: Where the catalogue is.
+        source: The user's data.
 
     Returns:
         Two collections: `rows` of `CatalogueRow` and `rejected` of `Rejected`.

@@ -105,7 +105,7 @@ class TextEncoderConfig(Section):
         batch_size: Work of one encoder call; with `keras_hub`, in texts of 16 tokens:
             64 is a call of 1,024 tokens, in many short texts or few long ones.
             An accelerator is busier with more.
-        precision: Of the arithmetic (`keras_hub`): `mixed_float16` or `mixed_bfloat16`
+        precision: Precision of the arithmetic (`keras_hub`): `mixed_float16` or `mixed_bfloat16`
             for workers with an accelerator. It is never chosen by itself: the
             vectors must not depend on the machine that made them.
     """
@@ -142,7 +142,7 @@ class ImageEncoderConfig(Section):
         column: Catalogue column with the vector (`precomputed`).
         batch_size: Most pictures per encoder call; on two processors or fewer without a GPU the
             Keras encoders take eight at most.
-        precision: Of the arithmetic (`keras_applications`, `keras_hub`), as for texts.
+        precision: Precision of the arithmetic (`keras_applications`, `keras_hub`), as for texts.
     """
 
     encoder: Literal["embedded", "keras_applications", "keras_hub", "precomputed", "custom"] = (
@@ -188,7 +188,7 @@ class TeachConfig(Section):
             (published code), fitted with Keras.
         epochs: Passes over the features to fit the sigmoid autoencoder.
         batch_size: Items per step of the sigmoid autoencoder.
-        learning_rate: Of the sigmoid autoencoder.
+        learning_rate: Learning rate of the sigmoid autoencoder.
         scale: `std` divides unbounded correlations by their standard deviation
             over the pair sample; `none` is the paper.
     """

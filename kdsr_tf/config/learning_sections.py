@@ -32,7 +32,7 @@ class ModelConfig(Section):
     """The student.
 
     Args:
-        method: What the student is made of and learns by (docs/methods.md).
+        method: Parts that the student is made of, and what it learns (docs/methods.md).
         backbone: Key of `kdsr_tf.BACKBONES`, or the dotted path of a class of
             one's own (docs/backbones.md).
         dim: Size d of every embedding.
@@ -129,7 +129,7 @@ class TrainConfig(Section):
             over so many epochs, linearly per step. 0 switches it off.
         slow_start_factor: First learning rate of the modality tables over ε.
         warmup_steps: Steps over which ε rises linearly from its first step's share.
-        decay: Of ε after warm-up, to 0 at the end of `epochs`: `none`, `linear` or
+        decay: Decay of ε after warm-up, to 0 at the end of `epochs`: `none`, `linear` or
             `cosine`.
         weight_decay: Decoupled weight decay; for all variables, or per group, such as
             `{rest: 0.01}`. The groups are `modality_tables` and `rest`.
@@ -145,13 +145,13 @@ class TrainConfig(Section):
             with `negatives`.
         patience: Epochs without a better validation metric before stopping.
         monitor: Metric that selects the epoch.
-        selection: Where it is measured: on `validation`, or on the test points, as the
+        selection: Points on which it is measured: `validation`, or on the test points, as the
             paper's authors do (`test_oracle`, which then also trains on the validation
             targets). Oracle figures flatter the model; every output that holds them
             says so.
         refit: Train again on train and validation for the chosen epochs.
         checkpoint_steps: Steps between checkpoints; None saves once per epoch.
-        precision: Of the arithmetic: `float32`, `mixed_float16` (with a dynamic loss
+        precision: Precision of the arithmetic: `float32`, `mixed_float16` (with a dynamic loss
             scale) or `mixed_bfloat16`. Variables and the saved student are float32.
         accumulation_steps: Batches per update, whose gradients are averaged. That is
             the update of one joint batch where all of them hold equally many targets

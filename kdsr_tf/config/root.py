@@ -183,7 +183,7 @@ class Config(Section):
         if train.lazy_tables and wrong:
             key, value = wrong[0], getattr(train, wrong[0].removeprefix("train."))
             raise ValueError(
-                "`train.lazy_tables` moves the rows of a step alone: it needs train.negatives, "
+                "`train.lazy_tables` moves only the rows of a step: it needs train.negatives, "
                 "one device without XLA, float32 or bfloat16, and no weight decay or accumulation. "
                 f"Received: {key}={value}. Change it, or set train.lazy_tables=false."
             )

@@ -35,7 +35,7 @@ class ExportConfig(Section):
             halves them and `int8` quarters them, at a small cost of recall.
         allow_items: Local path or URI of a text file with one item id per line: only
             these come back from any signature. None allows all.
-        deny_items: Likewise: these never come back. In a history they still count.
+        deny_items: File of items that never come back. In a history they still count.
         add_items: Local path or URI of new items in the format of the catalogue. They
             enter by their texts, pictures or vectors alone, without training.
         added_items_boost: Factor of the length of their ids, and so of their scores: above

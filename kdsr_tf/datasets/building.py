@@ -44,7 +44,7 @@ def info(
 
     Args:
         builder: Whose information it is.
-        features: Of its configuration.
+        features: Features of its configuration.
         **about: `description`, `homepage`, `citation` and `license`.
     """
     return tfds.core.DatasetInfo(
@@ -59,7 +59,7 @@ def examples(
 
     Args:
         piece: The file.
-        features: Of the records.
+        features: Features of the records.
         images: Paths of pictures by item id, for the feature `image`.
 
     Raises:

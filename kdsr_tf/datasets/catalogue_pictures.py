@@ -56,7 +56,7 @@ class Pictures:
 
     Args:
         column: Column of the catalogue with pictures.
-        folders: Where pictures may lie; a relative path is looked up in each. Local
+        folders: Folders in which pictures may lie; a relative path is looked up in each. Local
             paths and URIs; pictures at a URI are neither checked nor copied.
         by_item: Pictures of items whose column has none.
         may_rename: Whether another column can be declared to be that of the pictures.
@@ -83,7 +83,7 @@ class Pictures:
         Args:
             row: As read; pictures that do not exist lose their place in it.
             outcomes: Counts the item under each of `OUTCOMES` that applies.
-            folder: Where pictures are copied to; None copies nothing.
+            folder: Folder that receives copies; None copies nothing.
 
         Returns:
             The values, and the pictures that are not taken.

@@ -27,7 +27,7 @@ class File(NamedTuple):
     """A picture.
 
     Args:
-        path: Where it is.
+        path: Path of the file.
         parents: Names of the folders above it, from the nearest.
         stem: Its name without ending.
     """

@@ -16,7 +16,7 @@ class HitRate(RankingMetric):
 
     Args:
         k: Length of the recommended list, > 0.
-        name: Of the metric; None is `hr_{k}`.
+        name: Name of the metric; None is `hr_{k}`.
 
     Example:
         >>> import numpy as np

@@ -16,7 +16,7 @@ class MeanReciprocalRank(RankingMetric):
 
     Args:
         k: Length of the recommended list, > 0.
-        name: Of the metric; None is `mrr_{k}`.
+        name: Name of the metric; None is `mrr_{k}`.
 
     Example:
         >>> import numpy as np

@@ -45,7 +45,7 @@ def modality_retention(
         table: The student's table, floats `(num_items + 1, d)`.
         reference_vectors: The modality's vectors, floats `(num_items + 1, m)`.
         first: Items of the pairs, ints `(pairs,)`; see `sample_pairs`.
-        second: Likewise.
+        second: The other items of the pairs, likewise.
 
     Returns:
         A value in [-1, 1]; nan where it is not defined (no pairs, or all
@@ -69,7 +69,7 @@ def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
 
     Args:
         ours: Floats `(pairs,)`; see `pair_cosines`.
-        theirs: Likewise, of the same pairs.
+        theirs: Floats `(pairs,)`, of the same pairs.
     """
     if len(ours) < 2 or not ours.std() or not theirs.std():
         return float("nan")
@@ -82,7 +82,7 @@ def pair_cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     Args:
         vectors: Floats `(num_items + 1, d)`.
         first: Items of the pairs, ints `(pairs,)`; see `sample_pairs`.
-        second: Likewise.
+        second: The other items of the pairs, likewise.
 
     Returns:
         Floats `(pairs,)`.

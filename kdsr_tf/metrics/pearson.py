@@ -20,7 +20,7 @@ class Pearson(keras.metrics.Metric):
     no variance.
 
     Args:
-        name: Of the metric.
+        name: Name of the metric.
 
     Example:
         >>> import numpy as np

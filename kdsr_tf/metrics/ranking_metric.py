@@ -41,7 +41,7 @@ class RankingMetric(keras.metrics.Metric):
 
     Args:
         k: Largest rank that counts, > 0.
-        name: Of the metric.
+        name: Name of the metric.
 
     Raises:
         ValueError: if `k` is below 1.

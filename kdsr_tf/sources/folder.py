@@ -40,9 +40,9 @@ class FolderSource(Source):
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path of the picture.
-        image_folders: Where pictures may lie beside the folder.
+        image_folders: Further folders in which pictures may lie.
         interaction_names: Columns to rename, as in `Piece`.
-        item_names: Likewise for the catalogue.
+        item_names: Columns of the catalogue to rename.
         interaction_form: How the interactions are read.
         item_form: How the catalogue is read.
         told: What the user says about the two files.

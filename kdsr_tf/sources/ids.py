@@ -110,7 +110,7 @@ def _text_of(value: Any, name: str) -> str:
 
 
 def _digits(text: str) -> str:
-    """A text in floating-point notation as digits, or as it is if it is not whole."""
+    """A text in floating-point notation as digits, or unchanged if it is not whole."""
     number = whole_numbers.of_notation(text)
     if number is None:
         return text

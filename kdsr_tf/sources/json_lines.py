@@ -14,7 +14,7 @@ LONGEST_LINE_BYTES = 16 << 20
 """Lines above it are not read: one without an end would fill the memory."""
 
 DEEPEST = 32
-"""Levels of lists and objects; far deeper ones exhaust the stack of whoever copies them."""
+"""Levels of lists and objects; far deeper ones exhaust the stack of code that copies them."""
 
 NOT_JSON = "not valid JSON"
 TOO_DEEP = f"nested deeper than {DEEPEST} levels"

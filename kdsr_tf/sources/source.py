@@ -17,11 +17,11 @@ class Source(Protocol):
         path: Folder, URI or `tfds:` name.
         interactions: Path of the interactions; its `batches.label` begins their
             dead letters.
-        items: Likewise of the catalogue.
+        items: Path of the catalogue, likewise.
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path of the picture.
-        image_folders: Folders and URIs where pictures may lie beside the source's own.
+        image_folders: Further folders and URIs in which pictures may lie.
     """
 
     path: str

@@ -53,7 +53,7 @@ class TfdsPiece(Piece):
         directory: Folder of the prepared dataset.
         split: Name of the split.
         stop_row: Record after the last one.
-        features: What can be read.
+        features: Features that can be read.
         distinct: Feature of which only the first record per value is read;
             None reads all records.
     """
@@ -115,7 +115,7 @@ class TfdsSource(Source):
         item_columns: Columns of the catalogue.
         title_column: Column shown to people.
         image_column: Column with the path or URI of the picture.
-        image_folders: Where pictures may lie; a dataset has no folder of its own.
+        image_folders: Folders in which pictures may lie; a dataset has no folder of its own.
         interaction_piece: All interactions.
         item_piece: All items.
     """

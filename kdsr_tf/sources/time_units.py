@@ -58,7 +58,7 @@ class TimesFound:
 
     Args:
         numbers: The least and the greatest of those that the file gives as numbers.
-        moments: Likewise of those that it gives as dates and times.
+        moments: The least and the greatest of those that it gives as dates and times.
         no_date: The first number that is no written date.
         with_fraction: The first number that has a fraction.
     """

@@ -83,7 +83,7 @@ def fit_linear(batches: Batches, size: int, dim: int, seed: int) -> Autoencoder:
         batches: Starts a pass over the features.
         size: Their dimension; where it is below `dim`, the code has rank `size`.
         dim: Size of the code.
-        seed: Of the rotation.
+        seed: Seed of the rotation.
 
     Returns:
         The autoencoder. Memory is `O(size²)` whatever the number of items.

@@ -29,7 +29,7 @@ def learn_codebook(vectors: np.ndarray, num_codes: int, kind: str, seed: int) ->
         num_codes: Codewords asked for, > 0. Where the sample holds fewer distinct
             vectors, these are the codewords: more could never be used.
         kind: Key of `CODEBOOKS`.
-        seed: Of the initial codewords and the order of the sample.
+        seed: Seed of the initial codewords and the order of the sample.
 
     Returns:
         Float32 `(codes, num_domains)`, `1 <= codes <= num_codes`. An empty sample

@@ -34,8 +34,8 @@ def fit_sigmoid(
         dim: Size of the code.
         epochs: Passes over the features.
         batch_size: Items per step.
-        learning_rate: Of Adam.
-        seed: Of the weights and of the order of items.
+        learning_rate: Learning rate of Adam.
+        seed: Seed of the weights and of the order of items.
 
     Returns:
         The autoencoder. Memory is a block of features and `O(size²)`, whatever

@@ -91,7 +91,7 @@ class Teacher:
             correlation: The function ξ.
             codebook: `kmeans` or `vq`.
             pair_sample_size: Most pairs to learn from.
-            seed: Of the rotation, the sample and the codebook.
+            seed: Seed of the rotation, the sample and the codebook.
 
         Raises:
             ValueError: for another correlation, or shapes that do not fit.
@@ -132,7 +132,7 @@ class Teacher:
         Args:
             directory: Local path or URI of `teacher/<modality>/`.
             details: `details` of its manifest.
-            load: From the path of a file to its array.
+            load: Function from the path of a file to its array.
             vectors: Condensed vectors; None loads those of the folder.
         """
         return cls(

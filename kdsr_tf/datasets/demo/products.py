@@ -133,9 +133,9 @@ class Product:
         colour: Key of `COLOURS`.
         pattern: Key of `PATTERNS`.
         background: Key of `BACKGROUNDS`.
-        title: What the shop window says.
+        title: Name in the shop.
         description: A sentence or two, or None.
-        price: In whole units of no currency in particular.
+        price: Price in whole units.
         has_picture: Whether a picture exists.
     """
 
