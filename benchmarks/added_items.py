@@ -28,9 +28,9 @@ import pandas as pd
 
 from kdsr_tf import sequences, stages
 from kdsr_tf.config import Config, load_config
-from kdsr_tf.export.added_items import Condensed, with_new_items
 from kdsr_tf.hashing import shard_of
-from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.new_item_rows import Condensed, with_new_items
+from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.schema import ITEM_ID, TRAIN_COUNT
 from kdsr_tf.teacher.autoencoder import Autoencoder
 from kdsr_tf.teacher.feature_files import Features
@@ -91,7 +91,8 @@ def measure(whole: Config, without: Config) -> dict:
         keras.saving.load_model(os.path.join(stages.location(c, "student"), "student.keras"))
         for c in (whole, without)
     )
-    after = with_new_items(before, condensed, without.export.added_items_boost)
+    boost = without.export.added_items_boost
+    after = before.with_items(with_new_items(before.item_encoder, condensed, boost))
     points = _points(whole)
     is_new = mapping[[target for _, target in points]] > len(known)
     unknown = np.where(mapping > len(known), 0, mapping)
@@ -143,7 +144,7 @@ def _points(config: Config) -> list[tuple[np.ndarray, int]]:
 
 
 def _ranks(
-    student: Student, points: list[tuple[np.ndarray, int]], mapping: np.ndarray
+    student: Recommender, points: list[tuple[np.ndarray, int]], mapping: np.ndarray
 ) -> np.ndarray:
     """Rank of each target, ties last; an item that maps to 0 is unknown to the student."""
     table = np.asarray(student.item_vectors())[1:]

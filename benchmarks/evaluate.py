@@ -32,12 +32,13 @@ from benchmarks.processes import peak_rss_bytes
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.evaluation import rank_metrics
-from kdsr_tf.evaluation.evaluate import load_student, rank
+from kdsr_tf.evaluation.evaluate import rank
 from kdsr_tf.evaluation.item_catalogue import read_catalogue
 from kdsr_tf.evaluation.ranker import Ranker, pad, parts, shared_passes
 from kdsr_tf.evaluation.read_windows import Windows, read_windows
 from kdsr_tf.methods.configured_kdsr import build_student
 from kdsr_tf.methods.kdsr import KDSR
+from kdsr_tf.methods.served import read_served
 from kdsr_tf.methods.student import Student
 
 POINTS_AT_ONCE = 8_192
@@ -92,7 +93,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
 def measure(config: Config, trained: bool, plain: int) -> dict[str, Any]:
     """The numbers of the module's docstring."""
     catalogue = read_catalogue(config)
-    student = load_student(config) if trained else build_student(config, len(catalogue))
+    student = read_served(config) if trained else build_student(config, len(catalogue))
     rate, cpu_rate = floor.matmul_rate()
     ranker = Ranker(student, config.evaluate.batch_size)
     ranker.vectors([np.array([1, 2], np.int32)])  # builds the graph

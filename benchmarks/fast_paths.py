@@ -39,7 +39,7 @@ from kdsr_tf.evaluation.ranker import Ranker
 from kdsr_tf.evaluation.resampling import bootstrap_intervals
 from kdsr_tf.evaluation.seeds import over_seeds
 from kdsr_tf.evaluation.summary import Rankings
-from kdsr_tf.teacher.read_teachers import read_teachers
+from kdsr_tf.methods.training_inputs import read_training_inputs
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import TRAIN, Run
 
@@ -53,8 +53,7 @@ def train(config: Config, way: str) -> tuple[Rankings, float]:
     strategy = set_up(config)
     max_length = config.windows.max_length
     with tempfile.TemporaryDirectory() as folder:
-        num_items = inputs["sequences"].counts["items"]
-        run = Run(config, num_items, read_teachers(config, inputs), folder, strategy)
+        run = Run(config, read_training_inputs(config, inputs), folder, strategy)
         if way == "plain":
             # Steps compute all there is, masked, where the batch says where targets are.
             run.examples = Examples(

@@ -77,7 +77,7 @@ def make_model(
         pairs_per_window=pairs,
         negatives=negatives,
     )
-    tables = student.tables.embeddings() if lazy else ()
+    tables = [v for v in student.tables.row_variables().values() if v.trainable and lazy]
     optimizer = grouped_adam(variable_groups(model), 1e-3, slow_start_steps=1000, lazy=tables)
     model.compile(optimizer=optimizer)
     return model
@@ -128,8 +128,8 @@ def measure_catalogue(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     weights = moved = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     if case["lazy_tables"]:
         read = len(np.union1d(batch[schema.ITEMS], batch[schema.TARGET])) + case["negatives"]
-        for table in model.student.tables.embeddings():
-            moved -= (table.shape[0] - min(read, table.shape[0])) * DIM
+        for table in model.student.tables.row_variables().values():
+            moved -= table.trainable * (table.shape[0] - min(read, table.shape[0])) * DIM
     return {
         "step_seconds": round(float(seconds), 3),
         "step_cpu_seconds": round(float(cpu_seconds), 3),

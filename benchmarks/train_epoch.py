@@ -31,9 +31,9 @@ import tensorflow as tf
 from benchmarks import floor
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, load_config
+from kdsr_tf.methods.training_inputs import read_training_inputs
 from kdsr_tf.runs import plan
 from kdsr_tf.runs.seeded_runs import run_inputs
-from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import Run
 
@@ -103,8 +103,7 @@ def measure(config: Config, epochs: int, steps: int | None = None) -> dict[str, 
     inputs = stages.read_inputs(config, "student")
     strategy = set_up(config)
     with tempfile.TemporaryDirectory() as folder:
-        num_items = inputs["sequences"].counts["items"]
-        run = Run(config, num_items, read_teachers(config, inputs), folder, strategy)
+        run = Run(config, read_training_inputs(config, inputs), folder, strategy)
         model = run.compiled()
     train = config.train
     steps = min(steps or run.steps(), run.steps())
@@ -139,7 +138,7 @@ def measure(config: Config, epochs: int, steps: int | None = None) -> dict[str, 
         "first_epoch_seconds": round(clock.rows[0]["seconds"], 2),
         "gflops_of_a_large_product": round(median["rate"] / 1e9, 1),
         "floor_gflop": {part: round(value / 1e9, 1) for part, value in work.items()},
-        "items": num_items,
+        "items": inputs["sequences"].counts["items"],
         "steps": steps,
         "steps_of_epoch": run.steps(),
         **dataclasses.asdict(counts),

@@ -39,6 +39,9 @@ TARGET_INDEX = "target_index"
 """Optional key of a batch: int32 `[K]`, where in the flattened `[B*L]` targets a
 loss is taken, padded with -1. It gives compiled steps a static number of logits."""
 
+BATCH_ITEMS = "batch_items"
+"""Key of a batch for computed items: int32 `[places]`, its items, each once."""
+
 # Vocabulary columns (`sequences/items.parquet`, row k holds item k + 1).
 ITEM = "item"
 ITEM_ID = "item_id"
@@ -84,6 +87,11 @@ SERVING_SIGNATURES = {
 def present_key(modality: str) -> str:
     """Field with 1 where a position's item has the modality, uint8 `[L]`."""
     return f"{modality}_present"
+
+
+def content_key(name: str) -> str:
+    """Key of a batch: a feature of its items, in the order of `batch_items`."""
+    return f"content_{name}"
 
 
 def scores_key(modality: str) -> str:

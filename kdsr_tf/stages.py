@@ -85,8 +85,9 @@ def windows_of(config: Config) -> str:
 
 
 def taught_modalities(config: Config) -> tuple[str, ...]:
-    """Modalities that need a teacher, for training or to place new items."""
-    return config.modalities if config.export.add_items else config.needs.teachers
+    """Modalities that need a teacher, for training or to place new items in tables."""
+    needs = config.needs
+    return config.modalities if config.export.add_items and not needs.content else needs.teachers
 
 
 def artifacts_of(config: Config) -> tuple[Artifact, ...]:
@@ -144,6 +145,7 @@ def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
     windows = windows_of(config)
     features = tuple(f"features/{m}" for m in config.modalities)
     read = tuple(f"teacher/{m}" for m in config.needs.teachers)
+    content = tuple(f"features/{m}" for m in config.needs.content)
     teachers = tuple(f"teacher/{m}" for m in taught_modalities(config))
     lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
     new_items = _new_items(config)
@@ -153,7 +155,7 @@ def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
             name="student",
             stage="train",
             keys=("model", "distillation", "train", "seed"),
-            inputs=("sequences", windows, *read),
+            inputs=("sequences", windows, *read, *content),
         ),
         Artifact(
             name="evaluation",
@@ -167,7 +169,7 @@ def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
             name="serving_model",
             stage="export",
             keys=("export", "serve.model_name"),
-            inputs=("sequences", windows, "student", *added, *lists),
+            inputs=("sequences", windows, "student", *content, *added, *lists),
             version=2,
         ),
         Artifact(

@@ -37,9 +37,9 @@ def trained(workdir: str, overrides: tuple[str, ...]):
     """The training model of a demo's configuration after `STEPS` steps, and its losses."""
     import keras
 
-    from kdsr_tf import artifacts, sequences, stages
+    from kdsr_tf import artifacts, stages
     from kdsr_tf.config import load_config
-    from kdsr_tf.teacher.read_teachers import read_teachers
+    from kdsr_tf.methods.training_inputs import read_training_inputs
     from kdsr_tf.training.devices import set_up
     from kdsr_tf.training.run import Run
 
@@ -51,9 +51,8 @@ def trained(workdir: str, overrides: tuple[str, ...]):
         name: artifacts.read_manifest(stages.location(config, name), written_by="a stage")
         for name in (f"teacher/{modality}" for modality in config.modalities)
     }
-    items = sequences.read_items(stages.location(config, "sequences"))
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config, items.num_rows, read_teachers(config, inputs), folder, set_up(config))
+        run = Run(config, read_training_inputs(config, inputs), folder, set_up(config))
         model = run.compiled()
         batches = run.examples.train_batches(16, 1, seed=0)
         losses = [

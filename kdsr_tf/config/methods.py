@@ -17,10 +17,12 @@ class Needs(NamedTuple):
     Attributes:
         teachers: Modalities whose teacher's vectors start a table.
         pairs: Modalities whose pairs are distilled.
+        content: Modalities whose features a batch brings, because items are computed from them.
     """
 
     teachers: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
+    content: tuple[str, ...] = ()
 
 
 def needs_of(config: Config) -> Needs:

@@ -15,7 +15,9 @@ import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
 from kdsr_tf.data import joined, prefixes
+from kdsr_tf.data.content_batches import with_content
 from kdsr_tf.data.padding import TARGET_SLOTS, padded_lengths
+from kdsr_tf.items.content import Content
 
 BLOCK_BYTES = 128 * 2**20
 """Windows are shuffled in blocks of about this size; smaller splits as a whole."""
@@ -48,6 +50,7 @@ class Examples:
         lengths: Padded lengths, ascending and ending in `max_length`; None is
             `padded_lengths(max_length)`, or for prefixes of steps that are not compiled
             every length from 2.
+        content: Of all items, where they are computed.
 
     Raises:
         ValueError: if `lengths` does not ascend to `max_length`.
@@ -61,6 +64,7 @@ class Examples:
         prefixes: bool = False,
         target_index: bool = False,
         lengths: Sequence[int] | None = None,
+        content: Content | None = None,
     ) -> None:
         if lengths is None:
             # A step that is not compiled takes any shape, and a batch of prefixes then has
@@ -78,6 +82,7 @@ class Examples:
         self._modalities = tuple(modalities)
         self._prefixes = prefixes
         self._target_index = target_index
+        self._content = content
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._num_joined: int | None = None
 
@@ -151,6 +156,19 @@ class Examples:
 
         stream = tf.data.Dataset.range(first_epoch, epochs)
         return self._decoded(stream.flat_map(epoch_batches).skip(first_step))
+
+    def complete(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Add to batches, or to parts of batches, what depends on all of their rows.
+
+        Args:
+            batches: Of `batches` or `train_batches`.
+
+        Returns:
+            The same batches where items are looked up; with content where they are computed.
+        """
+        if self._content is None:
+            return batches
+        return with_content(batches, self._content, round_up=self._target_index)
 
     @property
     def _fields(self) -> list[str]:

@@ -21,8 +21,7 @@ from kdsr_tf.evaluation.ranker import Ranker, exclude, parts, popularity_ranks
 from kdsr_tf.evaluation.read_windows import read_windows
 from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
-from kdsr_tf.methods.student import Student
-from kdsr_tf.methods.student_file import read_student
+from kdsr_tf.methods.served import read_served
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
 
 _BATCHES_AT_ONCE = 16
@@ -51,7 +50,7 @@ def evaluate(config: Config) -> Manifest:
     check_test_points(stages.location(config, "sequences"))
     manifest = stages.new_manifest(config, "evaluation", inputs)
     catalogue = read_catalogue(config)
-    ranker = Ranker(load_student(config), config.evaluate.batch_size)
+    ranker = Ranker(read_served(config), config.evaluate.batch_size)
     spaces = {
         m: read_features(config, m, inputs[f"features/{m}"].details["size"])
         for m in config.modalities
@@ -104,12 +103,6 @@ def _origin(config: Config, student: Manifest, num_items: int) -> dict[str, Any]
     if trained.get("oracle"):
         origin["oracle"] = {name: 100 * value for name, value in trained["oracle"].items()}
     return origin
-
-
-def load_student(config: Config) -> Student:
-    """The student of the working directory, ready to serve."""
-    path = join(stages.location(config, "student"), "student.keras")
-    return read_student(path, config.model.backbone)
 
 
 def rank(config: Config, ranker: Ranker, catalogue: ItemCatalogue, examples: Manifest) -> Rankings:

@@ -204,9 +204,9 @@ def _load(path: str) -> np.ndarray:
 def _rows(run: Config) -> dict[str, np.ndarray]:
     import keras
 
-    from kdsr_tf.evaluation.evaluate import load_student
+    from kdsr_tf.methods.served import read_served
 
-    tables = load_student(run).tables.row_variables()
+    tables = read_served(run).item_encoder.row_variables()
     return {name: keras.ops.convert_to_numpy(rows) for name, rows in tables.items()}
 
 

@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from kdsr_tf import artifacts, schema, sequences, stages
+from kdsr_tf import schema, sequences, stages
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.export import gate
-from kdsr_tf.export.added_items import add_items
 from kdsr_tf.export.item_lists import allowed_items
 from kdsr_tf.export.signatures import log_frequency
-from kdsr_tf.methods.folding import with_rows
-from kdsr_tf.methods.student import Student
-from kdsr_tf.methods.student_file import read_student
+from kdsr_tf.methods.served import read_extended, read_served
+from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.schema import IDS
 from kdsr_tf.splits import has_validation
 
 _NUM_HISTORIES = 256
 _NUM_POINTS = 1024
 _ONE_NEW_ITEM_IN = 8
+_FUSED, _ID = "fused", "id"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Exported:
         details: For the manifest: item lists and new items.
     """
 
-    student: Student
+    student: Recommender
     item_ids: np.ndarray
     train_counts: np.ndarray
     num_allowed: int
@@ -66,8 +65,6 @@ def read_exported(config: Config, folder: str) -> Exported:
         ConfigError: if a list names no item, or no item is left.
         InputError: if a file cannot be read.
     """
-    path = artifacts.join(stages.location(config, "student"), "student.keras")
-    student = read_student(path, config.model.backbone)
     table = sequences.read_items(
         stages.location(config, "sequences"), schema.ITEM_ID, schema.TRAIN_COUNT
     )
@@ -75,16 +72,17 @@ def read_exported(config: Config, folder: str) -> Exported:
     train_counts = table[schema.TRAIN_COUNT].to_numpy()
     details: dict[str, Any] = {}
     new_ids: list[str] = []
-    if config.export.add_items is not None:
-        student, new_ids, details["added_items"] = add_items(config, student)
+    if config.export.add_items is None:
+        student = read_served(config)
+    else:
+        student, new_ids, details["added_items"] = read_extended(config)
         item_ids = np.concatenate([item_ids, np.array(new_ids, dtype=object)])
         train_counts = np.concatenate([train_counts, np.zeros(len(new_ids), int)])
     allowed, lists = allowed_items(config, item_ids)
     order = np.argsort(~allowed, kind="stable")
     if not allowed.all():
         rows = np.concatenate([[schema.PAD], order + 1])
-        tables = student.tables.row_variables().items()
-        student = with_rows(student, {name: np.asarray(table)[rows] for name, table in tables})
+        student = student.served(rows=rows)
     place = np.empty(len(order) + 1, np.int32)
     place[schema.PAD], place[order + 1] = schema.PAD, np.arange(1, len(order) + 1)
     histories, points = _read_histories(config, place)
@@ -124,34 +122,24 @@ def make_truth(config: Config, exported: Exported, similar: np.ndarray) -> gate.
     )
 
 
-def similarity_vectors(student: Student, space: str) -> np.ndarray:
+def similarity_vectors(student: Recommender, space: str) -> np.ndarray:
     """Unit vectors `(N, any)` of the chosen space; an item without the modality has zeros.
 
-    Ids are those that score items. In `fused`, the cosine of two items that have every
-    modality is the mean of their cosines in all the tables; a modality that one of them
-    lacks adds nothing.
+    Those that score items. In `fused`, the cosine of two items that have every modality is
+    the mean of their cosines in all the spaces; a modality that one of them lacks adds
+    nothing.
     """
-    parts = student.tables(np.arange(student.num_items + 1, dtype=np.int32)[np.newaxis])
-    if space == "fused":
-        chosen = [IDS, *student.modalities]
-    elif space == "id":
-        chosen = [IDS]
-    elif space in student.modalities:
-        chosen = [space]
-    else:
-        valid = ", ".join(["fused", "id", *student.modalities])
+    spaces = student.item_encoder.spaces()
+    named = {_ID if source == IDS else source: found for source, found in spaces.items()}
+    if space not in (_FUSED, *named):
         raise ConfigError(
             "`export.similar_items_space` names a modality the student has no table for. "
-            f"Received: {space}. Valid: {valid}."
+            f"Received: {space}. Valid: {', '.join([_FUSED, *named])}."
         )
     units = []
-    for part in chosen:
-        if part == IDS:
-            vectors = np.asarray(student.tables.id_table)[1:]
-        else:
-            vectors = np.asarray(parts[part], np.float32)[0, 1:]
-            vectors = vectors * np.asarray(parts[schema.present_key(part)])[0, 1:, np.newaxis]
-        units.append(_unit(vectors))
+    for vectors, present in named.values() if space == _FUSED else [named[space]]:
+        rows = vectors[1:] if present is None else vectors[1:] * present[1:, np.newaxis]
+        units.append(_unit(rows))
     return _unit(np.concatenate(units, axis=1))
 
 

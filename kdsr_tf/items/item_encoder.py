@@ -2,66 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from kdsr_tf.items.content import Content
+from kdsr_tf.items.known_items import KnownItems
 from kdsr_tf.types import Tensor
 
-ItemVectors = Mapping[str, Tensor]
-"""Vectors of items by source.
 
-`items` ints `(...)`, 0 is padding; per source s: s floats `(..., dim of s)`, and
-`{s}_present` bools `(...)` for sources that an item may lack.
-"""
+class Space(NamedTuple):
+    """Vectors by which items are alike.
+
+    Attributes:
+        vectors: Floats `(num_items + 1, any)`, row k of item k; row 0 is padding.
+        present: Bools `(num_items + 1,)`: which items have one; None for all.
+    """
+
+    vectors: np.ndarray
+    present: np.ndarray | None = None
 
 
 class ItemEncoder(keras.layers.Layer):
     """Turns items into vectors, one per source.
 
     A source is a kind of knowledge of an item, such as its id, its text or its image. What
-    enters the backbone (the call) and what items are scored by (`scored`, `catalogue`) may
-    differ, as with an id table of its own on the way in.
+    enters the backbone and what items are scored by may differ, as with an id table of its
+    own on the way in.
+
+    There are two kinds: an encoder that looks vectors up (`ItemTables`) is itself
+    `KnownItems`; one that computes them from content is a `ComputedItems`.
 
     Attributes:
         sources: Names of the vectors of an item.
-
-    Call arguments:
-        items: Ints of any shape, 0 is padding.
-        sparse_gradients: Whether a table's gradient may hold looked-up rows only. Only where
-            nothing else reads the whole table; otherwise the gradient is dense.
-
-    Returns:
-        `ItemVectors` of what enters the backbone.
+        computed: Whether vectors are computed from content.
+        num_items: Items N; an encoder that computes can be asked for more.
+        slow_groups: Those of `variable_groups` that start slowly, because they begin with
+            what was learnt before.
     """
 
     sources: tuple[str, ...] = ()
+    computed = False
+    num_items: int
+    slow_groups: tuple[str, ...] = ()
 
-    def scored(
-        self,
-        items: Tensor,
-        sources: Sequence[str],
-        entered: ItemVectors | None = None,
-        sparse_gradients: bool = False,
-    ) -> ItemVectors:
-        """Vectors by which items are scored.
+    def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
+        """The items of a batch.
 
         Args:
-            items: Ints of any shape.
-            sources: Those that are wanted.
-            entered: Result of the call for the same items, if it is at hand: what is the
-                same there is not computed again.
-            sparse_gradients: As in the call.
+            inputs: The batch.
+            training: Whether the step learns.
         """
         raise NotImplementedError
 
-    def catalogue(self, sources: Sequence[str]) -> ItemVectors:
-        """Vectors by which all items are scored, row k of item k; row 0 is padding.
+    def materialised(self, content: Content | None = None, rows: np.ndarray | None = None) -> Any:
+        """An encoder that looks up the vectors of a catalogue, whose weights do not learn.
 
         Args:
-            sources: Those that are wanted.
+            content: Of all items; only for an encoder that computes.
+            rows: The item that each row is to hold, ints `(rows,)`, 0 first: items in a new
+                order, or fewer. None keeps all as they are.
+
+        Returns:
+            A built `ItemEncoder` that is `KnownItems` and shares no variable with this one.
         """
         raise NotImplementedError
+
+    def spaces(self) -> dict[str, Space]:
+        """Vectors by which items are alike, per source, of an encoder that looks up."""
+        raise NotImplementedError
+
+    def copy_known_rows(self, earlier: Any, rows: np.ndarray, theirs: np.ndarray) -> None:
+        """Take the rows of items from an encoder that was trained before.
+
+        All other weights have been copied. An encoder without rows has nothing to do.
+
+        Args:
+            earlier: Of the same kind.
+            rows: Items here, ints `(known,)`.
+            theirs: The same items there, ints `(known,)`.
+        """
 
     def row_variables(self) -> dict[str, keras.Variable]:
         """Variables that have a row per item, by name; none if vectors are computed."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
-from kdsr_tf.items.item_encoder import ItemEncoder, ItemVectors
+from kdsr_tf.items.content import Content
+from kdsr_tf.items.item_encoder import ItemEncoder, Space
+from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.look_up import look_up, look_up_rows
 from kdsr_tf.schema import IDS, ITEMS, PAD, present_key
@@ -16,6 +18,9 @@ from kdsr_tf.types import Tensor
 
 INPUT_IDS = "input_ids"
 """Name of their table where it is not the one that scores items."""
+
+MODALITY_TABLES = "modality_tables"
+"""Name of the group of variables that starts from a teacher."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -57,6 +62,8 @@ class ItemTables(ItemEncoder):
     Reference:
         - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.1.
     """
+
+    slow_groups = (MODALITY_TABLES,)
 
     def __init__(
         self,
@@ -150,6 +157,67 @@ class ItemTables(ItemEncoder):
             )
         return vectors
 
+    def places(self, items: Tensor) -> Tensor:
+        return items
+
+    def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
+        return self
+
+    def materialised(
+        self, content: Content | None = None, rows: np.ndarray | None = None
+    ) -> ItemTables:
+        tables = {name: ops.convert_to_numpy(v) for name, v in self.row_variables().items()}
+        return self.with_rows({k: v if rows is None else v[rows] for k, v in tables.items()})
+
+    def with_rows(self, tables: Mapping[str, np.ndarray]) -> ItemTables:
+        """The same encoder over other items.
+
+        Args:
+            tables: A value for each entry of `row_variables`, all of one length; row 0 is
+                padding.
+        """
+        other = ItemTables.from_config(self.get_config() | {"num_items": len(tables[IDS]) - 1})
+        other.build()
+        for modality, bias in self._absent_bias.items():
+            other._absent_bias[modality].assign(bias)
+        for name, variable in other.row_variables().items():
+            variable.assign(tables[name])
+        return other
+
+    def spaces(self) -> dict[str, Space]:
+        vectors = self.catalogue(self.sources)
+        present = self.row_variables()
+        return {
+            source: Space(
+                ops.convert_to_numpy(vectors[source]),
+                None if source == IDS else ops.convert_to_numpy(present[present_key(source)]) > 0.5,
+            )
+            for source in self.sources
+        }
+
+    def copy_known_rows(self, earlier: ItemTables, rows: np.ndarray, theirs: np.ndarray) -> None:
+        """Take the rows of items from tables that were trained before.
+
+        A new item keeps the row it has: random among the ids, the teacher's vector in a modality
+        table; so does, in that table, an item that has gained or lost the modality since. A
+        teacher that was fitted again has other axes, so those vectors are first turned by the
+        orthogonal map that best takes the known items' vectors to their copied rows.
+        """
+        tables, before = (
+            {name: np.array(ops.convert_to_numpy(v)) for name, v in encoder.row_variables().items()}
+            for encoder in (self, earlier)
+        )
+        for name in self.id_tables():
+            tables[name][rows] = before[name][theirs]
+        for modality in self.modalities:
+            flags = present_key(modality)
+            alike = tables[flags][rows] == before[flags][theirs]
+            here, known = rows[alike], before[modality][theirs[alike]]
+            tables[modality] = tables[modality] @ _turn(tables[modality][here], known)
+            tables[modality][here] = known
+        for name, variable in (*self.id_tables().items(), *self._tables.items()):
+            variable.assign(tables[name])
+
     def row_variables(self) -> dict[str, keras.Variable]:
         """Every variable that has a row per item.
 
@@ -163,11 +231,7 @@ class ItemTables(ItemEncoder):
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """`modality_tables`: the tables that start from the teacher, if they are tuned."""
         tables = list(self._tables.values())
-        return {"modality_tables": tables} if tables and self.trainable_modalities else {}
-
-    def embeddings(self) -> list[keras.Variable]:
-        """Tables that learn, `(num_items + 1, dim)` each."""
-        return [v for v in (*self.id_tables().values(), *self._tables.values()) if v.trainable]
+        return {MODALITY_TABLES: tables} if tables and self.trainable_modalities else {}
 
     def id_tables(self) -> dict[str, keras.Variable]:
         """Those of `row_variables` that hold embeddings of ids."""
@@ -265,3 +329,9 @@ class ItemTables(ItemEncoder):
             raise ValueError(
                 f"There is no `{modality}` table. Tables: {', '.join(self.modalities) or 'none'}."
             )
+
+
+def _turn(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The orthogonal matrix R that minimises the distance of `vectors` R to `rows`."""
+    left, _, right = np.linalg.svd(vectors.T @ rows)
+    return left @ right

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from kdsr_tf import sequences, stages
@@ -11,9 +9,9 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.objectives.annealed import annealed
 from kdsr_tf.schema import TRAIN_COUNT
-from kdsr_tf.teacher.teacher import Teacher
 
 
 def build_student(config: Config, num_items: int) -> Student:
@@ -49,11 +47,9 @@ def build_student(config: Config, num_items: int) -> Student:
     )
 
 
-def build_kdsr(
-    config: Config, num_items: int, teachers: Mapping[str, Teacher], steps_per_epoch: int
-) -> KDSR:
+def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KDSR:
     """The student of a configuration inside its model; see `registry.build_model`."""
-    distillation = config.distillation
+    distillation, (num_items, teachers, _) = config.distillation, read
     if (config.train.negatives or 0) > num_items:
         raise ConfigError(
             f"`train.negatives` must be at most {num_items}, the number of items. Received: "

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.configured_kdsr import build_kdsr
+from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.models.training_model import TrainingModel
-from kdsr_tf.teacher.teacher import Teacher
 
-Build = Callable[[Config, int, Mapping[str, Teacher], int], TrainingModel]
+Build = Callable[[Config, TrainingInputs, int], TrainingModel]
 
 METHODS: dict[str, Build] = {"kdsr": build_kdsr}
 """What builds the model of `model.method`. `kdsr_tf.config.methods` says what each reads."""
 
 
-def build_model(
-    config: Config, num_items: int, teachers: Mapping[str, Teacher], steps_per_epoch: int = 1
-) -> TrainingModel:
+def build_model(config: Config, read: TrainingInputs, steps_per_epoch: int = 1) -> TrainingModel:
     """The recommender of a configuration with its objectives, not yet trained.
 
     Args:
         config: The configuration.
-        num_items: Items of the vocabulary.
-        teachers: Result of `read_teachers`.
+        read: What the method reads.
         steps_per_epoch: Training steps of an epoch, by which weights are annealed.
 
     Raises:
         ConfigError: if the layers refuse a value of the configuration.
     """
     try:
-        return METHODS[config.model.method](config, num_items, teachers, steps_per_epoch)
+        return METHODS[config.model.method](config, read, steps_per_epoch)
     except ValueError as error:
         raise ConfigError(f"The section `model` cannot be built: {error}") from error
 

@@ -20,14 +20,14 @@ import keras
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
-from kdsr_tf.methods.student import Student
+from kdsr_tf.models.recommender import Recommender
 
 _KNOWN = ("keras", "kdsr_tf", "builtins")
-_FILE = "student.keras"
+STUDENT_FILE = "student.keras"
 
 
-def read_student(path: str, backbone: str) -> Student:
-    """The student of a file.
+def read_student(path: str, backbone: str) -> Recommender:
+    """The recommender of a file.
 
     Args:
         path: Local path or URI of a `.keras` file.
@@ -40,13 +40,13 @@ def read_student(path: str, backbone: str) -> Student:
     if "://" not in path:
         return _read(path, backbone)
     with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, _FILE)
+        local = os.path.join(folder, STUDENT_FILE)
         filesystem, remote = fsspec.core.url_to_fs(path)
         filesystem.get_file(remote, local)
         return _read(local, backbone)
 
 
-def _read(path: str, backbone: str) -> Student:
+def _read(path: str, backbone: str) -> Recommender:
     try:
         find_backbone(backbone)  # imports it
     except ValueError as error:
@@ -68,7 +68,7 @@ def _read(path: str, backbone: str) -> Student:
     if is_earlier(path):
         return read_earlier(path)
     student = keras.saving.load_model(path, compile=False)
-    if not isinstance(student, Student):
+    if not isinstance(student, Recommender):
         raise ConfigError(
             f"{path} holds a {type(student).__name__}. Give the file of a student, such as "
             "student/student.keras of a working directory."

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
-from kdsr_tf.items.item_encoder import ItemEncoder, ItemVectors
+from kdsr_tf.items.content import Content
+from kdsr_tf.items.item_encoder import ItemEncoder
+from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.window_groups import WindowGroups
@@ -23,6 +28,9 @@ class Recommender(keras.Model):
     states, the head pools the states into a representation, and the scorer makes of it and
     of an item's vectors the two vectors whose inner product is a score. Item 0 is padding;
     histories are right-padded, oldest item first.
+
+    Where the items are computed from content, it is asked through `served`, which has computed
+    them once; a training step brings the content of its batch.
 
     Args:
         item_encoder: Items to vectors; it knows `num_items`.
@@ -72,11 +80,12 @@ class Recommender(keras.Model):
     def build(self, input_shape=None) -> None:
         # All shapes follow from the arguments: tables can be set before any call.
         for part in (self.item_encoder, self.backbone, self.head, self.scorer):
-            part.build()
+            if not part.built:
+                part.build()
         self.built = True
 
     def call(self, items: Tensor, training: bool | None = None) -> Tensor:
-        return self.encode(self.item_encoder(items), training=training)[1]
+        return self.encode(self.known_items(items), training=training)[1]
 
     def encode(
         self,
@@ -84,14 +93,16 @@ class Recommender(keras.Model):
         training: bool | None = None,
         windows: WindowGroups | None = None,
         sparse_gradients: bool = False,
+        known: KnownItems | None = None,
     ) -> tuple[Tensor, Tensor]:
         """States and user vectors at every position.
 
         Args:
-            vectors: Result of `self.item_encoder(items)`.
+            vectors: Vectors of the items; see `KnownItems`.
             training: Whether to drop units.
             windows: Which rows are one sequence, if the items are `windows.rows`.
-            sparse_gradients: As in `ItemEncoder`.
+            sparse_gradients: As in `KnownItems`.
+            known: Where the vectors are from; None for `known_items`.
 
         Returns:
             States of the backbone and user vectors, both floats `(batch, length, dim)`, or
@@ -110,7 +121,7 @@ class Recommender(keras.Model):
             parts = windows.split_each(vectors)
             states = windows.join([self.backbone(part, training=training) for part in parts])
         pooled = self.head(states, items, windows=windows)
-        return states, self._user_vectors(pooled, vectors, training, sparse_gradients)
+        return states, self._user_vectors(pooled, vectors, training, sparse_gradients, known)
 
     def encode_prefixes(
         self,
@@ -119,15 +130,17 @@ class Recommender(keras.Model):
         ends: Tensor,
         training: bool | None = None,
         sparse_gradients: bool = False,
+        known: KnownItems | None = None,
     ) -> tuple[Tensor, Tensor]:
         """States at every position, and user vectors of some prefixes, which costs less.
 
         Args:
-            vectors: Result of `self.item_encoder(items)`.
+            vectors: Vectors of the items; see `KnownItems`.
             rows: Row of each prefix, ints `(prefixes,)`; None if each row has one.
             ends: Its last position, ints `(prefixes,)`; -1 for an empty history.
             training: Whether to drop units.
-            sparse_gradients: As in `ItemEncoder`.
+            sparse_gradients: As in `KnownItems`.
+            known: Where the vectors are from; None for `known_items`.
 
         Returns:
             States `(batch, length, dim)` and user vectors `(prefixes, dim)`.
@@ -147,7 +160,7 @@ class Recommender(keras.Model):
                 for key, values in vectors.items()
                 if key in (ITEMS, *self.scorer.sources)
             }
-        return states, self._user_vectors(pooled, last, training, sparse_gradients)
+        return states, self._user_vectors(pooled, last, training, sparse_gradients, known)
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """User vectors of whole histories.
@@ -172,38 +185,85 @@ class Recommender(keras.Model):
         Returns:
             Floats `(prefixes, dim)`.
         """
-        return self.encode_prefixes(self.item_encoder(items), rows, ends, training=False)[1]
+        return self.encode_prefixes(self.known_items(items), rows, ends, training=False)[1]
 
-    def item_vectors(self) -> Tensor:
-        """Vectors `(num_items + 1, dim)` by which items are scored; row 0 is padding."""
-        return self.scorer.item_vectors(self.item_encoder.catalogue(self.scorer.sources))
+    @property
+    def known_items(self) -> KnownItems:
+        """The items of the catalogue.
+
+        Raises:
+            ValueError: if they have not been computed.
+        """
+        if self.item_encoder.computed:
+            raise ValueError(
+                f"The items of this recommender are computed by {self.item_encoder.name}. Ask "
+                "`served(content)`, which has computed them."
+            )
+        return self.item_encoder
+
+    def item_vectors(self, known: KnownItems | None = None) -> Tensor:
+        """Vectors by which items are scored.
+
+        Args:
+            known: Which items; None for the catalogue.
+
+        Returns:
+            Floats `(num_items + 1, dim)`, or of the places of `known`; row 0 is padding.
+        """
+        if known is None:
+            known = self.known_items
+        return self.scorer.item_vectors(known.catalogue(self.scorer.sources))
 
     def item_vectors_of(self, items: Tensor, sparse_gradients: bool = False) -> Tensor:
         """Rows of `item_vectors`.
 
         Args:
             items: Ints of any shape.
-            sparse_gradients: As in `ItemEncoder`.
+            sparse_gradients: As in `KnownItems`.
 
         Returns:
             Floats, the shape of `items` and `dim`.
         """
-        vectors = self.item_encoder.scored(
+        vectors = self.known_items.scored(
             items, self.scorer.sources, sparse_gradients=sparse_gradients
         )
         return self.scorer.item_vectors(vectors)
 
-    def logits(self, user_vectors: Tensor) -> Tensor:
+    def served(self, content: Content | None = None, rows: np.ndarray | None = None) -> Recommender:
+        """What is evaluated, exported and served: the vectors of all items are looked up.
+
+        Args:
+            content: Of all items, if they are computed.
+            rows: The item that each row is to hold, 0 first; see `ItemEncoder.materialised`.
+
+        Returns:
+            A recommender with items of its own; the other parts are those of this one.
+        """
+        return self.with_items(self.item_encoder.materialised(content, rows))
+
+    def with_items(self, item_encoder: ItemEncoder) -> Recommender:
+        """The same backbone, head and scorer over other items."""
+        return Recommender(item_encoder, self.backbone, self.head, self.scorer, self.max_length)
+
+    def in_float32(self) -> Recommender:
+        """A copy that computes in float32, whatever the precision of training."""
+        config = _with_float32(keras.saving.serialize_keras_object(self))
+        copy = keras.saving.deserialize_keras_object(config)
+        copy.set_weights(self.get_weights())
+        return copy
+
+    def logits(self, user_vectors: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of all items; padding has no column.
 
         Args:
             user_vectors: Floats `(..., dim)`.
+            table: Result of `item_vectors`; None for that of the catalogue.
 
         Returns:
             Floats `(..., num_items)`; column k belongs to item k + 1.
         """
-        table = ops.cast(self.item_vectors()[1:], user_vectors.dtype)
-        return ops.matmul(user_vectors, ops.transpose(table))
+        table = self.item_vectors() if table is None else table
+        return ops.matmul(user_vectors, ops.transpose(ops.cast(table[1:], user_vectors.dtype)))
 
     def scores(self, items: Tensor) -> Tensor:
         """Scores of all items after whole histories.
@@ -253,9 +313,22 @@ class Recommender(keras.Model):
         last: ItemVectors | None,
         training: bool | None,
         sparse_gradients: bool,
+        known: KnownItems | None,
     ) -> Tensor:
         if last is not None and self.scorer.reads_last:
-            last = self.item_encoder.scored(
+            known = self.known_items if known is None else known
+            last = known.scored(
                 last[ITEMS], self.scorer.sources, entered=last, sparse_gradients=sparse_gradients
             )
         return self.scorer.user_vectors(representations, last, training=training)
+
+
+def _with_float32(config: Any) -> Any:
+    """A configuration of Keras objects whose every dtype policy is float32."""
+    if isinstance(config, list):
+        return [_with_float32(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    if str(config.get("class_name")).endswith("DTypePolicy"):
+        return "float32"
+    return {key: _with_float32(value) for key, value in config.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 from keras import ops
 
+from kdsr_tf.items.content import Content
+from kdsr_tf.models.catalogue_of_tests import CatalogueOfTests
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.weighted_terms import WeightedTerms
 from kdsr_tf.objectives.objective import Objective, Step, Term, Weight
@@ -41,15 +44,16 @@ class TrainingModel(WeightedTerms):
 
     Call arguments:
         inputs: Dict of `items` and `target` int32 `(batch, length)`, right-padded with 0, and
-            what the objectives read; optionally `target_index`.
+            what the objectives read; optionally `target_index`. Where items are computed, also
+            what `Content.of_batch` makes of both.
         training: Whether to drop units and draw pairs and negatives.
 
     Returns:
         Dict of `terms`, each a total and a count, and of what the metrics of tests read.
 
     Raises:
-        ValueError: for a weight of an unknown term, or windows longer than the recommender's
-            `max_length`.
+        ValueError: for a weight of an unknown term, an objective that the recommender cannot
+            learn by, or windows longer than its `max_length`.
     """
 
     def __init__(
@@ -62,6 +66,10 @@ class TrainingModel(WeightedTerms):
         super().__init__(**kwargs)
         self.recommender = recommender
         self.objectives = list(objectives)
+        self._content: Content | None = None
+        self._is_test_step = False
+        for objective in self.objectives:
+            objective.check(recommender)
         defaults = [objective.default_weights for objective in self.objectives]
         self.weigh(_complete(weights or {}, {k: v for known in defaults for k, v in known.items()}))
         reads = any(objective.reads_catalogue for objective in self.objectives)
@@ -71,7 +79,40 @@ class TrainingModel(WeightedTerms):
     def build(self, input_shape=None) -> None:
         for objective in self.objectives:
             objective.build()
+        rows = self.recommender.num_items + 1
+        self._catalogue_of_tests = CatalogueOfTests((rows, self.recommender.dim))
         super().build()
+
+    @property
+    def state_of_tests(self) -> list[keras.Variable]:
+        """Variables that every pass over tests sets anew."""
+        return self._catalogue_of_tests.variables
+
+    def read_content_from(self, content: Content) -> None:
+        """Say where the content of the catalogue is, for tests of computed items."""
+        self._content = content
+
+    def encode_catalogue(self) -> None:
+        """Make the vectors that items are scored by, before a pass over tests."""
+        served = self.recommender
+        if served.item_encoder.computed:
+            served = served.served(self._content)
+        self._catalogue_of_tests.fill(served.item_vectors())
+
+    def evaluate(self, *arguments, **kwargs):
+        """As Keras does, with the catalogue encoded once."""
+        self.encode_catalogue()
+        return super().evaluate(*arguments, **kwargs)
+
+    def test_on_batch(self, *arguments, **kwargs):
+        """As Keras does, with the catalogue encoded before."""
+        self.encode_catalogue()
+        return super().test_on_batch(*arguments, **kwargs)
+
+    def test_step(self, *arguments):
+        """Keras's step on the active backend, after `encode_catalogue`."""
+        with self._in_test_step():
+            return super().test_step(*arguments)
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict:
         for key in (ITEMS, TARGET):
@@ -119,6 +160,20 @@ class TrainingModel(WeightedTerms):
         }
         return cls(**{**config, **made})
 
+    @contextlib.contextmanager
+    def _in_test_step(self) -> Iterator[None]:
+        self._is_test_step = True
+        try:
+            yield
+        finally:
+            self._is_test_step = False
+
+    def _scored_by(self) -> Tensor:
+        """Item vectors in a test: those of the pass, or made here where there is no pass."""
+        if self._is_test_step:
+            return ops.convert_to_tensor(self._catalogue_of_tests.vectors)
+        return self.recommender.item_vectors()
+
     def _step_of(self, inputs: dict[str, Tensor], training: bool) -> Step:
         recommender, sparse = self.recommender, self._sparse_gradients
         recommender.check_length(inputs[ITEMS])
@@ -128,21 +183,20 @@ class TrainingModel(WeightedTerms):
         needs_windows = any(objective.reads_windows for objective in self.objectives)
         split = dynamic and causal and not needs_windows
         groups = WindowGroups(inputs[ITEMS], recommender.max_length, split)
-        vectors = recommender.item_encoder(
-            groups.rows(inputs[ITEMS]), sparse_gradients=sparse and training
-        )
+        known = recommender.item_encoder.in_batch(inputs, training)
+        vectors = known(groups.rows(inputs[ITEMS]), sparse_gradients=sparse and training)
         window_vectors = vectors if split else groups.split_each(vectors)[0]
         targets = groups.rows(inputs[TARGET])
         if dynamic and not causal:
             at = _places_of(targets)
             length = ops.shape(inputs[ITEMS])[1]
             states, users = recommender.encode_prefixes(
-                window_vectors, at // length, at % length, training, sparse
+                window_vectors, at // length, at % length, training, sparse, known
             )
             targets = ops.take(targets, at, axis=0)
         else:
             windows = groups if split else None
-            states, users = recommender.encode(window_vectors, training, windows, sparse)
+            states, users = recommender.encode(window_vectors, training, windows, sparse, known)
             users = ops.reshape(users, (-1, users.shape[-1]))
             if TARGET_INDEX in inputs:
                 index = inputs[TARGET_INDEX]
@@ -160,6 +214,8 @@ class TrainingModel(WeightedTerms):
             states=states,
             users=users,
             targets=targets,
+            known=known,
+            scored_by=None if training else self._scored_by(),
             training=training,
             dynamic=dynamic,
         )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kdsr_tf.items.known_items import NO_ITEM
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.losses.next_item_loss import NextItemLoss
 from kdsr_tf.metrics.hit_rate import HitRate
@@ -18,18 +19,23 @@ from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.sampled_logits import SampledLogits
 from kdsr_tf.ops.cross_entropy import summed_cross_entropy
 from kdsr_tf.rules import check_smoothing
+from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
 
 NEXT_ITEM = "next_item"
 CUTOFFS = (5, 20)
+
+_NO_SCORE = -1e9
+"""Logit of a place without an item."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
 class NextItem(Objective):
     """Softmax cross-entropy of the next item: term `next_item`, a mean over targets.
 
-    Training compares a target with all items, or with `SampledLogits` (drawn ones). Tests
-    always compare it with all items and add `hr_5`, `hr_20`, `mrr_5` and `mrr_20`
+    Training compares a target with all items, with `SampledLogits` (drawn ones), or, where
+    items are computed, with the items of the batch. Tests always compare it with all items and
+    add `hr_5`, `hr_20`, `mrr_5` and `mrr_20`
     (fractions; ties rank last).
 
     Args:
@@ -55,22 +61,36 @@ class NextItem(Objective):
             self.drawn.build()
         self.built = True
 
+    def check(self, recommender: Recommender) -> None:
+        if recommender.item_encoder.computed and (self.drawn or self.label_smoothing):
+            raise ValueError(
+                "Computed items are compared with those of their batch: there are no drawn ones, "
+                "and no probability is spread over all. Received: "
+                f"drawn={self.drawn}, label_smoothing={self.label_smoothing}."
+            )
+
     def terms(
         self, step: Step, recommender: Recommender
     ) -> tuple[dict[str, Term], dict[str, Tensor]]:
         users, targets = step.users, step.targets
         count = ops.sum(ops.cast(targets > 0, "float32"))
-        if step.training and self.drawn is not None:
-            loss = self._of_drawn(self.drawn, users, targets, recommender)
-        elif step.training and step.dynamic and users.dtype == "float32":
-            table = recommender.item_vectors()
-            loss = summed_cross_entropy(users, table, targets, self.label_smoothing)
-        else:
-            logits = recommender.logits(users)
+        if not step.training:
+            logits = recommender.logits(users, step.scored_by)
             loss = ops.sum(self._loss(targets, logits))
-            if not step.training:
-                ranks = pessimistic_ranks(targets, logits)
-                return {NEXT_ITEM: Term(loss, count)}, {"targets": targets, "ranks": ranks}
+            ranks = pessimistic_ranks(targets, logits)
+            return {NEXT_ITEM: Term(loss, count)}, {"targets": targets, "ranks": ranks}
+        if self.drawn is not None:
+            loss = self._of_drawn(self.drawn, users, targets, recommender)
+        else:
+            table, places = recommender.item_vectors(step.known), step.known.places(targets)
+            if step.dynamic and users.dtype == "float32":
+                loss = summed_cross_entropy(users, table, places, self.label_smoothing)
+            else:
+                logits = recommender.logits(users, table)
+                if recommender.item_encoder.computed:
+                    filled = ops.equal(step.known.catalogue(())[ITEMS][1:], NO_ITEM)
+                    logits = ops.where(filled, _NO_SCORE, logits)
+                loss = ops.sum(self._loss(places, logits))
         return {NEXT_ITEM: Term(loss, count)}, {}
 
     def metrics_of_tests(self) -> Sequence[keras.metrics.Metric]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import keras
 
-from kdsr_tf.items.item_encoder import ItemVectors
+from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
@@ -45,6 +45,9 @@ class Step:
         states: What the backbone made of `window_vectors`.
         users: User vectors that are to predict targets, floats `(count, dim)`.
         targets: Their targets, ints `(count,)`, 0 for none.
+        known: The items whose vectors the step knows: the catalogue, or those of the batch
+            where they are computed.
+        scored_by: Vectors `(num_items + 1, dim)` of all items in a test; None in training.
         training: Whether the step learns.
         dynamic: Whether shapes may depend on the data, so that only what the loss reads is
             computed. True on TensorFlow without XLA.
@@ -57,6 +60,8 @@ class Step:
     states: Tensor
     users: Tensor
     targets: Tensor
+    known: KnownItems
+    scored_by: Tensor | None
     training: bool
     dynamic: bool
 
@@ -78,6 +83,13 @@ class Objective(keras.layers.Layer):
     default_weights: Mapping[str, float]
     reads_catalogue = False
     reads_windows = False
+
+    def check(self, recommender: Recommender) -> None:
+        """Refuse a recommender that cannot learn by it.
+
+        Raises:
+            ValueError: saying why.
+        """
 
     def terms(
         self, step: Step, recommender: Recommender

@@ -15,9 +15,9 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.evaluate import load_student
 from kdsr_tf.evaluation.item_catalogue import read_catalogue
 from kdsr_tf.evaluation.ranker import Ranker
+from kdsr_tf.methods.served import read_served
 from kdsr_tf.report import (
     data_section,
     index_section,
@@ -127,7 +127,7 @@ def _write(location: str, manifest: Manifest, runs: Sequence[FinishedRun]) -> Ma
 def _with_students(runs: Sequence[FinishedRun], pictures: PageItems) -> dict[str, Any]:
     """What the students themselves are asked: offers, and vectors to search with."""
     users = users_section.draw_users(runs[0])
-    students = [load_student(run.config) for run in runs]
+    students = [read_served(run.config) for run in runs]
     rankers = [Ranker(student) for student in students]
     length = rankers[0].max_length
     queries = rankers[0].vectors([user.items[: user.num_train][-length:] for user in users])

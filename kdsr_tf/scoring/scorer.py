@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from kdsr_tf.items.item_encoder import ItemVectors
+from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.types import Tensor
 
 
@@ -28,7 +28,7 @@ class Scorer(keras.layers.Layer):
         """Vectors by which items are scored.
 
         Args:
-            vectors: Result of `ItemEncoder.scored` or `ItemEncoder.catalogue`.
+            vectors: Result of `KnownItems.scored` or `KnownItems.catalogue`.
 
         Returns:
             Floats `(..., dim)`.
@@ -49,5 +49,16 @@ class Scorer(keras.layers.Layer):
 
         Returns:
             Floats `(..., dim)`; zeros at padding.
+        """
+        raise NotImplementedError
+
+    def folded(self, vectors: ItemVectors) -> tuple[Scorer, Tensor]:
+        """A scorer of one source that makes the same user vectors; only where `reads_last`.
+
+        Args:
+            vectors: As in `item_vectors`.
+
+        Returns:
+            The scorer, and what it is to read of each item, floats `(..., dim)`.
         """
         raise NotImplementedError

@@ -8,7 +8,7 @@ from typing import Any, cast
 import keras
 from keras import ops
 
-from kdsr_tf.items.item_encoder import ItemVectors
+from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.unit_vectors import unit_vectors
@@ -108,16 +108,14 @@ class SumScorer(Scorer):
         real = ops.cast(ops.not_equal(last[ITEMS], PAD), ended.dtype)[..., None]
         return self._scaled(ended * real)
 
-    def last_item_vectors(self, vectors: ItemVectors) -> Tensor:
-        """What each item adds to P as the last one, before any scaling.
-
-        Args:
-            vectors: As in `item_vectors`.
-
-        Returns:
-            Floats `(..., dim)`.
-        """
-        return self.last_item_term.term(vectors[self.sources[0]], self._projected(vectors))
+    def folded(self, vectors: ItemVectors) -> tuple[SumScorer, Tensor]:
+        first, features = vectors[self.sources[0]], self._projected(vectors)
+        config = self.get_config() | {"sources": self.sources[:1]}
+        other = SumScorer.from_config(config)
+        other.build()
+        other.last_item_term.gain.assign(self.last_item_term.gain)
+        other.last_item_term.id_gain.assign(1.0)
+        return other, self.last_item_term.term(first, features)
 
     def get_config(self) -> dict:
         return {

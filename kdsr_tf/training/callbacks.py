@@ -15,7 +15,7 @@ import numpy as np
 from kdsr_tf.artifacts import join
 from kdsr_tf.console import console, progress
 from kdsr_tf.errors import TrainingError
-from kdsr_tf.methods.student import Student
+from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.watched_model import NORM
 from kdsr_tf.training.checkpoints import Checkpoints
@@ -42,7 +42,7 @@ class ModalityRetention(keras.callbacks.Callback):
     of another model, epoch by epoch.
 
     Args:
-        student: The model in training.
+        encoder: The item encoder in training; one that looks vectors up.
         references: Per modality, the teacher's vectors `(num_items + 1, d)` and
             which items are present, bools `(num_items + 1,)`.
         seed: Of the sample of pairs, the same in every epoch.
@@ -52,14 +52,14 @@ class ModalityRetention(keras.callbacks.Callback):
 
     def __init__(
         self,
-        student: Student,
+        encoder: ItemEncoder,
         references: Mapping[str, tuple[np.ndarray, np.ndarray]],
         seed: int,
         folder: str | None = None,
         num_pairs: int = RETENTION_PAIRS,
     ) -> None:
         super().__init__()
-        self._student = student
+        self._encoder = encoder
         self._folder = folder
         self._pairs = {
             modality: sample_pairs(present, num_pairs, seed)
@@ -72,8 +72,8 @@ class ModalityRetention(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for modality, pairs in self._pairs.items():
-            table = keras.ops.convert_to_numpy(self._student.modality_table(modality))
-            ours = pair_cosines(table, *pairs)
+            table = self._encoder.row_variables()[modality]
+            ours = pair_cosines(keras.ops.convert_to_numpy(table), *pairs)
             logs[f"retention_{modality}"] = correlation(ours, self._similarities[modality])
             if self._folder is not None:
                 path = similarities_file(self._folder, modality, epoch + 1)

@@ -63,7 +63,9 @@ class Stateful(Protocol):
 def all_variables(model: keras.Model) -> list[keras.Variable]:
     """Every variable that the next step depends on, each once, in a fixed order."""
     variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
-    return list({id(variable): variable for variable in variables}.values())
+    left_out = {id(variable) for variable in getattr(model, "state_of_tests", ())}
+    found = {id(variable): variable for variable in variables}
+    return [variable for key, variable in found.items() if key not in left_out]
 
 
 def restore_variables(model: keras.Model, state: State) -> None:

@@ -18,12 +18,14 @@ import tensorflow as tf
 from kdsr_tf.models.training_model import TrainingModel
 
 Strategy: TypeAlias = tf.distribute.Strategy
+Complete: TypeAlias = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 def fit(
     model: TrainingModel,
     batches: tf.data.Dataset,
     *,
+    complete: Complete = lambda batches: batches,
     epochs: int,
     initial_epoch: int,
     steps_per_epoch: int,
@@ -41,6 +43,8 @@ def fit(
     Args:
         model: The model; its optimizer is built.
         batches: Batches of the global size, the same on every worker.
+        complete: Adds to each replica's part of a batch what depends on its rows; see
+            `Examples.complete`.
         epochs: Epoch at which training ends.
         initial_epoch: First epoch, from 0.
         steps_per_epoch: Steps of an epoch.
@@ -51,7 +55,7 @@ def fit(
     strategy = model.distribute_strategy
     train_step = _on_replicas(model.train_step, strategy)
     test_step = _on_replicas(model.test_step, strategy)
-    stream = iter(_distribute(batches, strategy))
+    stream = iter(_distribute(batches, strategy, complete))
     called = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
     )
@@ -69,7 +73,9 @@ def fit(
         if validation_data is not None:
             called.on_test_begin()
             model.reset_metrics()
-            tested, stream_of_tests = {}, iter(_distribute(validation_data, strategy))
+            model.encode_catalogue()
+            tested: dict[str, float] = {}
+            stream_of_tests = iter(_distribute(validation_data, strategy, complete))
             for _ in range(validation_steps):
                 tested = test_step(stream_of_tests)
             tested = _global_metrics(model, tested)
@@ -91,7 +97,11 @@ def wait_for_all(strategy: Strategy) -> None:
     meet().numpy()
 
 
-def _distribute(batches: tf.data.Dataset, strategy: Strategy) -> tf.distribute.DistributedDataset:
+def _distribute(
+    batches: tf.data.Dataset,
+    strategy: Strategy,
+    complete: Complete,
+) -> tf.distribute.DistributedDataset:
     """The rows of every batch that belong to each replica."""
     replicas = strategy.num_replicas_in_sync
 
@@ -104,7 +114,7 @@ def _distribute(batches: tf.data.Dataset, strategy: Strategy) -> tf.distribute.D
                 lambda replica: {name: rows[replica::replicas] for name, rows in batch.items()}
             )
 
-        return batches.flat_map(parts).prefetch(local)
+        return complete(batches.flat_map(parts)).prefetch(local)
 
     return strategy.distribute_datasets_from_function(of_pipeline)
 

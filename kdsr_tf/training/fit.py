@@ -19,16 +19,17 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
-from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.student_file import STUDENT_FILE
+from kdsr_tf.methods.training_inputs import read_training_inputs
+from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.paths import copy_folder
-from kdsr_tf.teacher.read_teachers import read_teachers
 from kdsr_tf.training import rates
 from kdsr_tf.training.cluster import is_chief
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.projector import write_projector
 from kdsr_tf.training.run import TRAIN, VALIDATION, Run, num_parameters
-from kdsr_tf.training.warm_start import STUDENT_FILE, WarmStart
+from kdsr_tf.training.warm_start import WarmStart
 
 
 def train(config: Config, warm_start: str | None = None) -> Manifest:
@@ -67,8 +68,7 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
     )
     run = Run(
         config,
-        items.num_rows,
-        read_teachers(config, inputs),
+        read_training_inputs(config, inputs),
         join(f"{stages.location(config, 'student')}.checkpoints", checkpoints),
         strategy,
         start,
@@ -109,7 +109,7 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             _write_items(join(target, sequences.ITEMS_FILE), items)
             with _said("The logs for TensorBoard are not all there"):
                 _copy(run.logs, join(target, "logs"))
-                write_projector(model.recommender, items, join(target, "logs"))
+                write_projector(run.served_items(model), items, join(target, "logs"))
     if chief:
         with _said(f"The checkpoints of this training stay in {run.checkpoints.directory}"):
             run.checkpoints.delete()
@@ -180,10 +180,9 @@ def _write_items(path: str, items: pa.Table) -> None:
         pq.write_table(items, file)
 
 
-def _save_student(student: Student, path: str) -> None:
+def _save_student(student: Recommender, path: str) -> None:
     """The student as it is served: with float32 arithmetic, under no strategy."""
-    served = Student.from_config({**student.get_config(), "dtype": "float32"})
-    served.set_weights(student.get_weights())
+    served = student.in_float32()
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, STUDENT_FILE)
         served.save(local)

@@ -11,7 +11,7 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.teacher.read_teachers import read_teachers
+from kdsr_tf.methods.training_inputs import read_training_inputs
 from kdsr_tf.training.devices import set_up
 from kdsr_tf.training.run import Run
 
@@ -41,11 +41,11 @@ def profile(config: Config) -> str:
     strategy = set_up(config)
     location = f"{stages.location(config, 'student')}.profile"
     folder = join(location, f"{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    teachers = read_teachers(config, inputs)
-    run = Run(config, inputs["sequences"].counts["items"], teachers, folder, strategy)
+    run = Run(config, read_training_inputs(config, inputs), folder, strategy)
     model = run.compiled()
     epochs = -(-LAST_STEP // run.steps())
-    batches = run.examples.train_batches(config.train.batch_size, epochs, config.training_seed)
+    size, seed = config.train.batch_size, config.training_seed
+    batches = run.examples.complete(run.examples.train_batches(size, epochs, seed))
     with progress("profiling", total=LAST_STEP) as advance:
         model.fit(batches, steps_per_epoch=FIRST_STEP, shuffle=False, verbose=0)
         advance(FIRST_STEP)

@@ -12,7 +12,7 @@ from tensorboard.plugins import projector
 
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
-from kdsr_tf.methods.student import Student
+from kdsr_tf.items.item_encoder import ItemEncoder
 
 PROJECTED_ITEMS = 10_000
 """Most items shown, the most frequent ones: what a browser still turns smoothly."""
@@ -20,11 +20,11 @@ PROJECTED_ITEMS = 10_000
 _METADATA = "items.tsv"
 
 
-def write_projector(student: Student, items: pa.Table, folder: str) -> None:
-    """Write every item table with titles, for `tensorboard --logdir` of `folder`.
+def write_projector(encoder: ItemEncoder, items: pa.Table, folder: str) -> None:
+    """Write every table of item vectors with titles, for `tensorboard --logdir` of `folder`.
 
     Args:
-        student: The trained student.
+        encoder: The item encoder, trained; one that looks vectors up.
         items: Columns `item_id`, `title` and `train_count` of the vocabulary.
         folder: Existing local folder or URI.
     """
@@ -38,8 +38,7 @@ def write_projector(student: Student, items: pa.Table, folder: str) -> None:
     ):
         lines.append(f"{_cell(item_id)}\t{_cell(title)}\t{count}")
     _write(join(folder, _METADATA), "\n".join(lines) + "\n")
-    tables = student.tables.id_tables()
-    tables |= {m: student.modality_table(m) for m in student.modalities}
+    tables = {k: v for k, v in encoder.row_variables().items() if len(v.shape) == 2}
     config = projector.ProjectorConfig()
     for name, table in tables.items():
         vectors = keras.ops.convert_to_numpy(table)[shown + 1]

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.items.item_tables import MODALITY_TABLES
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.training.grouped_optimizer import GroupAdam, GroupedOptimizer
 from kdsr_tf.types import Tensor
@@ -17,7 +18,6 @@ from kdsr_tf.types import Tensor
 DECAYS = ("none", "linear", "cosine")
 T = TypeVar("T")
 
-MODALITY_TABLES = "modality_tables"
 REST = "rest"
 
 Groups = Mapping[str, list[keras.Variable]]
@@ -130,6 +130,7 @@ def grouped_adam(
     learning_rate: float,
     slow_start_steps: int = 0,
     slow_start_factor: float = 0.1,
+    slow_groups: Sequence[str] = (MODALITY_TABLES,),
     weight_decay: PerGroup[float] = 0.0,
     clip_norm: PerGroup[float | None] = None,
     warmup_steps: int = 0,
@@ -138,9 +139,9 @@ def grouped_adam(
     accumulation_steps: int = 1,
     lazy: Sequence[keras.Variable] = (),
 ) -> GroupedOptimizer:
-    """Adam per group; the modality tables start slowly.
+    """Adam per group; some groups start slowly.
 
-    Modality tables learn at `slow_start_factor`·ε in the first step and reach ε
+    Those, such as modality tables, learn at `slow_start_factor`·ε in the first step and reach ε
     linearly after `slow_start_steps` steps; all other variables learn at ε. The
     paper gives neither the number of epochs nor the shape within an epoch. Warm-up
     and decay change ε itself, for all groups.
@@ -148,9 +149,10 @@ def grouped_adam(
     Args:
         groups: Result of `variable_groups`.
         learning_rate: ε, > 0.
-        slow_start_steps: Steps until the modality tables learn at ε, >= 0; 0
-            switches the slow start off.
-        slow_start_factor: First rate of the modality tables over ε, > 0.
+        slow_start_steps: Steps until the slow groups learn at ε, >= 0; 0 switches the slow
+            start off.
+        slow_start_factor: First rate of the slow groups over ε, > 0.
+        slow_groups: Names of groups; see `ItemEncoder.slow_groups`.
         weight_decay: Decoupled decay per step over the learning rate, >= 0; a number
             for all groups, or one per group (0 where absent).
         clip_norm: Largest norm of a group's gradient, > 0, or None for no limit; for
@@ -192,7 +194,7 @@ def grouped_adam(
         )
     optimizers = {}
     for name in groups:
-        slow = slow_start_steps if name == MODALITY_TABLES else 0
+        slow = slow_start_steps if name in slow_groups else 0
         rate: float | GroupRate = learning_rate
         if slow or warmup_steps or decay != "none":
             rate = GroupRate(

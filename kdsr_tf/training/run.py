@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,9 +16,10 @@ from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, table
 from kdsr_tf.data.examples import Examples
+from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.methods.registry import backbone_class, build_model
+from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.models.training_model import TrainingModel
-from kdsr_tf.teacher.teacher import Teacher
 from kdsr_tf.training import callbacks, distributed, rates
 from kdsr_tf.training.checkpoints import Checkpointing, Checkpoints, State, restore_variables
 from kdsr_tf.training.cluster import is_chief
@@ -34,8 +35,7 @@ class Run:
 
     Args:
         config: The configuration.
-        num_items: Items of the vocabulary.
-        teachers: Result of `read_teachers`.
+        read: What the method reads beside windows.
         directory: Folder of its checkpoints and logs, local path or URI.
         strategy: Result of `devices.set_up`.
         start: Earlier student to start from.
@@ -44,15 +44,13 @@ class Run:
     def __init__(
         self,
         config: Config,
-        num_items: int,
-        teachers: Mapping[str, Teacher],
+        read: TrainingInputs,
         directory: str,
         strategy: tf.distribute.Strategy,
         start: WarmStart | None = None,
     ) -> None:
         self._config = config
-        self._num_items = num_items
-        self._teachers = teachers
+        self._read = read
         self._strategy = strategy
         self._start = start
         self._writes = is_chief(config)
@@ -64,6 +62,7 @@ class Run:
             config.needs.pairs,
             prefixes=not backbone_class(config).causal,
             target_index=config.train.jit_compile,
+            content=read.content,
         )
 
     @property
@@ -122,7 +121,9 @@ class Run:
         config = self._config.train
         with self._strategy.scope():
             steps = self.steps(splits)
-            model = build_model(self._config, self._num_items, self._teachers, steps)
+            model = build_model(self._config, self._read, steps)
+            if self._read.content is not None:
+                model.read_content_from(self._read.content)
             if self._start is not None:
                 self._start.apply(model.recommender)
             optimizer = rates.grouped_adam(
@@ -130,6 +131,7 @@ class Run:
                 config.learning_rate,
                 slow_start_steps=config.slow_start_epochs * steps,
                 slow_start_factor=config.slow_start_factor,
+                slow_groups=model.recommender.item_encoder.slow_groups,
                 weight_decay=config.weight_decay,
                 clip_norm=config.clip_norm,
                 warmup_steps=config.warmup_steps,
@@ -143,6 +145,11 @@ class Run:
             # step. `compile` wraps the optimizer where float16 needs a loss scale.
             model.optimizer.build(model.trainable_variables)
         return model
+
+    def served_items(self, model: TrainingModel) -> ItemEncoder:
+        """The item encoder with the vectors of all items at hand."""
+        encoder = model.recommender.item_encoder
+        return encoder.materialised(self._read.content) if encoder.computed else encoder
 
     def _fit_part(
         self,
@@ -186,12 +193,16 @@ class Run:
             if best is not None:
                 arguments["validation_data"] = self.examples.batches(self.judge, judged_per_batch)
             if config.strategy == "single":
-                model.fit(batches, shuffle=False, verbose=0, **arguments)
+                complete = self.examples.complete
+                if best is not None:
+                    arguments["validation_data"] = complete(arguments["validation_data"])
+                model.fit(complete(batches), shuffle=False, verbose=0, **arguments)
                 return
             windows = self.examples.num_windows(self.judge)
             distributed.fit(
                 model,
                 batches,
+                complete=self.examples.complete,
                 validation_steps=math.ceil(windows / judged_per_batch),
                 **arguments,
             )
@@ -201,17 +212,18 @@ class Run:
     ) -> list[keras.callbacks.Callback]:
         """The callbacks that change the logs; all others read them."""
         seed = self._config.training_seed
-        references = {m: (t.vectors, t.present) for m, t in self._teachers.items()}
+        references = {m: (t.vectors, t.present) for m, t in self._read.teachers.items()}
         kept = join(self.logs, phase, callbacks.SIMILARITIES) if self._writes else None
         called: list[keras.callbacks.Callback] = [
             callbacks.FiniteLosses(checkpoints, epoch, step),
             callbacks.LearningRates(),
-            callbacks.ModalityRetention(model.recommender, references, seed, kept),
+            callbacks.ModalityRetention(model.recommender.item_encoder, references, seed, kept),
         ]
         if self.judge == TEST:
             called.insert(0, callbacks.OracleNames())
         if self._config.train.strategy == "single":
-            few = next(iter(self.examples.train_batches(_GRADIENT_ROWS, 1, seed)))
+            batches = self.examples.train_batches(_GRADIENT_ROWS, 1, seed)
+            few = next(iter(self.examples.complete(batches)))
             called.append(callbacks.TermGradients(few))
         return called
 

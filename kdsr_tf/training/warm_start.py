@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import fsspec
@@ -15,26 +15,18 @@ import numpy as np
 from kdsr_tf import artifacts, schema, sequences
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.methods.student import Student
-from kdsr_tf.methods.student_file import read_student
+from kdsr_tf.methods.student_file import STUDENT_FILE, read_student
+from kdsr_tf.models.recommender import Recommender
 
-STUDENT_FILE = "student.keras"
-
-_SAME = ("backbone", "backbone_options", "logit_scale", "num_heads", "pooling", "short_term")
-"""What a student computes with its weights, where their shapes do not tell."""
-
-Variables = Mapping[str, keras.Variable]
+_MAY_DIFFER = {"dropout", "dtype", "max_length", "name", "seed", "trainable"}
+"""Arguments of parts that do not say what is computed with their weights."""
 
 
 class WarmStart:
     """What an earlier student has learnt, for a new one.
 
-    Rows of items that both know are copied by item id. A new item keeps the row it has:
-    random among the ids, and the teacher's vector in a modality table; so does, in that
-    table, an item that has gained or lost the modality since. A teacher that
-    was fitted again has other axes, so those vectors are first turned by the orthogonal
-    map that best takes the known items' vectors to their copied rows. Which items
-    have a modality is known from the new teacher. All other weights are copied.
+    Rows of items that both know are copied by item id, as the item encoder does it
+    (`ItemEncoder.copy_known_rows`). All other weights are copied.
 
     Args:
         path: A `student/` folder, or a `.keras` file that has `items.parquet` beside
@@ -72,64 +64,41 @@ class WarmStart:
             )
         self._rows, self._earlier_rows = (np.array(column) for column in zip(*known, strict=True))
 
-    def apply(self, student: Student) -> None:
+    def apply(self, student: Recommender) -> None:
         """Change a student that starts from its teachers.
 
         Raises:
             ConfigError: if the students are not of one kind.
         """
-        own, earlier = _learnt(student), _learnt(self._student)
-        ids = {_name(table) for table in student.tables.id_tables().values()}
-        turned = {_name(student.modality_table(m)): m for m in student.modalities}
-        self._check_same_kind(own, earlier, {*ids, *turned})
-        self._check_same_function(student)
+        self._check_same_weights(student)
+        self._check_same_parts(student)
+        own, earlier = _without_rows(student), _without_rows(self._student)
         for name, variable in own.items():
-            value = keras.ops.convert_to_numpy(earlier[name])
-            if name in ids:
-                there, here = self._earlier_rows, self._rows
-            elif name in turned:
-                there, here = self._rows_alike(student, turned[name])
-            else:
-                variable.assign(value)
-                continue
-            rows, value = value[there], np.array(keras.ops.convert_to_numpy(variable))
-            if name in turned:
-                value = value @ _turn(value[here], rows)
-            value[here] = rows
-            variable.assign(value)
+            variable.assign(earlier[name])
+        student.item_encoder.copy_known_rows(
+            self._student.item_encoder, self._rows, self._earlier_rows
+        )
 
     def details(self) -> dict[str, Any]:
         """For the manifest."""
         return {"from": self.path, "digest": self.digest, "known_items": len(self._rows)}
 
-    def _rows_alike(self, student: Student, modality: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows, there and here, of the items that have the modality in both or in neither."""
-        there, here = (
-            keras.ops.convert_to_numpy(tables(rows[None])[schema.present_key(modality)][0])
-            for tables, rows in (
-                (self._student.tables, self._earlier_rows),
-                (student.tables, self._rows),
-            )
-        )
-        return self._earlier_rows[there == here], self._rows[there == here]
-
-    def _check_same_kind(self, own: Variables, earlier: Variables, tables: set[str]) -> None:
-        def shape(variables: Variables, name: str) -> tuple | str:
-            if name not in variables:
-                return "absent"
-            shape = tuple(variables[name].shape)
-            return shape[1:] if name in tables else shape
-
+    def _check_same_weights(self, student: Recommender) -> None:
+        own, earlier = _shapes(student), _shapes(self._student)
         for name in sorted(own.keys() | earlier.keys()):
-            here, there = shape(own, name), shape(earlier, name)
+            here, there = own.get(name, "absent"), earlier.get(name, "absent")
             if here != there:
                 raise self._other_kind(name, there, here)
 
-    def _check_same_function(self, student: Student) -> None:
-        here, there = student.get_config(), self._student.get_config()
-        for key in _SAME:
-            if here[key] != there[key]:
-                raise self._other_kind(key, there[key], here[key])
+    def _check_same_parts(self, student: Recommender) -> None:
+        for part in ("backbone", "head", "scorer"):
+            here, there = (getattr(owner, part) for owner in (student, self._student))
+            if type(here) is not type(there):
+                raise self._other_kind(part, type(there).__name__, type(here).__name__)
+            ours, theirs = here.get_config(), there.get_config()
+            for key in sorted(ours.keys() - _MAY_DIFFER):
+                if ours[key] != theirs[key]:
+                    raise self._other_kind(key, theirs[key], ours[key])
 
     def _other_kind(self, name: str, there: object, here: object) -> ConfigError:
         return ConfigError(
@@ -139,7 +108,7 @@ class WarmStart:
         )
 
 
-def _load(path: str, backbone: str) -> tuple[Student, str]:
+def _load(path: str, backbone: str) -> tuple[Recommender, str]:
     with fsspec.open(path, "rb") as file:
         data = file.read()
     with tempfile.TemporaryDirectory() as folder:
@@ -149,16 +118,17 @@ def _load(path: str, backbone: str) -> tuple[Student, str]:
         return read_student(local, backbone), hashlib.sha256(data).hexdigest()[:16]
 
 
-def _turn(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The orthogonal matrix R that minimises the distance of `vectors` R to `rows`."""
-    left, _, right = np.linalg.svd(vectors.T @ rows)
-    return left @ right
+def _without_rows(student: Recommender) -> dict[str, keras.Variable]:
+    """All trainable variables without a row per item, by name."""
+    rows = {id(variable) for variable in student.item_encoder.row_variables().values()}
+    return {_name(v): v for v in student.trainable_variables if id(v) not in rows}
 
 
-def _learnt(student: Student) -> dict[str, keras.Variable]:
-    """Tables, frozen ones too, and all trainable variables, by name."""
-    tables = {id(student.modality_table(m)) for m in student.modalities}
-    return {_name(v): v for v in student.variables if v.trainable or id(v) in tables}
+def _shapes(student: Recommender) -> dict[str, tuple]:
+    """Shapes of all that is taken over; of rows that of one."""
+    rows = student.item_encoder.row_variables().values()
+    shapes = {name: tuple(v.shape) for name, v in _without_rows(student).items()}
+    return shapes | {_name(v): tuple(v.shape[1:]) for v in rows}
 
 
 def _name(variable: keras.Variable) -> str:

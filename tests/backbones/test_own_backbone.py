@@ -15,6 +15,7 @@ from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.registry import backbone_class, build_model
 from kdsr_tf.methods.student import Student
+from kdsr_tf.methods.training_inputs import TrainingInputs
 from tests.models.batches import NUM_CODES, NUM_ITEMS, make_batch, make_student, repeated
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "backbones.md"
@@ -62,7 +63,7 @@ def test_a_configuration_names_the_class(settings, tmp_path):
     def configured(*overrides: str):
         return load_config(str(tmp_path / "config.yaml"), overrides, str(tmp_path / "work"))
 
-    student = build_model(configured(), NUM_ITEMS, {}).student
+    student = build_model(configured(), TrainingInputs(NUM_ITEMS)).student
     assert isinstance(student, Student) and student.backbone.recent == 4
     assert backbone_class(configured()).causal
     for override, message in (
@@ -72,7 +73,7 @@ def test_a_configuration_names_the_class(settings, tmp_path):
         ("model.backbone=my_backbones.NUMBER", r"must be a subclass of .*Backbone. Received: 7"),
     ):
         with pytest.raises(ConfigError, match=message):
-            build_model(configured(override), NUM_ITEMS, {})
+            build_model(configured(override), TrainingInputs(NUM_ITEMS))
     with pytest.raises(ConfigError, match=r"`model.backbone` cannot be used: .*no.such.Module"):
         backbone_class(configured("model.backbone=no.such.Module"))
     with pytest.raises(ConfigError, match=r"or the dotted path of a class. Received.*sasreck"):

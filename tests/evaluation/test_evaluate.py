@@ -188,7 +188,7 @@ def test_recommendations_are_unseen_best_first_and_end_with_the_catalogue(workdi
 
 
 def test_a_student_is_read_from_an_object_store(workdir):
-    from kdsr_tf.evaluation.evaluate import load_student
+    from kdsr_tf.methods.served import read_served
 
     config, student = workdir
     remote = config.model_copy(update={"workdir": "memory://kdsr-test/evaluate"})
@@ -197,7 +197,7 @@ def test_a_student_is_read_from_an_object_store(workdir):
     with open(local, "rb") as file, fsspec.open(path, "wb") as copy:
         copy.write(file.read())
     for found, expected in zip(
-        load_student(remote).get_weights(), student.get_weights(), strict=True
+        read_served(remote).get_weights(), student.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
 

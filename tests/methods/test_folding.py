@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES
-from kdsr_tf.methods.folding import fold, with_rows
+from kdsr_tf.methods.folding import fold
 from kdsr_tf.methods.student import Student
 from tests.nearness import assert_near
 
@@ -29,7 +29,7 @@ def random_student(backbone, tables="tuned", **options):
 def test_a_folded_student_has_one_table_and_the_same_user_vectors(backbone):
     student = random_student(backbone, "frozen" if backbone == "sasrm" else "tuned")
     folded = fold(student)
-    assert list(folded.tables.row_variables()) == ["ids"]
+    assert list(folded.item_encoder.row_variables()) == ["ids"]
     assert not any("fusion" in weight.path for weight in folded.weights)
     np.testing.assert_allclose(
         folded.user_vectors(HISTORIES), student.user_vectors(HISTORIES), atol=1e-5
@@ -61,9 +61,7 @@ def test_a_student_with_a_fused_output_folds_too(tied, first_order):
 def test_items_in_another_order_with_a_copy_of_one(backbone, options):
     student = random_student(backbone, **options)
     order = np.array([0, 5, 3, 1, 8, 2, 4, 7, 6, 3])
-    other = with_rows(
-        student, {k: np.array(v)[order] for k, v in student.tables.row_variables().items()}
-    )
+    other = student.served(rows=order)
     place = np.argsort(order[:9])
     scores = np.asarray(other.scores(place[HISTORIES].astype("int32")))
     assert_near(scores, np.asarray(student.scores(HISTORIES))[:, order])

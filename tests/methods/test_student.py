@@ -59,9 +59,7 @@ def test_the_last_item_alone_adds_what_is_like_it():
     term = student.scorer.last_item_term
     term.gain.assign(1e6)
     ids, table = np.asarray(student.tables.id_table), np.asarray(student.item_vectors())
-    last = np.asarray(
-        student.scorer.last_item_vectors(student.tables.catalogue(student.scorer.sources))
-    )
+    last = np.asarray(student.scorer.folded(student.tables.catalogue(student.scorer.sources))[1])
     kernels = {m: np.asarray(student.scorer._projections[m].kernel) for m in student.modalities}
     features = sum(np.asarray(student.tables.catalogue((m,))[m]) @ k for m, k in kernels.items())
     np.testing.assert_allclose(last, features - 0.5 * ids, rtol=1e-4, atol=1e-5)

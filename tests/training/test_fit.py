@@ -17,6 +17,7 @@ from kdsr_tf.data.examples import Examples
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.registry import build_model
+from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.training import fit
 from kdsr_tf.training.callbacks import (
@@ -84,13 +85,13 @@ def test_model_that_cannot_be_built_names_the_section(model, words):
     config = make_config("unused")
     config = config.model_copy(update={"model": config.model.model_copy(update=model)})
     with pytest.raises(ConfigError, match=f"section `model` .*{words}"):
-        build_model(config, num_items=4, teachers={})
+        build_model(config, TrainingInputs(num_items=4))
 
 
 def test_more_negatives_than_items_are_refused_by_their_key():
     config = make_config("unused", negatives=5)
     with pytest.raises(ConfigError, match=r"`train\.negatives` must be at most 4"):
-        build_model(config, num_items=4, teachers={})
+        build_model(config, TrainingInputs(num_items=4))
 
 
 def test_history_has_terms_rates_retention_and_agreement(trained):

@@ -14,11 +14,16 @@ from tests.nearness import assert_near
 RATE = 0.01
 
 
+def embeddings(model):
+    rows = model.recommender.item_encoder.row_variables().values()
+    return [variable for variable in rows if variable.trainable]
+
+
 def make_model(lazy=True, negatives=3, clip_norm=None, run_eagerly=True):
     model = KDSR(
         make_student(dropout=0.0, output="fused", tied=False), NUM_CODES, negatives=negatives
     )
-    tables = model.student.tables.embeddings()
+    tables = embeddings(model)
     optimizer = grouped_adam(
         variable_groups(model), RATE, clip_norm=clip_norm, lazy=tables if lazy else ()
     )
@@ -35,7 +40,7 @@ def short_batch():
 
 
 def tables_of(model):
-    return {v.name: np.array(v) for v in model.student.tables.embeddings()}
+    return {v.name: np.array(v) for v in embeddings(model)}
 
 
 def test_updates_are_adam_of_the_rows_that_have_a_gradient():
@@ -132,9 +137,7 @@ def test_the_optimizer_survives_saving(tmp_path):
 def test_what_moves_every_row_is_refused(arguments):
     model = KDSR(make_student(), NUM_CODES, negatives=3)
     with pytest.raises(ValueError, match="Lazy tables need TensorFlow, no weight decay"):
-        grouped_adam(
-            variable_groups(model), RATE, lazy=model.student.tables.embeddings(), **arguments
-        )
+        grouped_adam(variable_groups(model), RATE, lazy=embeddings(model), **arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """Rows of items that were never trained."""
 
-import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.export.added_items import Condensed, with_new_items
 from kdsr_tf.export.exported import similarity_vectors
+from kdsr_tf.methods.new_item_rows import Condensed, with_new_items
 from kdsr_tf.methods.student import Student
 
 RNG = np.random.default_rng(0)
@@ -28,9 +27,9 @@ def condensed(new, present=None):
 
 
 def test_an_item_like_a_known_one_gets_its_modality_row_and_lies_near_it(student):
-    larger = with_new_items(student, condensed(KNOWN[[4, 11]]))
+    larger = student.with_items(with_new_items(student.tables, condensed(KNOWN[[4, 11]])))
     assert larger.num_items == 32
-    rows = {name: np.asarray(value) for name, value in larger.tables.row_variables().items()}
+    rows = {name: np.asarray(value) for name, value in larger.item_encoder.row_variables().items()}
     np.testing.assert_allclose(rows["text"][31:], rows["text"][[5, 12]], rtol=0.02, atol=0.02)
     assert rows["text_present"][31:].tolist() == [1, 1]
     units = KNOWN[:29] / np.linalg.norm(KNOWN[:29], axis=1, keepdims=True)
@@ -43,32 +42,30 @@ def test_an_item_like_a_known_one_gets_its_modality_row_and_lies_near_it(student
     np.testing.assert_array_equal(rows["ids"][:31], np.asarray(student.tables.id_table))
     histories = np.array([[5, 31, 32, 0]], "int32")
     assert np.isfinite(np.asarray(larger.scores(histories))[:, 1:]).all()
-    boosted = with_new_items(student, condensed(KNOWN[[4]]), boost=2.0)
-    np.testing.assert_allclose(np.asarray(boosted.tables.id_table)[31], 2 * expected, rtol=1e-5)
+    boosted = with_new_items(student.tables, condensed(KNOWN[[4]]), boost=2.0)
+    np.testing.assert_allclose(np.asarray(boosted.id_table)[31], 2 * expected, rtol=1e-5)
 
 
 def test_an_item_without_the_modality_gets_the_row_of_those_without_it(student):
     parts = condensed(KNOWN[:2], np.array([True, False]))
     parts["image"] = Condensed(KNOWN, np.ones(30, bool), KNOWN[:2], np.ones(2, bool))
-    larger = with_new_items(student, parts)
-    rows = {name: np.asarray(value) for name, value in larger.tables.row_variables().items()}
+    larger = student.with_items(with_new_items(student.tables, parts))
+    rows = {name: np.asarray(value) for name, value in larger.item_encoder.row_variables().items()}
     assert rows["text_present"][31:].tolist() == [1, 0]
     np.testing.assert_allclose(rows["text"][32], rows["text"][30], rtol=1e-5)
 
 
-def test_no_new_item_changes_nothing_and_tables_of_modalities_are_not_needed(student):
-    assert with_new_items(student, condensed(KNOWN[:0])) is student
-    ids = Student(30, 8, 4)
-    larger = with_new_items(ids, condensed(KNOWN[:1]))
-    assert isinstance(larger, keras.Model)
-    assert list(larger.tables.row_variables()) == ["ids"]
+def test_tables_of_modalities_are_not_needed():
+    larger = with_new_items(Student(30, 8, 4).tables, condensed(KNOWN[:1]))
+    assert larger.num_items == 31
+    assert list(larger.row_variables()) == ["ids"]
 
 
 def test_ids_that_are_not_tied_are_placed_in_both_tables_and_scored_ones_are_boosted():
     student = Student(30, 8, 4, tied=False)
     new = condensed(KNOWN[[4]])
     once, twice = (
-        with_new_items(student, new, boost).tables.row_variables() for boost in (1.0, 2.0)
+        with_new_items(student.tables, new, boost).row_variables() for boost in (1.0, 2.0)
     )
     np.testing.assert_array_equal(once["input_ids"], twice["input_ids"])
     np.testing.assert_allclose(

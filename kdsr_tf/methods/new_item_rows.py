@@ -1,4 +1,4 @@
-"""New items in a trained student, from their texts and pictures alone.
+"""New items in tables, from their texts and pictures alone.
 
 A new item has no interactions, so nothing is known of its id. Its vectors of the frozen
 encoders go through the teacher's autoencoder (m̃) and find the catalogue's nearest items.
@@ -17,12 +17,10 @@ from typing import Any, NamedTuple
 import fsspec
 import numpy as np
 
-from kdsr_tf import artifacts, schema, sequences, stages
+from kdsr_tf import schema, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
-from kdsr_tf.console import console
-from kdsr_tf.methods.folding import with_rows
-from kdsr_tf.methods.student import Student
+from kdsr_tf.items.item_tables import ItemTables
 from kdsr_tf.schema import IDS
 from kdsr_tf.teacher.autoencoder import Autoencoder
 from kdsr_tf.teacher.feature_files import Features
@@ -49,72 +47,30 @@ class Condensed(NamedTuple):
     new_present: np.ndarray
 
 
-def add_items(config: Config, student: Student) -> tuple[Student, list[str], dict[str, Any]]:
-    """Add the items of `new_items/` to a student.
-
-    Args:
-        config: The configuration; `new_items/` and `teacher/` are committed.
-        student: Trained on the vocabulary that the new items follow.
-
-    Returns:
-        The larger student, the ids of its new items, and counts for the manifest. Items
-        without a vector in any modality are left out and reported.
-    """
-    folder = stages.location(config, stages.NEW_ITEMS)
-    manifest = artifacts.read_manifest(folder, written_by="export")
-    ids = sequences.read_items(folder, schema.ITEM_ID)[schema.ITEM_ID].to_pylist()
-    condensed = {
-        m: _condense(config, m, student.num_items, len(ids))
-        for m in config.modalities
-        if f"{m}_vectors" in manifest.counts
-    }
-    usable = np.any([part.new_present for part in condensed.values()], axis=0)
-    if len(ids) > usable.sum():
-        console.print(
-            f"Warning: {len(ids) - usable.sum():,} of {len(ids):,} new items have no vector in "
-            "any modality and are left out.",
-            style="yellow",
-            markup=False,
-        )
-    condensed = {
-        m: part._replace(new=part.new[usable], new_present=part.new_present[usable])
-        for m, part in condensed.items()
-    }
-    added = [item_id for item_id, kept in zip(ids, usable, strict=True) if kept]
-    details = {
-        "items": len(added),
-        "without_vectors": len(ids) - len(added),
-        "known_already": manifest.counts["known"],
-    }
-    return with_new_items(student, condensed, config.export.added_items_boost), added, details
-
-
 def with_new_items(
-    student: Student, condensed: Mapping[str, Condensed], boost: float = 1.0
-) -> Student:
-    """A student that also knows new items.
+    tables: ItemTables, condensed: Mapping[str, Condensed], boost: float = 1.0
+) -> ItemTables:
+    """Tables that also know new items.
 
     Args:
-        student: Any student.
+        tables: Trained on the vocabulary that the new items follow.
         condensed: m̃ by modality; every new item has at least one.
         boost: Factor of the length of their scored id rows, and so of their scores where
             these are no cosines, > 0.
 
     Returns:
-        A student in which the A new items follow the N known ones.
+        Tables in which the A new items follow the N known ones.
     """
     count = len(next(iter(condensed.values())).new)
-    if not count:
-        return student
-    rows = {name: np.asarray(table) for name, table in student.tables.row_variables().items()}
-    new = {name: np.zeros((count, student.dim), np.float32) for name in student.tables.id_tables()}
+    rows = {name: np.asarray(table) for name, table in tables.row_variables().items()}
+    new = {name: np.zeros((count, tables.dim), np.float32) for name in tables.id_tables()}
     for chunk, nearest in _neighbours(condensed):
         for name, table in new.items():
             around = rows[name][1:][nearest]
             lengths = np.linalg.norm(around, axis=2, keepdims=True).mean(axis=1)
             table[chunk] = _unit(around.mean(axis=1)) * lengths
     new[IDS] *= boost
-    for modality in student.modalities:
+    for modality in tables.modalities:
         part = condensed.get(modality)
         present = np.zeros(count, bool) if part is None else part.new_present
         # The row that the known items without this modality have, where there are any.
@@ -125,10 +81,18 @@ def with_new_items(
         if part is not None and present.any():
             new[modality][present] = _mapped(part, table)
         new[schema.present_key(modality)] = present.astype(np.float32)
-    return with_rows(student, {name: np.concatenate([rows[name], new[name]]) for name in rows})
+    return tables.with_rows({k: np.concatenate([rows[k], new[k]]) for k in rows})
 
 
-def _condense(config: Config, modality: str, num_known: int, num_new: int) -> Condensed:
+def condense(config: Config, modality: str, num_known: int, num_new: int) -> Condensed:
+    """The m̃ of known and new items, through the teacher's autoencoder.
+
+    Args:
+        config: The configuration; `new_items/` and `teacher/` are committed.
+        modality: One that `new_items/` has vectors of.
+        num_known: Items of the vocabulary.
+        num_new: Items of `new_items/`.
+    """
     teacher = stages.location(config, f"teacher/{modality}")
     known, present, autoencoder = (
         _load(join(teacher, name), read)
