@@ -67,7 +67,8 @@ class MaterialisedItems(ItemEncoder):
         names = [*sources, *(scored_key(s) for s in sources if scored_key(s) in vectors)]
         sizes = {name: vectors[name].shape[1] for name in names}
         made = cls(len(vectors[sources[0]]) - 1, sizes, optional, name="items")
-        made.build()
+        with keras.name_scope("served"):  # as it is within a model
+            made.build()
         for name, variable in made.row_variables().items():
             variable.assign(vectors[name])
         return made

@@ -112,7 +112,8 @@ class SumScorer(Scorer):
         first, features = vectors[self.sources[0]], self._projected(vectors)
         config = self.get_config() | {"sources": self.sources[:1]}
         other = SumScorer.from_config(config)
-        other.build()
+        with keras.name_scope("served"):  # as it is within a model
+            other.build()
         other.last_item_term.gain.assign(self.last_item_term.gain)
         other.last_item_term.id_gain.assign(1.0)
         return other, self.last_item_term.term(first, features)

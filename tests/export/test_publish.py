@@ -99,11 +99,10 @@ def test_only_a_folded_student_is_inside(workdir):
     kept = {
         name.replace("/", "."): tuple(weight.shape)
         for name, weight in zip(names, student.weights, strict=True)
-        if name == "tables/id_table"
-        or not name.startswith(("tables/", "backbone/fusion/", "scorer/output_"))
+        if not name.startswith(("tables/", "backbone/fusion/", "scorer/output_"))
     }
     # One table for the way in, one for the last item's term.
-    kept["tables.input_id_table"] = kept["tables.id_table"]
+    kept["items.ids"] = kept["items.scored_ids"] = tuple(student.tables.id_table.shape)
     for variant in ("exact", "scann"):
         prefix = str(workdir / "serving_model" / variant / "1" / "variables" / "variables")
         stored = dict(tf.train.list_variables(prefix))
