@@ -35,10 +35,11 @@ from beam_pipelines.transforms.item_vectors import (
     read_teacher,
     vectors_bytes,
 )
-from kdsr_tf import artifacts, schema, sequences, splits, stages
+from kdsr_tf import schema, sequences, splits, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.sequences import User
+from kdsr_tf.stage_frame import StageFrame
 
 _PAIRS_PER_CHUNK = 1_000_000
 
@@ -74,20 +75,17 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         StaleArtifactError: if sequences and teachers do not belong together.
         InputError: if a score lies outside float16.
     """
-    name = stages.windows_of(config)
-    inputs = stages.read_inputs(config, name)
-    manifest = stages.new_manifest(config, name, inputs)
-    counts = inputs["sequences"].counts
-    paths = sequences.shards(stages.location(config, "sequences"))
-    teachers = {
-        m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
-        for m in config.needs.pairs
-    }
-    size = vectors_bytes(folder for folder, _ in teachers.values())
-    with artifacts.committing(stages.location(config, name), manifest) as target:
+    with StageFrame(config, stages.windows_of(config)) as frame:
+        counts = frame.inputs["sequences"].counts
+        paths = sequences.shards(stages.location(config, "sequences"))
+        teachers = {
+            m: (stages.location(config, f"teacher/{m}"), frame.inputs[f"teacher/{m}"].details)
+            for m in config.needs.pairs
+        }
+        size = vectors_bytes(folder for folder, _ in teachers.values())
         transform = WriteExamples(
             paths=paths,
-            directory=target,
+            directory=frame.new_folder(),
             max_length=config.windows.max_length,
             stride=config.windows.stride,
             teachers=teachers,
@@ -100,11 +98,13 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             title="distill",
             total=counts["users"],
         )
-        manifest.counts = {name: found.get(name, 0) for name in _COUNTS} | {"shards": len(paths)}
-        manifest.details["mean_context_lost"] = round(
+        frame.manifest.counts = {name: found.get(name, 0) for name in _COUNTS} | {
+            "shards": len(paths)
+        }
+        frame.manifest.details["mean_context_lost"] = round(
             found.get(_CONTEXT_LOST, 0) / max(found.get(_TARGETS["train"], 0), 1), 3
         )
-    return manifest
+    return frame.manifest
 
 
 class WriteExamples(beam.PTransform):

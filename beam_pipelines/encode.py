@@ -39,6 +39,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source, open_source
+from kdsr_tf.stage_frame import StageFrame
 
 _ITEMS_PER_SHARD = 100_000
 _COUNTS = ("encoded", "without", "rejected", "rejected_pictures", "duplicates", "reused")
@@ -73,22 +74,19 @@ def encode(config: Config, beam_args: Sequence[str] = ()) -> list[Manifest]:
 def _encode(
     config: Config, modality: str, source: Source, fingerprint: str, beam_args: Sequence[str]
 ) -> Manifest:
-    name = f"features/{modality}"
-    inputs = stages.read_inputs(config, name)
-    location = stages.location(config, name)
-    found = artifacts.find_manifest(location)
-    num_items = inputs["sequences"].counts["items"]
     declared = declare(config, modality, source)
     encoder = choose_encoder(config, modality, source)
     external = {stages.SOURCE: fingerprint, stages.encoder_input(modality): encoder.identity()}
-    manifest = stages.new_manifest(config, name, inputs, external)
-    described = {"name": encoder.name, "digest": encoder.digest()}
-    same_encoder = found is not None and found.details.get("encoder") == described
-    if found is not None and same_encoder and found.fingerprint == manifest.fingerprint:
-        return found
-    # Built here too: an encoder that cannot be built fails before the job starts.
-    size = encoder.size(encoder.load_model())
-    with artifacts.committing(location, manifest) as target:
+    with StageFrame(config, f"features/{modality}", external) as frame:
+        manifest, found = frame.manifest, frame.committed
+        described = {"name": encoder.name, "digest": encoder.digest()}
+        same_encoder = found is not None and found.details.get("encoder") == described
+        if frame.current is not None and same_encoder:
+            return frame.current
+        # Built here too: an encoder that cannot be built fails before the job starts.
+        size = encoder.size(encoder.load_model())
+        num_items = frame.inputs["sequences"].counts["items"]
+        target = frame.new_folder()
         job = EncodeItems(
             join(stages.location(config, "sequences"), ITEMS_FILE),
             declared,
@@ -96,7 +94,7 @@ def _encode(
             size,
             num_items,
             target,
-            previous=vector_files(location) if same_encoder else [],
+            previous=vector_files(frame.location) if same_encoder else [],
         )
         counts = run_job(job, beam_args, f"encode {modality}", num_items)
         manifest.counts = {"items": num_items} | {key: counts.get(key, 0) for key in _COUNTS}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from beam_pipelines.encode import EncodeItems, run_job, vector_files
 from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.transforms.declarations import declare
-from kdsr_tf import artifacts, sequences, stages
+from kdsr_tf import sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, InputError, StaleArtifactError
@@ -25,6 +25,7 @@ from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.catalogue_rows import as_text
 from kdsr_tf.sources.export_files import open_new_items
+from kdsr_tf.stage_frame import StageFrame
 
 
 def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
@@ -50,7 +51,6 @@ def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             "an encoder. Set encode.text or encode.image, or train with interactions of them."
         )
     source = open_new_items(config)
-    inputs = stages.read_inputs(config, stages.NEW_ITEMS)
     encoders, problems = {}, []
     for modality in config.modalities:
         try:
@@ -63,18 +63,16 @@ def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             f"`export.add_items`: {config.export.add_items} has nothing that an encoder of this "
             "configuration reads. One modality is enough.\n" + "\n".join(problems)
         )
-    described = {}
-    for modality, (_, encoder) in encoders.items():
-        described[modality] = {"name": encoder.name, "digest": encoder.digest()}
-        _check_same(modality, described[modality], inputs[f"features/{modality}"])
     external = {stages.ADD_ITEMS: source.fingerprint()}
-    manifest = stages.new_manifest(config, stages.NEW_ITEMS, inputs, external)
-    location = stages.location(config, stages.NEW_ITEMS)
-    found = artifacts.find_manifest(location)
-    if found is not None and found.fingerprint == manifest.fingerprint:
-        return found
-    with artifacts.committing(location, manifest) as target:
-        counts = _write_vocabulary(config, source, inputs["sequences"], target)
+    with StageFrame(config, stages.NEW_ITEMS, external) as frame:
+        described = {}
+        for modality, (_, encoder) in encoders.items():
+            described[modality] = {"name": encoder.name, "digest": encoder.digest()}
+            _check_same(modality, described[modality], frame.inputs[f"features/{modality}"])
+        if frame.current is not None:
+            return frame.current
+        target = frame.new_folder()
+        counts = _write_vocabulary(config, source, frame.inputs["sequences"], target)
         for modality, (declared, encoder) in encoders.items():
             folder = join(target, modality)
             fsspec.core.url_to_fs(folder)[0].makedirs(folder, exist_ok=True)
@@ -82,17 +80,17 @@ def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
                 join(target, ITEMS_FILE),
                 declared,
                 encoder,
-                inputs[f"features/{modality}"].details["size"],
+                frame.inputs[f"features/{modality}"].details["size"],
                 max(counts["items"], 1),
                 folder,
-                previous=vector_files(join(location, modality)) if found else [],
+                previous=vector_files(join(frame.location, modality)) if frame.committed else [],
             )
             title = f"encode new items: {modality}"
             counted = run_job(job, beam_args, title, counts["items"])
             counts[f"{modality}_vectors"] = counted.get("encoded", 0)
-        manifest.counts = counts
-        manifest.details = {"encoders": described}
-    return manifest
+        frame.manifest.counts = counts
+        frame.manifest.details = {"encoders": described}
+    return frame.manifest
 
 
 def _write_vocabulary(

@@ -30,12 +30,13 @@ from beam_pipelines.transforms.rejected import (
     rejected_files,
 )
 from beam_pipelines.transforms.shards import GroupShards, WriteShards, default_num_shards
-from kdsr_tf import artifacts, stages
+from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.sources.batches import label
+from kdsr_tf.stage_frame import StageFrame
 
 STATISTICS_FILE = "statistics.json"
 
@@ -63,14 +64,15 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             nothing is left after filtering.
     """
     source = open_source(config.source)
-    location = stages.location(config, "sequences")
-    manifest = stages.new_manifest(config, "sequences", {}, {stages.SOURCE: source.fingerprint()})
-    before = artifacts.find_manifest(location)
-    previous = location if before is not None and before.config == manifest.config else None
-    num_rows = source.num_interactions()
-    if not num_rows:
-        raise InputError(prepared.NO_INTERACTIONS.format(source.interactions))
-    with artifacts.committing(location, manifest) as target:
+    external = {stages.SOURCE: source.fingerprint()}
+    with StageFrame(config, "sequences", external) as frame:
+        before, manifest = frame.committed, frame.manifest
+        same = before is not None and before.config == manifest.config
+        previous = frame.location if same else None
+        num_rows = source.num_interactions()
+        if not num_rows:
+            raise InputError(prepared.NO_INTERACTIONS.format(source.interactions))
+        target = frame.new_folder()
         job = _Prepare(config, source, num_rows, target, previous)
         run_pipeline(job.build, beam_args, title="prepare", total=2 * num_rows)
         statistics = _read_statistics(target)

@@ -29,10 +29,11 @@ from beam_pipelines.running import (
 from beam_pipelines.transforms.cut_windows import cut_windows
 from beam_pipelines.transforms.item_vectors import read_teacher
 from beam_pipelines.transforms.shards import GroupShards, default_num_shards, shard_path
-from kdsr_tf import artifacts, schema, sequences, stages
+from kdsr_tf import schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.stage_frame import StageFrame
 from kdsr_tf.teacher.teacher import Teacher
 
 _PAIRS_PER_SHARD = 5_000_000
@@ -71,16 +72,14 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             "Triplets are the pairs that a student distils, and this one distils none. Set "
             "`distillation.enabled` to true and give it modality tables."
         )
-    inputs = stages.read_inputs(config, "triplets")
-    manifest = stages.new_manifest(config, "triplets", inputs)
-    folder = stages.location(config, "sequences")
-    teachers = {
-        m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
-        for m in config.needs.pairs
-    }
-    num_shards = default_num_shards(inputs["examples"].counts["pairs"], _PAIRS_PER_SHARD)
-    windows = config.windows
-    with artifacts.committing(stages.location(config, "triplets"), manifest) as target:
+    windows, folder = config.windows, stages.location(config, "sequences")
+    with StageFrame(config, stages.TRIPLETS) as frame:
+        inputs, target = frame.inputs, frame.new_folder()
+        teachers = {
+            m: (stages.location(config, f"teacher/{m}"), inputs[f"teacher/{m}"].details)
+            for m in config.needs.pairs
+        }
+        num_shards = default_num_shards(inputs["examples"].counts["pairs"], _PAIRS_PER_SHARD)
         filesystem, local = fsspec.core.url_to_fs(target)
         for modality in teachers:
             filesystem.makedirs(f"{local}/{modality}")
@@ -99,8 +98,8 @@ def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         found = run_pipeline(
             build, beam_args, title="triplets", total=inputs["sequences"].counts["users"]
         )
-        manifest.counts = {m: found.get(f"{m}_triplets", 0) for m in teachers}
-    return manifest
+        frame.manifest.counts = {m: found.get(f"{m}_triplets", 0) for m in teachers}
+    return frame.manifest
 
 
 def read_pairs(

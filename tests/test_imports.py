@@ -26,6 +26,7 @@ GROUND = {
     "types",
     "config",
     "artifacts",
+    "stage_frame",
     "stages",
     "sequences",
     "console",

@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, progress
@@ -23,6 +23,7 @@ from kdsr_tf.evaluation.slices import slice_points
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
 from kdsr_tf.methods.served import read_served
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
+from kdsr_tf.stage_frame import StageFrame
 
 _BATCHES_AT_ONCE = 16
 """Batches of test points read together, to find windows that share a pass or a length."""
@@ -46,16 +47,16 @@ def evaluate(config: Config) -> Manifest:
         MissingArtifactError: naming the stage to run first.
         InputError: if there is no test point.
     """
-    inputs = stages.read_inputs(config, "evaluation")
-    check_test_points(stages.location(config, "sequences"))
-    manifest = stages.new_manifest(config, "evaluation", inputs)
-    catalogue = read_catalogue(config)
-    ranker = Ranker(read_served(config), config.evaluate.batch_size)
-    spaces = {
-        m: read_features(config, m, inputs[f"features/{m}"].details["size"])
-        for m in config.modalities
-    }
-    with artifacts.committing(stages.location(config, "evaluation"), manifest) as target:
+    with StageFrame(config, "evaluation") as frame:
+        inputs, manifest = frame.inputs, frame.manifest
+        check_test_points(stages.location(config, "sequences"))
+        catalogue = read_catalogue(config)
+        ranker = Ranker(read_served(config), config.evaluate.batch_size)
+        spaces = {
+            m: read_features(config, m, inputs[f"features/{m}"].details["size"])
+            for m in config.modalities
+        }
+        target = frame.new_folder()
         found = rank(config, ranker, catalogue, inputs[stages.windows_of(config)])
         slices = slice_points(
             found.points.targets,

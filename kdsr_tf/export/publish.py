@@ -19,6 +19,7 @@ from kdsr_tf.export.model_card import model_card
 from kdsr_tf.export.saved_models import save_variants
 from kdsr_tf.export.versions import new_build_folder, next_version, prune, publish
 from kdsr_tf.sources import export_files
+from kdsr_tf.stage_frame import StageFrame
 
 CONFIGURATION = "tf_serving"
 
@@ -44,13 +45,10 @@ def export(config: Config) -> Manifest:
     started = time.monotonic()
     # Every index is a new function once; TensorFlow takes that for a loop that retraces.
     tf.get_logger().setLevel("ERROR")
-    inputs = stages.read_inputs(config, "serving_model")
-    external = export_files.fingerprints(config)
-    manifest = stages.new_manifest(config, "serving_model", inputs, external)
-    root = stages.location(config, "serving_model")
-    published = artifacts.find_manifest(root)
-    if published is not None and published.fingerprint == manifest.fingerprint:
-        return published
+    frame = StageFrame(config, "serving_model", export_files.fingerprints(config))
+    if frame.current is not None:
+        return frame.current
+    manifest, root = frame.manifest, frame.location
     build = new_build_folder(root)
     try:
         with progress("export", total=4) as bar:
@@ -82,7 +80,7 @@ def export(config: Config) -> Manifest:
             manifest.details = exported.details | details | values
             manifest.seconds = round(time.monotonic() - started, 3)
             manifest.versions = artifacts.versions()
-            card = _card(config, manifest, inputs, checks)
+            card = _card(config, manifest, frame.inputs, checks)
             files = deployment.configuration_files(
                 config.serve.model_name, sampling_rate=config.export.request_log_rate
             )

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_grpc
 
-from kdsr_tf import artifacts, schema, stages
+from kdsr_tf import artifacts, schema
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError, KDSRError
@@ -23,6 +23,7 @@ from kdsr_tf.export.deployment import example_requests
 from kdsr_tf.export.gate_checks import compare
 from kdsr_tf.export.gate_sample import VARIANTS, Question, Truth, greatest
 from kdsr_tf.sources import export_files
+from kdsr_tf.stage_frame import StageFrame
 
 _HISTORIES_PER_REQUEST = 16
 
@@ -139,17 +140,14 @@ def of_student(
     Raises:
         SkewError: if there is none, or a version has another student or configuration.
     """
-    inputs = stages.read_inputs(config, "serving_model")
-    external = export_files.fingerprints(config)
-    present = stages.new_manifest(config, "serving_model", inputs, external)
-    root = stages.location(config, "serving_model")
+    present = StageFrame(config, "serving_model", export_files.fingerprints(config))
     versions: set[int] = set()
     for log in logs:
         if log.request.model_spec.name != config.serve.model_name or not _is_whole(log):
             continue
         version = log.response.model_spec.version.value
         if version not in versions:
-            _check_version(root, version, present)
+            _check_version(present.location, version, present.manifest)
             versions.add(version)
         yield log
     if not versions:

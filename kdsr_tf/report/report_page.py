@@ -28,6 +28,7 @@ from kdsr_tf.report import (
 )
 from kdsr_tf.report.finished_run import FinishedRun, read_finished_run
 from kdsr_tf.report.page_items import PageItems
+from kdsr_tf.stage_frame import StageFrame
 
 PAGE = "index.html"
 
@@ -45,9 +46,9 @@ def report(config: Config) -> Manifest:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if two stages descend from different data.
     """
-    run = read_finished_run(config)
-    manifest = stages.new_manifest(config, "report", run.inputs)
-    return _write(stages.location(config, "report"), manifest, [run])
+    with StageFrame(config, "report") as frame:
+        _write(frame.new_folder(), frame.manifest, [read_finished_run(config)])
+    return frame.manifest
 
 
 def report_two_runs(first: FinishedRun, second: FinishedRun) -> tuple[Manifest, str]:
@@ -81,18 +82,17 @@ def report_two_runs(first: FinishedRun, second: FinishedRun) -> tuple[Manifest, 
     }
     manifest = Manifest(artifact="report", fingerprint=artifacts.fingerprint(inputs), inputs=inputs)
     folder = join(first.config.run_directory, f"report-with-{_file_name(second.name)}")
-    return _write(folder, manifest, [first, second]), join(folder, PAGE)
+    with artifacts.committing(folder, manifest) as target:
+        _write(target, manifest, [first, second])
+    return manifest, join(folder, PAGE)
 
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "other"
 
 
-def _write(location: str, manifest: Manifest, runs: Sequence[FinishedRun]) -> Manifest:
-    with (
-        artifacts.committing(location, manifest) as target,
-        progress("report", total=4) as bar,
-    ):
+def _write(target: str, manifest: Manifest, runs: Sequence[FinishedRun]) -> None:
+    with progress("report", total=4) as bar:
         config = runs[0].config
         items = read_catalogue(config)
         pictures = PageItems(items, folders=config.source.image_folders)
@@ -121,7 +121,6 @@ def _write(location: str, manifest: Manifest, runs: Sequence[FinishedRun]) -> Ma
             "sample_users": len(content["users"]),
         }
         manifest.details = {"page": PAGE}
-    return manifest
 
 
 def _with_students(runs: Sequence[FinishedRun], pictures: PageItems) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config, TeachConfig
 from kdsr_tf.console import console, progress
 from kdsr_tf.schema import MODALITIES
 from kdsr_tf.sequences import count_items
+from kdsr_tf.stage_frame import StageFrame
 from kdsr_tf.teacher import pair_correlations
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
 from kdsr_tf.teacher.codebook import learn_codebook
@@ -59,29 +60,24 @@ def teach(config: Config) -> list[Manifest]:
 
 
 def _teach_modality(config: Config, modality: str) -> Manifest:
-    name = f"teacher/{modality}"
-    inputs = stages.read_inputs(config, name)
-    manifest = stages.new_manifest(config, name, inputs)
-    location = stages.location(config, name)
-    existing = artifacts.find_manifest(location)
-    if existing is not None and existing.fingerprint == manifest.fingerprint:
-        return existing
-    sequences = stages.location(config, "sequences")
-    features = Features(
-        stages.location(config, f"features/{modality}"),
-        inputs[f"features/{modality}"].details["size"],
-    )
-    with (
-        artifacts.committing(location, manifest) as target,
-        _local_folder(target) as folder,
-        progress(f"teach {modality}", total=4) as bar,
-    ):
-        manifest.counts, manifest.details = _write_teacher(
-            config, modality, features, sequences, folder, bar.advance
+    with StageFrame(config, f"teacher/{modality}") as frame:
+        if frame.current is not None:
+            return frame.current
+        sequences = stages.location(config, "sequences")
+        features = Features(
+            stages.location(config, f"features/{modality}"),
+            frame.inputs[f"features/{modality}"].details["size"],
         )
-    for warning in manifest.details["warnings"]:
+        with (
+            _local_folder(frame.new_folder()) as folder,
+            progress(f"teach {modality}", total=4) as bar,
+        ):
+            frame.manifest.counts, frame.manifest.details = _write_teacher(
+                config, modality, features, sequences, folder, bar.advance
+            )
+    for warning in frame.manifest.details["warnings"]:
         console.print(warning, style="yellow", markup=False)
-    return manifest
+    return frame.manifest
 
 
 def _write_teacher(

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdsr_tf import artifacts, schema, sequences, stages
+from kdsr_tf import schema, sequences, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.console import console
@@ -24,6 +24,7 @@ from kdsr_tf.methods.training_inputs import read_training_inputs
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.paths import copy_folder
+from kdsr_tf.stage_frame import StageFrame
 from kdsr_tf.training import rates
 from kdsr_tf.training.cluster import is_chief
 from kdsr_tf.training.devices import set_up
@@ -56,9 +57,8 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
         TrainingError: if a loss is no longer finite; the last good checkpoint is
             kept.
     """
-    inputs = stages.read_inputs(config, "student")
-    manifest = stages.new_manifest(config, "student", inputs)
-    chief = is_chief(config)
+    frame = StageFrame(config, "student")
+    manifest, chief = frame.manifest, is_chief(config)
     strategy = set_up(config)
     items = sequences.read_items(stages.location(config, "sequences"))
     ids = items[schema.ITEM_ID].to_pylist()
@@ -68,8 +68,8 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
     )
     run = Run(
         config,
-        read_training_inputs(config, inputs),
-        join(f"{stages.location(config, 'student')}.checkpoints", checkpoints),
+        read_training_inputs(config, frame.inputs),
+        join(f"{frame.location}.checkpoints", checkpoints),
         strategy,
         start,
     )
@@ -79,11 +79,9 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             "learn from: no user has two train interactions. Run `kdsr prepare` again: it says "
             "what the split left."
         )
-    with contextlib.ExitStack() as stack:
+    with frame:
         if chief:
-            target = stack.enter_context(
-                artifacts.committing(stages.location(config, "student"), manifest)
-            )
+            target = frame.new_folder()
         model, rows, best = run.fit("select", config.train.epochs, run.learnt)
         said = advice(config, best)
         if said is not None and chief:
