@@ -1,13 +1,12 @@
-"""Does a model that computes only what counts recommend as well as one that computes all?
+"""Does a model that learns from buckets recommend as well as one that learns from random batches?
 
     python -m benchmarks.fast_paths [--source FOLDER] [--backbone sasrec] [--seeds 3]
         [--epochs 3] [--workdir FOLDER] [--set KEY=VALUE]
 
-Trains the same model twice per seed, from the same weights on the same batches: the fast
-way (`kdsr train`: logits at targets, valid pairs packed, windows in groups of like length)
-and the plain way (every window padded to `max_length`, all its pairs, masked). Prefixes, for
-backbones that are not causal, share a batch with others of their length the fast way, and of
-any length the plain way. Dropout draws other units, so the two differ as two seeds do. Prints
+Trains the same model twice per seed, from the same weights: the fast way (`kdsr train`:
+batches of windows or prefixes of like length, without padding; sums of losses a chunk at a
+time) and the plain way (random batches, every window padded to `max_length`, all its pairs,
+masked). Prints
 one JSON line: per metric on test, in %, the values of the seeds, their mean difference
 fast - plain with the 95% interval of the mean over seeds (Student's t) and over users
 (bootstrap, all seeds together); and the processor seconds of each way. Without `--source` the
@@ -61,7 +60,7 @@ def train(config: Config, way: str) -> tuple[Rankings, float]:
                 max_length,
                 config.modalities if config.distillation.enabled else (),
                 prefixes=not BACKBONES[config.model.backbone].causal,
-                target_index=True,
+                few_shapes=True,
                 lengths=[max_length],
             )
         started = time.process_time()

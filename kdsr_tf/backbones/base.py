@@ -29,10 +29,6 @@ class Backbone(keras.layers.Layer):
             backbones learn from all positions of a window at once; the others
             see one prefix per example.
         needs_modalities: Whether it is nothing of its own without features.
-        takes_rows: Whether the call takes rows of windows as well: with `windows`, a
-            `kdsr_tf.ops.window_groups.WindowGroups`, every input and the result have
-            `(rows, ...)` in place of `(batch, length, ...)`. It is faster; causal backbones
-            without it get groups of windows, one after the other.
         uses_heads: Whether it has attention heads, so that `num_heads` must divide
             `dim`.
         folded: Key of the backbone that gives the same states from one table of fused
@@ -63,7 +59,6 @@ class Backbone(keras.layers.Layer):
 
     causal = True
     needs_modalities = False
-    takes_rows = False
     uses_heads = True
     folded: str | None = None
 

@@ -13,8 +13,7 @@ from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.transformer_block import TransformerBlock
-from kdsr_tf.ops.window_groups import WindowGroups
-from kdsr_tf.schema import IDS, ITEMS
+from kdsr_tf.schema import IDS
 from kdsr_tf.types import Tensor
 
 
@@ -25,8 +24,6 @@ class CausalTransformer(Backbone):
     (`make_attention`). What enters is layer-normalised, because tuned features and ids
     differ in scale. Positions count from the oldest item of the window.
     """
-
-    takes_rows = True
 
     def build(self, input_shape=None) -> None:
         self.positions = self.add_weight(
@@ -44,27 +41,13 @@ class CausalTransformer(Backbone):
             layer.build((None, None, self.dim))
         self.built = True
 
-    def call(
-        self,
-        embeddings: dict[str, Tensor],
-        training: bool | None = None,
-        windows: WindowGroups | None = None,
-    ) -> Tensor:
-        if windows is None:
-            positions = self.positions[: ops.shape(embeddings[IDS])[1]][None]
-        else:
-            positions = ops.take(self.positions, windows.places, axis=0)
+    def call(self, embeddings: dict[str, Tensor], training: bool | None = None) -> Tensor:
+        positions = self.positions[: ops.shape(embeddings[IDS])[1]][None]
         states, sources = self.enter(embeddings, positions)
-        whole = None
-        if windows is None and not sources:
-            # As rows: a dense layer of a matrix is one product, one of more axes is not.
-            windows = whole = WindowGroups(embeddings[ITEMS], self.max_length, split=False)
-            states = ops.reshape(states, (-1, self.dim))
         states = self._drop(self._input_norm(states), training=training)
         for block in self._blocks:
-            states = block(states, sources, training=training, windows=windows)
-        states = self._output_norm(states)
-        return states if whole is None else whole.split(states)[0]
+            states = block(states, sources, training=training)
+        return self._output_norm(states)
 
     def enter(
         self, embeddings: dict[str, Tensor], positions: Tensor
@@ -73,12 +56,11 @@ class CausalTransformer(Backbone):
 
         Args:
             embeddings: As in `call`.
-            positions: Floats `(1, length, dim)`, or of rows `(rows, dim)`.
+            positions: Floats `(1, length, dim)`.
 
         Returns:
             The states that the blocks start from, `(batch, length, dim)`, and further
-            sources of every attention, `(batch or 1, length, dim)` each,
-            or of rows `(rows, dim)`.
+            sources of every attention, `(batch or 1, length, dim)` each.
         """
         raise NotImplementedError
 

@@ -6,6 +6,7 @@ TFDS and so imports TensorFlow); everything else needs NumPy and Keras only.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import fsspec
@@ -13,7 +14,8 @@ import keras
 import numpy as np
 
 from kdsr_tf import schema
-from kdsr_tf.data.padding import padded_lengths
+from kdsr_tf.data.buckets import Buckets, histogram
+from kdsr_tf.data.padding import few_lengths
 
 _SIZES = "sizes/"
 
@@ -75,8 +77,16 @@ class WindowArrays:
         windows = np.searchsorted(starts, at, side="right") - 1
         return windows, at - starts[windows]
 
+    def sizes(self) -> np.ndarray:
+        """Items of every window."""
+        return np.diff(self._starts[schema.ITEMS])
+
     def batch(
-        self, windows: np.ndarray, length: int, stops: np.ndarray | None = None
+        self,
+        windows: np.ndarray,
+        length: int,
+        stops: np.ndarray | None = None,
+        size: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Some windows as the right-padded dict that `KDSR` takes.
 
@@ -85,13 +95,13 @@ class WindowArrays:
             length: Padded length, at least that of the longest of them.
             stops: Per window, how many items are taken; only the last of them keeps
                 its target, and `target_index` says where. None takes whole windows.
+            size: Windows of the batch, the rest of them empty; None adds none.
         """
+        size = size or len(windows)
         batch = {}
         for name, values in self._fields.items():
             pairs = name.endswith(_PAIR_FIELDS)
-            padded = np.zeros(
-                (len(windows), schema.num_pairs(length) if pairs else length), values.dtype
-            )
+            padded = np.zeros((size, schema.num_pairs(length) if pairs else length), values.dtype)
             for row, window in enumerate(windows):
                 start, stop = self._starts[name][window : window + 2]
                 if stops is not None:
@@ -104,23 +114,25 @@ class WindowArrays:
                 padded = padded.astype(np.int32)
             batch[name] = padded
         if stops is not None:
-            only = np.arange(length) == np.asarray(stops)[:, None] - 1
+            last = np.pad(np.asarray(stops), (0, size - len(windows)))[:, None] - 1
+            only = np.arange(length) == last
             batch[schema.TARGET] = np.where(only, batch[schema.TARGET], 0)
-            batch[schema.TARGET_INDEX] = np.flatnonzero(only).astype(np.int32)
+            index = np.where(only.any(axis=1), np.arange(size) * length + last[:, 0], -1)
+            batch[schema.TARGET_INDEX] = index.astype(np.int32)
         return batch
 
 
 class ArrayBatches(keras.utils.PyDataset):
     """Batches for `fit` from memory, without TensorFlow.
 
-    JAX compiles once per shape: all batches of windows have the same padded length, and
-    prefixes, batched with others of like length, one of `padded_lengths`.
+    JAX compiles once per shape: a batch has windows of like length, padded to one of
+    `few_lengths`, and is filled up with empty windows; see `kdsr_tf.data.buckets`.
 
     Args:
         windows: The windows.
-        batch_size: Windows, or prefixes, per batch; the last batch may be smaller.
+        batch_size: Windows, or prefixes, of a batch on average.
         length: Largest padded length, at least that of the longest window.
-        seed: Shuffles epoch `e` by `(seed, e)`; None keeps the order.
+        seed: Shuffles epoch `e` by `(seed, e)`; None keeps the order within a length.
         prefixes: Whether every target becomes a row of its own that holds the items
             up to it, for backbones that are not causal.
     """
@@ -135,11 +147,19 @@ class ArrayBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         self._windows = windows
-        self._batch_size = batch_size
-        self._lengths = np.array(padded_lengths(length))
+        self._lengths = few_lengths(length)
         self._seed = seed
         self._epoch = 0
-        self._prefixes = windows.targets() if prefixes else None
+        self._prefixes = prefixes
+        of_targets, positions = windows.targets()
+        if prefixes:
+            self._rows, self._stops = of_targets, positions + 1
+            targets = np.ones_like(self._rows)
+        else:
+            self._rows, self._stops = np.arange(len(windows)), windows.sizes()
+            targets = np.bincount(of_targets, minlength=len(windows))
+        counts = histogram(self._stops, targets, self._lengths)
+        self._buckets = Buckets([counts], self._lengths, batch_size)
         self._batches = self._shuffled()
 
     def __len__(self) -> int:
@@ -147,11 +167,16 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         rows = self._batches[index]
-        if self._prefixes is None:
-            return (self._windows.batch(rows, int(self._lengths[-1])),)
-        windows, stops = self._prefixes[0][rows], self._prefixes[1][rows] + 1
-        length = self._lengths[np.searchsorted(self._lengths, stops.max())]
-        return (self._windows.batch(windows, int(length), stops),)
+        stops = self._stops[rows]
+        bucket = np.searchsorted(self._lengths, stops.max())
+        return (
+            self._windows.batch(
+                self._rows[rows],
+                self._lengths[bucket],
+                stops if self._prefixes else None,
+                int(self._buckets.capacities[bucket]),
+            ),
+        )
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
@@ -159,17 +184,15 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def _shuffled(self) -> list[np.ndarray]:
         """Row numbers of every batch of the epoch."""
-        rows = len(self._windows) if self._prefixes is None else len(self._prefixes[0])
-        order = np.arange(rows)
-        cuts = np.arange(0, rows, self._batch_size)[1:]
-        if self._seed is not None:
-            rng = np.random.default_rng([self._seed, self._epoch])
+        order = np.arange(len(self._rows))
+        rng = None if self._seed is None else np.random.default_rng([self._seed, self._epoch])
+        if rng is not None:
             rng.shuffle(order)
-        if self._prefixes is not None:
-            padded = np.searchsorted(self._lengths, self._prefixes[1][order] + 1)
-            order = order[np.argsort(padded, kind="stable")]
-        batches = np.split(order, cuts) if rows else []
-        if self._prefixes is not None and self._seed is not None:
+        padded = np.searchsorted(self._lengths, self._stops[order])
+        order = order[np.argsort(padded, kind="stable")]
+        (edges,) = self._buckets.edges
+        batches = [order[start:stop] for start, stop in itertools.pairwise(edges)]
+        if rng is not None:
             rng.shuffle(batches)
         return batches
 

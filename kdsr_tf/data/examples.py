@@ -6,17 +6,18 @@ Fields stay raw bytes until a whole batch is decoded by one operation per field
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
-from kdsr_tf.data import joined, prefixes
+from kdsr_tf.data import joined
+from kdsr_tf.data.block_rows import Raw, count_rows, find_rows, take_rows
+from kdsr_tf.data.buckets import Buckets, Histogram
 from kdsr_tf.data.content_batches import with_content
-from kdsr_tf.data.padding import TARGET_SLOTS, padded_lengths
+from kdsr_tf.data.padding import exact_lengths, few_lengths
 from kdsr_tf.items.content import Content
 
 BLOCK_BYTES = 128 * 2**20
@@ -34,22 +35,23 @@ class Examples:
     Every batch is the dict that `KDSR` takes: `items` and `target` int32
     `(batch, length)` and per modality `*_present` bool `(batch, length)`,
     `*_scores` float16 and `*_codes` int32 `(batch, length(length-1)/2)`,
-    right-padded with 0. `length` is the smallest of `lengths` that holds the
-    longest window of the batch: few distinct shapes, whatever the data. No
-    window is dropped; the last batch of an epoch may be smaller.
+    right-padded with 0. A batch has windows of like length and about as many targets as
+    every other one (`kdsr_tf.data.buckets`); `length` is the smallest of `lengths` that
+    holds the longest of them. No window is dropped; a batch may be smaller where its
+    block ends.
 
     Args:
         directory: Local path or URI of `examples/`.
         max_length: Longest window, as in `windows.max_length`.
         modalities: Modalities whose pairs are read.
-        prefixes: Whether training sees one prefix per example (see
-            `kdsr_tf.data.prefixes`) and not whole windows; validation and test
-            windows have one target and are prefixes already.
-        target_index: Whether batches carry `target_index`, which compiled steps
-            need to compute logits at targets only.
+        prefixes: Whether training sees one prefix per target and not whole windows (see
+            `kdsr_tf.data.block_rows`); validation and test windows have one target and are
+            prefixes already.
+        few_shapes: Whether batches have few shapes, for steps that are compiled once per
+            shape: few lengths, one batch size per length (the rest are empty windows), and
+            `target_index`, so that logits are computed at targets only.
         lengths: Padded lengths, ascending and ending in `max_length`; None is
-            `padded_lengths(max_length)`, or for prefixes of steps that are not compiled
-            every length from 2.
+            `few_lengths` or, if any shape will do, `exact_lengths`.
         content: Of all items, where they are computed.
 
     Raises:
@@ -62,29 +64,25 @@ class Examples:
         max_length: int,
         modalities: Sequence[str] = (),
         prefixes: bool = False,
-        target_index: bool = False,
+        few_shapes: bool = False,
         lengths: Sequence[int] | None = None,
         content: Content | None = None,
     ) -> None:
         if lengths is None:
-            # A step that is not compiled takes any shape, and a batch of prefixes then has
-            # no padding. Prefixes of one item have no pairs: they join those of two.
-            exact = prefixes and not target_index and max_length > 1
-            lengths = range(2, max_length + 1) if exact else padded_lengths(max_length)
+            lengths = few_lengths(max_length) if few_shapes else exact_lengths(max_length)
         if list(lengths) != sorted(set(lengths)) or lengths[-1] != max_length:
             raise ValueError(
                 f"`lengths` must ascend to `max_length`. Received: lengths={list(lengths)}, "
                 f"max_length={max_length}."
             )
         self._builder = tfds.builder_from_directory(directory)
-        self._lengths = tf.constant(lengths, tf.int32)
+        self._lengths = list(lengths)
         self._max_length = max_length
         self._modalities = tuple(modalities)
         self._prefixes = prefixes
-        self._target_index = target_index
         self._content = content
-        self._counts: dict[tuple[str, ...], list[int]] = {}
-        self._num_joined: int | None = None
+        self._few_shapes = few_shapes
+        self._histograms: dict[tuple[tuple[str, ...], bool], list[Histogram]] = {}
 
     def num_windows(self, split: str) -> int:
         """Windows of a split."""
@@ -96,13 +94,18 @@ class Examples:
         Raises:
             ConfigError: if prefixes are asked for and windows cut them short.
         """
-        if self._prefixes:
-            return prefixes.num_batches(self._prefix_counts(tuple(splits)), batch_size)
-        return math.ceil(self._num_read(splits) / batch_size)
+        return self._buckets(splits, batch_size, self._prefixes).num_batches
+
+    def num_batches(self, split: str, batch_size: int) -> int:
+        """Batches of one pass over a split."""
+        return self._buckets((split,), batch_size, prefixes=False).num_batches
 
     def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-        """One ordered pass over a split."""
-        return self._decoded(self._batched(self._fields, (split,), batch_size))
+        """One pass over the windows of a split, the same every time, short ones first."""
+        batches = self._batches((split,), batch_size, prefixes=False, keys=None)
+        # `Model.fit` warns of data that ends unannounced.
+        known = tf.data.experimental.assert_cardinality(self.num_batches(split, batch_size))
+        return batches.apply(known)
 
     def train_batches(
         self,
@@ -115,14 +118,16 @@ class Examples:
     ) -> tf.data.Dataset:
         """All epochs in one stream, each in its own order.
 
-        The order of epoch `e` depends on `seed` and `e` and on nothing else, so a
-        stream that starts at `(first_epoch, first_step)` equals the tail of the
+        The rows of a block are shuffled, sorted by padded length (those of one length keep
+        their random order) and cut into batches, which are shuffled again: a batch is random
+        but for its length. The order of epoch `e` depends on `seed` and `e` and on nothing
+        else, so a stream that starts at `(first_epoch, first_step)` equals the tail of the
         whole one. (`Dataset.shuffle` would also depend on the global seed.) Blocks of
         `BLOCK_BYTES` are shuffled as a whole, one ahead of training; windows were
         spread over the files by a hash of their user.
 
         Args:
-            batch_size: Windows, or prefixes, per batch.
+            batch_size: Windows, or prefixes, of a batch on average.
             epochs: Epoch at which the stream ends.
             seed: Any int >= 0.
             first_epoch: Epoch of the first batch, from 0.
@@ -130,32 +135,84 @@ class Examples:
             splits: `train`, and `validation` with it: then whoever has one window in both
                 adds one to the epoch, with the targets of both (see `kdsr_tf.data.joined`).
         """
-        blocks = self._batched(self._fields, splits, self._block_windows(splits)).enumerate()
         key = tf.constant([seed & (2**31 - 1), seed >> 31], tf.int64)
-        fold_in = tf.random.experimental.stateless_fold_in
+        epoch_keys = tf.data.Dataset.range(first_epoch, epochs).map(
+            lambda epoch: tf.random.experimental.stateless_fold_in(key, epoch)
+        )
+        return self._batches(splits, batch_size, self._prefixes, epoch_keys, first_step)
 
-        def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-            def windows(block: tf.Tensor, raw: prefixes.Raw) -> prefixes.Raw:
-                order = tf.random.experimental.stateless_shuffle(
-                    tf.range(tf.shape(raw[schema.ITEMS])[0]), fold_in(fold_in(key, epoch), block)
+    def sample(self, count: int, seed: int) -> tf.data.Dataset:
+        """One batch of random windows, or prefixes, of any length, from the train split.
+
+        Args:
+            count: Most windows.
+            seed: Any int >= 0.
+        """
+        block = next(iter(self._blocks(("train",))))
+        rows = find_rows(block, self._max_length, self._prefixes)
+        rows = tf.random.experimental.stateless_shuffle(rows, [seed, 0])[:count]
+        raw = take_rows(block, rows, self._prefixes, *self._value_bytes())
+        return tf.data.Dataset.from_tensors(self._decoded(raw, capacities=None))
+
+    def _batches(
+        self,
+        splits: Sequence[str],
+        batch_size: int,
+        prefixes: bool,
+        keys: tf.data.Dataset | None,
+        first: int = 0,
+    ) -> tf.data.Dataset:
+        """One pass over the rows of some splits per key, shuffled by it; one in order without.
+
+        `first` batches are left out.
+        """
+        buckets = self._buckets(splits, batch_size, prefixes)
+        edges = tf.ragged.constant(
+            [edges.tolist() for edges in buckets.edges], tf.int32, ragged_rank=1
+        )
+        blocks = self._blocks(splits).enumerate()
+        shuffle = tf.random.experimental.stateless_shuffle
+
+        def of_block(number: tf.Tensor, block: Raw, *, key: tf.Tensor | None) -> tf.data.Dataset:
+            rows = find_rows(block, self._max_length, prefixes)
+            spans = tf.stack([edges[number][:-1], edges[number][1:]], axis=1)
+            if key is not None:
+                key = tf.random.experimental.stateless_fold_in(key, number)
+                of_rows, of_spans = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+                rows, spans = shuffle(rows, of_rows), shuffle(spans, of_spans)
+            padded = tf.searchsorted(self._lengths, rows[:, 1])
+            rows = tf.gather(rows, tf.argsort(padded, stable=True))
+            return tf.data.Dataset.from_tensor_slices(spans).map(
+                lambda span: take_rows(
+                    block, rows[span[0] : span[1]], prefixes, *self._value_bytes()
                 )
-                return {name: tf.gather(values, order) for name, values in raw.items()}
+            )
 
-            def prefixes_of(block: tf.Tensor, raw: prefixes.Raw) -> tf.data.Dataset:
-                return prefixes.prefix_batches(
-                    raw,
-                    fold_in(fold_in(key, epoch), block),
-                    batch_size,
-                    self._lengths,
-                    *self._value_bytes(),
-                )
+        def one_pass(key: tf.Tensor | None) -> tf.data.Dataset:
+            return blocks.prefetch(1).flat_map(functools.partial(of_block, key=key))
 
-            if self._prefixes:
-                return blocks.prefetch(1).flat_map(prefixes_of)
-            return blocks.map(windows).prefetch(1).rebatch(batch_size)
+        raw = one_pass(None) if keys is None else keys.flat_map(one_pass)
+        capacities = tf.constant(buckets.capacities, tf.int32) if self._few_shapes else None
+        return (
+            raw.skip(first)
+            .map(
+                lambda batch: self._decoded(batch, capacities),
+                tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .prefetch(2)
+        )
 
-        stream = tf.data.Dataset.range(first_epoch, epochs)
-        return self._decoded(stream.flat_map(epoch_batches).skip(first_step))
+    def _buckets(self, splits: Sequence[str], batch_size: int, prefixes: bool) -> Buckets:
+        """The batches of a pass. Rows are counted once: one pass over items and targets."""
+        read = tuple(splits), prefixes
+        if read not in self._histograms:
+            fields = [schema.ITEMS, schema.TARGET, schema.WINDOW_START]
+            blocks = self._raw(fields, splits).batch(self._block_windows(splits)).prefetch(1)
+            self._histograms[read] = [
+                count_rows(block, self._max_length, prefixes, self._lengths) for block in blocks
+            ]
+        return Buckets(self._histograms[read], self._lengths, batch_size)
 
     def complete(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Add to batches, or to parts of batches, what depends on all of their rows.
@@ -168,7 +225,7 @@ class Examples:
         """
         if self._content is None:
             return batches
-        return with_content(batches, self._content, round_up=self._target_index)
+        return with_content(batches, self._content, round_up=self._few_shapes)
 
     @property
     def _fields(self) -> list[str]:
@@ -187,16 +244,6 @@ class Examples:
             {name: size for name, size in sizes.items() if name in pairs},
         )
 
-    def _prefix_counts(self, splits: tuple[str, ...]) -> list[int]:
-        """Prefixes per block of windows: one pass over the targets, made once."""
-        if splits not in self._counts:
-            fields = [schema.TARGET, schema.WINDOW_START]
-            blocks = self._raw(fields, splits).batch(self._block_windows(splits)).prefetch(1)
-            self._counts[splits] = [
-                prefixes.count_prefixes(block, self._max_length) for block in blocks
-            ]
-        return self._counts[splits]
-
     def _num_bytes(self, splits: Sequence[str]) -> int:
         return sum(self._builder.info.splits[split].num_bytes for split in splits)
 
@@ -204,20 +251,11 @@ class Examples:
         windows = sum(map(self.num_windows, splits))
         return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * windows // max(self._num_bytes(splits), 1))
 
-    def _num_read(self, splits: Sequence[str]) -> int:
-        """Windows of one epoch: those of two splits may be one."""
-        if len(splits) == 1:
-            return self.num_windows(splits[0])
-        if self._num_joined is None:
-            windows = self._raw([schema.ITEMS], splits)
-            self._num_joined = int(windows.reduce(np.int64(0), lambda count, _: count + 1))
-        return self._num_joined
-
-    def _batched(self, fields: Sequence[str], splits: Sequence[str], size: int) -> tf.data.Dataset:
-        """Batches of `_raw`. Small splits are kept as batches: a second pass over those costs
-        nothing, over single windows several microseconds each."""
-        batches = self._raw(fields, splits).batch(size)
-        return batches.cache() if self._num_bytes(splits) <= CACHED_BYTES else batches
+    def _blocks(self, splits: Sequence[str]) -> tf.data.Dataset:
+        """Blocks of `_raw`. Small splits are kept: a second pass over those costs nothing, over
+        single windows several microseconds each."""
+        blocks = self._raw(self._fields, splits).batch(self._block_windows(splits))
+        return blocks.cache() if self._num_bytes(splits) <= CACHED_BYTES else blocks
 
     def _raw(self, fields: Sequence[str], splits: Sequence[str]) -> tf.data.Dataset:
         """Windows as scalar strings, in file order; those of two splits mixed and joined."""
@@ -252,42 +290,46 @@ class Examples:
         )
         return windows.map(lambda window: {name: window[name] for name in fields})
 
-    def _decoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+    def _decoded(self, raw: Raw, capacities: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """A batch, with as many windows as `capacities` says for its length."""
         features = self._builder.info.features
+        longest = tf.reduce_max(tf.strings.length(raw[schema.ITEMS])) // 4
+        bucket = tf.searchsorted(self._lengths, longest[tf.newaxis])[0]
+        length = tf.gather(self._lengths, bucket)
+        pairs = length * (length - 1) // 2
+        if capacities is not None:
+            empty = tf.fill([capacities[bucket] - tf.size(raw[schema.ITEMS])], "")
+            raw = {name: tf.concat([values, empty], axis=0) for name, values in raw.items()}
 
-        def decode(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            longest = tf.reduce_max(tf.strings.length(raw[schema.ITEMS])) // 4
-            length = self._lengths[tf.searchsorted(self._lengths, longest[tf.newaxis])[0]]
-            pairs = length * (length - 1) // 2
+        def array(name: str, width: tf.Tensor) -> tf.Tensor:
+            dtype = features[name].tf_dtype
+            # There is no padded decoder of float16: its bits are read as uint16.
+            bits = tf.uint16 if dtype == tf.float16 else dtype
+            # At least one value is decoded: windows of one item have no pairs.
+            size = tf.maximum(width, 1) * dtype.size
+            values = tf.io.decode_raw(raw[name], bits, fixed_length=size)
+            return tf.bitcast(values, dtype)[:, :width]
 
-            def array(name: str, width: tf.Tensor) -> tf.Tensor:
-                dtype = features[name].tf_dtype
-                # There is no padded decoder of float16: its bits are read as uint16.
-                bits = tf.uint16 if dtype == tf.float16 else dtype
-                # At least one value is decoded: windows of one item have no pairs.
-                size = tf.maximum(width, 1) * dtype.size
-                values = tf.io.decode_raw(raw[name], bits, fixed_length=size)
-                return tf.bitcast(values, dtype)[:, :width]
+        batch = {name: array(name, length) for name in (schema.ITEMS, schema.TARGET)}
+        for modality in self._modalities:
+            present, scores, codes = (make(modality) for make in _PAIR_KEYS)
+            batch[present] = tf.cast(array(present, length), tf.bool)
+            batch[scores] = array(scores, pairs)
+            batch[codes] = tf.cast(array(codes, pairs), tf.int32)
+        if self._few_shapes:
+            batch[schema.TARGET_INDEX] = self._target_index(batch[schema.TARGET])
+        return batch
 
-            batch = {name: array(name, length) for name in (schema.ITEMS, schema.TARGET)}
-            for modality in self._modalities:
-                present, scores, codes = (make(modality) for make in _PAIR_KEYS)
-                batch[present] = tf.cast(array(present, length), tf.bool)
-                batch[scores] = array(scores, pairs)
-                batch[codes] = tf.cast(array(codes, pairs), tf.int32)
-            if self._target_index:
-                batch[schema.TARGET_INDEX] = _target_index(batch[schema.TARGET])
-            return batch
+    def _target_index(self, target: tf.Tensor) -> tf.Tensor:
+        """Where in the flattened targets a loss is taken; see `schema.TARGET_INDEX`.
 
-        return batches.map(decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
-
-
-def _target_index(target: tf.Tensor) -> tf.Tensor:
-    """Where in the flattened targets a loss is taken; see `schema.TARGET_INDEX`."""
-    at = tf.cast(tf.where(tf.reshape(target, [-1]) > 0)[:, 0], tf.int32)
-    slot = -(-tf.size(target) // TARGET_SLOTS)
-    missing = -tf.size(at) % slot
-    return tf.pad(at, [[0, missing]], constant_values=-1)
+        Their number per window is rounded up to a padded length or to 1.
+        """
+        at = tf.cast(tf.where(tf.reshape(target, [-1]) > 0)[:, 0], tf.int32)
+        windows = tf.shape(target)[0]
+        few = [1, *self._lengths]
+        each = tf.gather(few, tf.searchsorted(few, [-(-tf.size(at) // windows)])[0])
+        return tf.pad(at, [[0, windows * each - tf.size(at)]], constant_values=-1)
 
 
 _PAIR_KEYS = (schema.present_key, schema.scores_key, schema.codes_key)

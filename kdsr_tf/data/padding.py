@@ -1,21 +1,33 @@
-"""Shapes of batches: few, so that steps compile seldom, and close to what they hold."""
+"""The lengths that windows are padded to."""
 
 from __future__ import annotations
 
-import math
-
-TARGET_SLOTS = 16
-"""The number of targets of a batch is padded to a multiple of its positions over this."""
+RATIO = 1.4
+"""Bound on the padding of a window where lengths are few: a length over the one before it."""
 
 
-def padded_lengths(max_length: int) -> list[int]:
-    """An eighth, a quarter, a half and the whole of `max_length`.
+def exact_lengths(max_length: int) -> list[int]:
+    """Every length from 2: no padding, for steps that take any shape.
+
+    Windows of one item are padded to two: pairs and softmaxes of one item are special cases.
+
+    Args:
+        max_length: Longest window, > 0.
+    """
+    return list(range(2, max_length + 1)) or [1]
+
+
+def few_lengths(max_length: int) -> list[int]:
+    """Lengths whose ratio is about `RATIO`: little padding, for steps compiled once per shape.
 
     Args:
         max_length: Longest window, > 0.
 
     Example:
-        >>> padded_lengths(50)
-        [7, 13, 25, 50]
+        >>> few_lengths(50)
+        [2, 3, 5, 8, 12, 17, 25, 35, 50]
     """
-    return sorted({math.ceil(max_length / part) for part in (8, 4, 2, 1)})
+    lengths = [max_length]
+    while lengths[0] > 2:
+        lengths.insert(0, max(2, min(int(lengths[0] / RATIO), lengths[0] - 1)))
+    return lengths

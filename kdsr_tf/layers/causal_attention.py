@@ -13,8 +13,6 @@ from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.softmax import softmax
-from kdsr_tf.ops.window_attention import num_weights, window_attention
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 
@@ -40,10 +38,9 @@ class CausalAttention(keras.layers.Layer):
         num_sources: Inputs beside the states, >= 0.
 
     Call arguments:
-        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of `windows`.
-        sources: `num_sources` floats `(batch or 1, length, dim)`, or `(rows, dim)`.
+        states: Floats `(batch, length, dim)`.
+        sources: `num_sources` floats `(batch or 1, length, dim)`.
         training: Whether to drop.
-        windows: Which rows are one sequence; None where there are no rows.
 
     Returns:
         Floats of the shape of the states.
@@ -91,16 +88,9 @@ class CausalAttention(keras.layers.Layer):
         states: Tensor,
         sources: Sequence[Tensor] = (),
         training: bool | None = None,
-        windows: WindowGroups | None = None,
     ) -> Tensor:
         projected = self._projected(states, sources)
-        if windows is None:
-            return self._join(self._attend(*projected, training=training))
-        if training:
-            return self._join(self._with_gradient(projected, windows))
-        # The plain form has fewer operations, which a served model gains by.
-        attend = functools.partial(self._attend, training=training)
-        return self._join(windows.map(attend, *projected))
+        return self._join(self._attend(*projected, training=training))
 
     def compute_output_shape(self, states_shape, sources_shape=None) -> tuple:
         return states_shape
@@ -129,14 +119,6 @@ class CausalAttention(keras.layers.Layer):
         """What attention compares and collects, side by side; position by position."""
         compared = zip(self._compare, sources, strict=True)
         return [self._project(states), *(projection(source) for projection, source in compared)]
-
-    def _with_gradient(self, projected: list[Tensor], windows: WindowGroups) -> Tensor:
-        """What each row collects from its window in training."""
-        factors = None
-        if self.dropout:
-            drawn = self._drop.factors(num_weights(windows, self.num_heads))
-            factors = ops.cast(drawn, projected[0].dtype)
-        return window_attention(projected, windows, self.num_heads, factors)
 
     def _attend(self, projected: Tensor, *sources: Tensor, training: bool | None) -> Tensor:
         """What each position collects from its window."""

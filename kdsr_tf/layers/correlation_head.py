@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 from keras import ops
 
@@ -31,16 +29,12 @@ class CorrelationHead(keras.layers.Layer):
         seed: Of g_φ, W_c and W_out.
 
     Call arguments:
-        embeddings: Floats `(batch, length, dim)`, or rows `(rows, dim)` of any windows.
-        first: Positions i, ints `(pairs,)` or `(batch, pairs)`; among rows, row numbers
-            `(pairs,)`.
+        embeddings: Floats `(batch, length, dim)`.
+        first: Positions i, ints `(pairs,)` or `(batch, pairs)`.
         second: Positions j, likewise.
-        products: Among rows, what gives the inner products of the pairs; see
-            `kdsr_tf.ops.pairs.pair_correlation`.
 
     Returns:
-        Scores `(batch, pairs)` and code logits `(batch, pairs, num_codes)`; of rows,
-        without `batch`.
+        Scores `(batch, pairs)` and code logits `(batch, pairs, num_codes)`.
 
     Raises:
         ValueError: for another correlation, or a scale that is not > 0.
@@ -88,47 +82,43 @@ class CorrelationHead(keras.layers.Layer):
             dense.build((None, None, self.dim))
         self.built = True
 
-    def call(
-        self,
-        embeddings: Tensor,
-        first: Tensor,
-        second: Tensor,
-        products: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def call(self, embeddings: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         distances = ops.abs(pair_differences(embeddings, (first, second)))
-        scores = self.scores(embeddings, first, second, products)
+        scores = self.scores(embeddings, first, second)
         return scores, self._classify(self._compare(distances))
 
-    def scores(
-        self,
-        embeddings: Tensor,
-        first: Tensor,
-        second: Tensor,
-        products: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
-        """The scores alone; see the call."""
+    def scores(self, embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """The scores only; see the call."""
         positions: Positions = (first, second)
-        projected = self._project(embeddings)
-        scores = pair_correlation(projected, positions, self.correlation, products)
+        scores = pair_correlation(self._project(embeddings), positions, self.correlation)
         return scores / self.score_scale
 
     def summed_code_loss(
         self, embeddings: Tensor, first: Tensor, second: Tensor, codes: Tensor, weights: Tensor
     ) -> Tensor:
-        """The loss of the codes of rows, a chunk of pairs at a time, in float32.
+        """The weighted sum of the losses of codes, a chunk of pairs at a time, in float32.
 
         Args:
-            embeddings: Rows `(rows, dim)`.
-            first: Row numbers `(pairs,)`.
-            second: Row numbers `(pairs,)`.
-            codes: The teacher's, ints `(pairs,)`.
-            weights: Of the pairs, floats `(pairs,)`.
+            embeddings: As in the call.
+            first: As in the call.
+            second: As in the call.
+            codes: The teacher's, ints `(batch, pairs)`.
+            weights: Of the pairs, floats `(batch, pairs)`; those of weight 0 cost nothing.
 
         Returns:
             A scalar; see `kdsr_tf.ops.pair_codes`.
         """
         inner, outer = (ops.convert_to_tensor(d.kernel) for d in (self._compare, self._classify))
-        return summed_code_loss(embeddings, inner, outer, first, second, codes, weights)
+        batch, length = ops.shape(embeddings)[:2]
+        start = ops.arange(batch, dtype="int32")[:, None] * length
+        weights = ops.reshape(weights, (-1,))
+        taken = ops.nonzero(weights > 0)[0]
+        first, second, codes, weights = (
+            ops.take(ops.reshape(values, (-1,)), taken)
+            for values in (start + first, start + second, codes, weights)
+        )
+        rows = ops.reshape(embeddings, (-1, self.dim))
+        return summed_code_loss(rows, inner, outer, first, second, codes, weights)
 
     def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
         pairs = (*embeddings_shape[:-2], first_shape[-1])

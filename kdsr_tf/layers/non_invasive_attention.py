@@ -32,7 +32,7 @@ class NonInvasiveAttention(CausalAttention):
         fusion: `add`, `concat` or `gating`.
 
     Call arguments:
-        states, sources, training, windows: As in `CausalAttention`.
+        states, sources, training: As in `CausalAttention`.
 
     Returns:
         Floats of the shape of the states.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 from keras import ops
 
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.masking import zero_padding
 from kdsr_tf.ops.pooling import prefix_mean, trailing_sum
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 POOLINGS = ("eq6", "last_sum", "last")
@@ -36,8 +33,6 @@ class PredictionHead(keras.layers.Layer):
     Call arguments:
         states: Floats `(batch, length, dim)`.
         items: Ints `(batch, length)`, right-padded with 0.
-        windows: Which rows are one sequence, for states `(rows, dim)` and items
-            `(rows,)`; None where there are no rows.
 
     Returns:
         Floats of the shape of the states.
@@ -82,27 +77,20 @@ class PredictionHead(keras.layers.Layer):
             self._join.build((None, None, 2 * self.dim))
         self.built = True
 
-    def call(self, states: Tensor, items: Tensor, windows: WindowGroups | None = None) -> Tensor:
+    def call(self, states: Tensor, items: Tensor) -> Tensor:
         if self.pooling == "last":
             return zero_padding(states, items)
-        pool: Callable[..., Tensor] = self._short
-        parts = [states]
-        if self.pooling == "eq6":
-            pool, parts = self._both, [self._weight(self._hidden(states)) * states, states]
-        pooled = pool(*parts) if windows is None else windows.map(pool, *parts)
-        return zero_padding(self._join(pooled) if self.pooling == "eq6" else pooled, items)
-
-    def _short(self, states: Tensor) -> Tensor:
-        return trailing_sum(states, self.short_term)
-
-    def _both(self, weighted: Tensor, states: Tensor) -> Tensor:
-        return ops.concatenate([self._short(weighted), prefix_mean(states)], axis=-1)
+        if self.pooling == "last_sum":
+            return zero_padding(trailing_sum(states, self.short_term), items)
+        short = trailing_sum(self._weight(self._hidden(states)) * states, self.short_term)
+        both = ops.concatenate([short, prefix_mean(states)], axis=-1)
+        return zero_padding(self._join(both), items)
 
     def at(self, states: Tensor, windows: Tensor | None, ends: Tensor) -> Tensor:
         """P of some prefixes alone, as the call gives it at their last position.
 
         Args:
-            states: As in the call, without `windows`.
+            states: As in the call.
             windows: Row of each prefix, ints `(prefixes,)`; None where each row has one.
             ends: Its last position, ints `(prefixes,)`; -1 for an empty prefix, whose P is 0.
 

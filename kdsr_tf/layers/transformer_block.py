@@ -12,7 +12,6 @@ from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 
@@ -32,10 +31,9 @@ class TransformerBlock(keras.layers.Layer):
             states and the sources.
 
     Call arguments:
-        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of `windows`.
+        states: Floats `(batch, length, dim)`.
         sources: What else the attention takes, if anything.
         training: Whether to drop.
-        windows: Which rows are one sequence; None where there are no rows.
 
     Returns:
         Floats of the shape of the states.
@@ -88,11 +86,8 @@ class TransformerBlock(keras.layers.Layer):
         states: Tensor,
         sources: Sequence[Tensor] = (),
         training: bool | None = None,
-        windows: WindowGroups | None = None,
     ) -> Tensor:
-        attended = self._attention(
-            self._attention_norm(states), sources, training=training, windows=windows
-        )
+        attended = self._attention(self._attention_norm(states), sources, training=training)
         states = ops.add(states, self._drop_attention(attended, training=training))
         dense = self._outer(self._inner(self._dense_norm(states)))
         return ops.add(states, self._drop_dense(dense, training=training))

@@ -14,7 +14,6 @@ from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.ops.masking import real_positions
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.scoring.scorer import Scorer
 from kdsr_tf.types import Tensor
@@ -91,7 +90,6 @@ class Recommender(keras.Model):
         self,
         vectors: ItemVectors,
         training: bool | None = None,
-        windows: WindowGroups | None = None,
         sparse_gradients: bool = False,
         known: KnownItems | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -100,27 +98,19 @@ class Recommender(keras.Model):
         Args:
             vectors: Vectors of the items; see `KnownItems`.
             training: Whether to drop units.
-            windows: Which rows are one sequence, if the items are `windows.rows`.
             sparse_gradients: As in `KnownItems`.
             known: Where the vectors are from; None for `known_items`.
 
         Returns:
-            States of the backbone and user vectors, both floats `(batch, length, dim)`, or
-            of rows `(rows, dim)`.
+            States of the backbone and user vectors, both floats `(batch, length, dim)`.
 
         Raises:
             ValueError: if the histories are longer than `max_length`.
         """
         items = vectors[ITEMS]
-        if windows is None:
-            self.check_length(items)
-            states = self.backbone(vectors, training=training)
-        elif self.backbone.takes_rows:
-            states = self.backbone(vectors, training=training, windows=windows)
-        else:
-            parts = windows.split_each(vectors)
-            states = windows.join([self.backbone(part, training=training) for part in parts])
-        pooled = self.head(states, items, windows=windows)
+        self.check_length(items)
+        states = self.backbone(vectors, training=training)
+        pooled = self.head(states, items)
         return states, self._user_vectors(pooled, vectors, training, sparse_gradients, known)
 
     def encode_prefixes(

@@ -13,7 +13,6 @@ from kdsr_tf.models.catalogue_of_tests import CatalogueOfTests
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.weighted_terms import WeightedTerms
 from kdsr_tf.objectives.objective import Objective, Step, Term, Weight
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
 from kdsr_tf.types import Tensor
 
@@ -30,11 +29,11 @@ class TrainingModel(WeightedTerms):
     `finite_report` names the terms. The norms that such an optimizer keeps are logged as
     `gradient_norm_{group}`.
 
-    Where the shapes of a step may depend on the data, that is on TensorFlow without XLA, only
-    what the loss reads is computed: user vectors at targets, logits a chunk of targets at a
-    time in float32 (`ops.cross_entropy`), valid pairs, and windows of causal backbones in
-    groups of like length. Compiled steps compute user vectors at `target_index` if the batch
-    has it, otherwise at all positions, and all pairs; the losses are the same.
+    Where the shapes of a step may depend on the data, that is on TensorFlow without XLA, user
+    vectors are computed at targets, logits a chunk of targets at a time and the codes of valid
+    pairs only, in float32 (`kdsr_tf.ops.kernels`). Compiled steps compute user vectors at
+    `target_index` if the batch has it, otherwise at all positions, and all pairs; the losses
+    are the same.
 
     Args:
         recommender: The model to train, and the one to use afterwards.
@@ -179,38 +178,27 @@ class TrainingModel(WeightedTerms):
         recommender.check_length(inputs[ITEMS])
         compiled = TARGET_INDEX in inputs or self.jit_compile
         dynamic = keras.backend.backend() == "tensorflow" and not compiled
-        causal = recommender.backbone.causal
-        needs_windows = any(objective.reads_windows for objective in self.objectives)
-        split = dynamic and causal and not needs_windows
-        groups = WindowGroups(inputs[ITEMS], recommender.max_length, split)
         known = recommender.item_encoder.in_batch(inputs, training)
-        vectors = known(groups.rows(inputs[ITEMS]), sparse_gradients=sparse and training)
-        window_vectors = vectors if split else groups.split_each(vectors)[0]
-        targets = groups.rows(inputs[TARGET])
-        if dynamic and not causal:
-            at = _places_of(targets)
+        vectors = known(inputs[ITEMS], sparse_gradients=sparse and training)
+        targets = ops.reshape(inputs[TARGET], (-1,))
+        index = inputs.get(TARGET_INDEX)
+        if index is None and dynamic:
+            index = ops.cast(ops.nonzero(targets > 0)[0], "int32")
+        if index is None:
+            index = ops.arange(ops.size(targets), dtype="int32")
+        at = ops.maximum(index, 0)
+        targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
+        if recommender.backbone.causal:
+            states, users = recommender.encode(vectors, training, sparse, known)
+            users = ops.take(ops.reshape(users, (-1, users.shape[-1])), at, axis=0)
+        else:
             length = ops.shape(inputs[ITEMS])[1]
             states, users = recommender.encode_prefixes(
-                window_vectors, at // length, at % length, training, sparse, known
+                vectors, at // length, at % length, training, sparse, known
             )
-            targets = ops.take(targets, at, axis=0)
-        else:
-            windows = groups if split else None
-            states, users = recommender.encode(window_vectors, training, windows, sparse, known)
-            users = ops.reshape(users, (-1, users.shape[-1]))
-            if TARGET_INDEX in inputs:
-                index = inputs[TARGET_INDEX]
-                at = ops.maximum(index, 0)
-                targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
-                users = ops.take(users, at, axis=0)
-            elif dynamic:
-                at = _places_of(targets)
-                targets, users = ops.take(targets, at, axis=0), ops.take(users, at, axis=0)
         return Step(
             inputs=inputs,
-            windows=groups,
             vectors=vectors,
-            window_vectors=window_vectors,
             states=states,
             users=users,
             targets=targets,
@@ -229,7 +217,3 @@ def _complete(weights: Mapping[str, Weight], defaults: Mapping[str, float]) -> d
             raise ValueError(f"`weights` has no term `{term}`. Valid terms: {', '.join(complete)}.")
         complete[term] = weight if callable(weight) else float(weight)
     return complete
-
-
-def _places_of(targets: Tensor) -> Tensor:
-    return ops.cast(ops.nonzero(targets > 0)[0], "int32")

@@ -7,6 +7,7 @@ from keras import ops
 
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
+from kdsr_tf.ops.masking import count_windows
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
 
@@ -18,8 +19,6 @@ class BackboneAuxiliary(Objective):
         auxiliary: Result of `Backbone.make_auxiliary`: a layer that is called with the
             input and the output of the backbone and returns a loss per window by term.
     """
-
-    reads_windows = True
 
     def __init__(self, auxiliary: keras.layers.Layer, **kwargs):
         super().__init__(**kwargs)
@@ -33,6 +32,6 @@ class BackboneAuxiliary(Objective):
     def terms(
         self, step: Step, recommender: Recommender
     ) -> tuple[dict[str, Term], dict[str, Tensor]]:
-        windows = ops.cast(ops.shape(step.inputs[ITEMS])[0], "float32")
-        losses = self.auxiliary(step.window_vectors, step.states)
+        windows = count_windows(step.inputs[ITEMS])
+        losses = self.auxiliary(step.vectors, step.states)
         return {name: Term(ops.sum(loss), windows) for name, loss in losses.items()}, {}

@@ -10,7 +10,6 @@ import keras
 
 from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.models.recommender import Recommender
-from kdsr_tf.ops.window_groups import WindowGroups
 from kdsr_tf.types import Tensor
 
 Weight = float | keras.optimizers.schedules.LearningRateSchedule
@@ -33,16 +32,10 @@ class Term(NamedTuple):
 class Step:
     """What objectives see of one batch.
 
-    Rows are the positions of all windows, `(rows,)`: either all of them, or the real ones
-    only, after one row of padding; see `WindowGroups`.
-
     Attributes:
         inputs: The batch.
-        windows: Where the rows of each window are.
-        vectors: Item vectors of the rows.
-        window_vectors: Item vectors as the backbone saw them; those of rows, or of windows
-            `(batch, length, ...)` if the backbone does not take rows.
-        states: What the backbone made of `window_vectors`.
+        vectors: Item vectors, `(batch, length, ...)` each.
+        states: What the backbone made of them, floats `(batch, length, dim)`.
         users: User vectors that are to predict targets, floats `(count, dim)`.
         targets: Their targets, ints `(count,)`, 0 for none.
         known: The items whose vectors the step knows: the catalogue, or those of the batch
@@ -54,9 +47,7 @@ class Step:
     """
 
     inputs: Mapping[str, Tensor]
-    windows: WindowGroups
     vectors: ItemVectors
-    window_vectors: ItemVectors
     states: Tensor
     users: Tensor
     targets: Tensor
@@ -76,13 +67,10 @@ class Objective(keras.layers.Layer):
         default_weights: Weight of every term.
         reads_catalogue: Whether a training step reads the vectors of all items, so that the
             gradients of tables are dense.
-        reads_windows: Whether it reads `window_vectors` and `states` as windows
-            `(batch, length, ...)`; otherwise they may be rows.
     """
 
     default_weights: Mapping[str, float]
     reads_catalogue = False
-    reads_windows = False
 
     def check(self, recommender: Recommender) -> None:
         """Refuse a recommender that cannot learn by it.

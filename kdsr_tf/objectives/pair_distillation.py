@@ -15,6 +15,7 @@ from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.pair_records import PairRecords
+from kdsr_tf.ops.masking import count_windows
 from kdsr_tf.rules import check_drawn_pairs
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
@@ -87,18 +88,14 @@ class PairDistillation(Objective):
             recommender.max_length,
             self.pairs_per_window if step.training else None,
             self._draws,
-            step.windows,
-            step.dynamic,
-            sums=step.training,
         )
-        whole_windows = self._score_loss.form == "frobenius"
-        num_windows = ops.cast(ops.shape(items)[0], "float32")
+        sums_codes = step.training and step.dynamic
+        num_windows = count_windows(items)
         terms: dict[str, Term] = {}
         found: dict[str, Tensor | None] = {}
         for modality, head in self._heads.items():
-            pairs = records.compare(
-                modality, step.inputs, step.vectors[modality], head, whole_windows
-            )
+            vectors = step.vectors[modality]
+            pairs = records.compare(modality, step.inputs, vectors, head, sums_codes)
             for kind, loss in (("score", self._score_term), ("code", self._code_term)):
                 terms[f"{modality}_{kind}"] = Term(ops.sum(loss(pairs)), num_windows)
             if not step.training:
@@ -119,7 +116,7 @@ class PairDistillation(Objective):
             self._accuracy[modality].update_state(
                 ops.reshape(found[f"{modality}_codes"], (-1,)),
                 ops.reshape(found[f"{modality}_code_logits"], (-1, head.num_codes)),
-                ops.reshape(found[f"{modality}_code_weights"], (-1,)),
+                ops.reshape(weights, (-1,)),
             )
 
     def get_config(self) -> dict:
@@ -147,7 +144,5 @@ class PairDistillation(Objective):
         if "code_loss" in pairs:
             return pairs["code_loss"]
         return self._code_loss(
-            (pairs["codes"], pairs["code_weights"]),
-            pairs["code_logits"],
-            sample_weight=pairs["code_share"],
+            (pairs["codes"], pairs["weights"]), pairs["code_logits"], sample_weight=pairs["share"]
         )

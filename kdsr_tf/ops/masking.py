@@ -34,6 +34,18 @@ def zero_padding(states: Tensor, items: Tensor) -> Tensor:
     return states * ops.cast(real_positions(items), states.dtype)[..., None]
 
 
+def count_windows(items: Tensor) -> Tensor:
+    """How many windows hold an item.
+
+    Args:
+        items: Ints `(batch, length)`, right-padded with `PAD`.
+
+    Returns:
+        A float scalar.
+    """
+    return ops.sum(ops.cast(real_positions(items[:, 0]), "float32"))
+
+
 def at_last_real(states: Tensor, items: Tensor) -> Tensor:
     """The state at the last real position; zeros for an empty sequence.
 

@@ -5,7 +5,6 @@ Pairs follow the packed order of `kdsr_tf.schema.pair_positions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -73,31 +72,6 @@ def valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Tensor:
     return ops.logical_and(both, ops.not_equal(left, right))
 
 
-def packed_valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Positions:
-    """The pairs that `valid_pairs` marks, without looking at pairs of padding.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with 0.
-        present: Bools or 0/1 `(batch, length)`.
-        positions: Of the pairs of every window, `(pairs,)`.
-
-    Returns:
-        Window and place in the packed order of each pair, ints `(count,)`.
-    """
-    lengths = ops.sum(ops.cast(real_positions(items), "int32"), axis=1)
-    counts = lengths * (lengths - 1) // 2
-    ends = ops.cumsum(counts)
-    each = ops.arange(ops.sum(counts), dtype="int32")
-    window = ops.cast(ops.searchsorted(ends, each, side="right"), "int32")
-    pair = each - ops.take(ends - counts, window)
-    usable = ops.reshape(_usable_items(items, present), (-1,))
-    starts = window * ops.shape(items)[1]
-    left, right = (ops.take(usable, starts + ops.take(place, pair)) for place in positions)
-    both = ops.logical_and(left > 0, right > 0)
-    valid = ops.nonzero(ops.logical_and(both, ops.not_equal(left, right)))[0]
-    return ops.take(window, valid), ops.take(pair, valid)
-
-
 def count_valid_pairs(items: Tensor, present: Tensor) -> Tensor:
     """How many pairs of each window `valid_pairs` counts.
 
@@ -155,56 +129,39 @@ def pair_differences(states: Tensor, positions: Positions) -> Tensor:
 
     It is a product with a matrix of 1 and -1, `pairs * length * dim` multiplications,
     whose gradient is a product too: on a CPU half the time of gathering the
-    states and scattering their gradients. Rows without windows are gathered.
+    states and scattering their gradients.
 
     Args:
-        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of any windows.
-        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`; among rows, row numbers
-            `(pairs,)`.
+        states: Floats `(batch, length, dim)`.
+        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
 
     Returns:
-        Floats `(batch, pairs, dim)`; of rows, `(pairs, dim)`.
+        Floats `(batch, pairs, dim)`.
     """
-    if len(states.shape) == 2:
-        first, second = (ops.take(states, place, axis=0) for place in positions)
-        return first - second
     place = ops.arange(ops.shape(states)[1], dtype="int32")
     plus, minus = (ops.cast(ops.equal(p[..., None], place), states.dtype) for p in positions)
     return ops.matmul(plus - minus, states)
 
 
-def pair_correlation(
-    states: Tensor,
-    positions: Positions,
-    kind: str,
-    products: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
+def pair_correlation(states: Tensor, positions: Positions, kind: str) -> Tensor:
     """ξ of the states at each pair of positions.
 
     Cosine and dot read one matrix product per window, `length**2 * dim`
     multiplications, without a tensor of that size.
 
     Args:
-        states: Floats `(batch, length, dim)`, or rows `(rows, dim)` of any windows.
-        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`; among rows, row numbers
-            `(pairs,)`.
+        states: Floats `(batch, length, dim)`.
+        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
         kind: Key of `kdsr_tf.ops.correlation.CORRELATIONS`.
-        products: Gives the inner products of the pairs, `(pairs,)`, of states like these,
-            for who can do so without gathering two rows for each pair.
 
     Returns:
-        Floats `(batch, pairs)`, or of rows `(pairs,)`, at least float32.
+        Floats `(batch, pairs)`, at least float32.
     """
     if kind not in ("cosine", "dot"):
         differences = pair_differences(states, positions)
         return correlation(differences, ops.zeros_like(differences), kind)
     states = unit_vectors(states) if kind == "cosine" else ops.cast(states, "float32")
-    if products is not None:
-        return products(states)
     first, second = positions
-    if len(states.shape) == 2:
-        products = ops.take(states, first, axis=0) * ops.take(states, second, axis=0)
-        return ops.sum(products, axis=-1)
     length = ops.shape(states)[1]
     gram = ops.matmul(states, ops.transpose(states, (0, 2, 1)))
     index = second * length + first

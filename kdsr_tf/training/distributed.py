@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from kdsr_tf.models.training_model import TrainingModel
+from kdsr_tf.schema import ITEMS
 
 Strategy: TypeAlias = tf.distribute.Strategy
 Complete: TypeAlias = Callable[[tf.data.Dataset], tf.data.Dataset]
@@ -110,6 +111,9 @@ def _distribute(
         first = context.input_pipeline_id * local
 
         def parts(batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
+            # Empty windows where there are fewer rows than replicas: they count as nothing.
+            missing = -tf.shape(batch[ITEMS])[0] % replicas
+            batch = {name: tf.pad(rows, [[0, missing], [0, 0]]) for name, rows in batch.items()}
             return tf.data.Dataset.range(first, first + local).map(
                 lambda replica: {name: rows[replica::replicas] for name, rows in batch.items()}
             )

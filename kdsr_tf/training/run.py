@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +60,7 @@ class Run:
             config.windows.max_length,
             config.needs.pairs,
             prefixes=not backbone_class(config).causal,
-            target_index=config.train.jit_compile,
+            few_shapes=config.train.jit_compile,
             content=read.content,
         )
 
@@ -198,12 +197,11 @@ class Run:
                     arguments["validation_data"] = complete(arguments["validation_data"])
                 model.fit(complete(batches), shuffle=False, verbose=0, **arguments)
                 return
-            windows = self.examples.num_windows(self.judge)
             distributed.fit(
                 model,
                 batches,
                 complete=self.examples.complete,
-                validation_steps=math.ceil(windows / judged_per_batch),
+                validation_steps=self.examples.num_batches(self.judge, judged_per_batch),
                 **arguments,
             )
 
@@ -222,8 +220,7 @@ class Run:
         if self.judge == TEST:
             called.insert(0, callbacks.OracleNames())
         if self._config.train.strategy == "single":
-            batches = self.examples.train_batches(_GRADIENT_ROWS, 1, seed)
-            few = next(iter(self.examples.complete(batches)))
+            few = next(iter(self.examples.complete(self.examples.sample(_GRADIENT_ROWS, seed))))
             called.append(callbacks.TermGradients(few))
         return called
 

@@ -13,6 +13,8 @@ def prefix_rows(batches: Iterable[dict], modality: str = "text") -> list[tuple]:
     for batch in batches:
         for k, items in enumerate(batch[schema.ITEMS]):
             size = int((items > 0).sum())
+            if not size:  # a batch may be filled up with empty rows
+                continue
             pairs = schema.num_pairs(size)
             target = batch[schema.TARGET][k]
             scores = batch[schema.scores_key(modality)][k]

@@ -43,24 +43,25 @@ def assert_same(batches, others):
 
 
 def windows_of(batches):
-    """Windows as hashable tuples, padding included in a fixed length."""
+    """Items and targets of every window as one hashable tuple."""
     return [
-        tuple(np.pad(row, (0, MAX_LENGTH - len(row))).tolist())
+        tuple(items[items > 0].tolist() + target[items > 0].tolist())
         for batch in batches
-        for row in np.concatenate([batch["items"], batch["target"]], axis=0)
+        for items, target in zip(batch["items"], batch["target"], strict=True)
     ]
 
 
 def test_batches_hold_what_tfds_reads(directory, examples):
     windows = tfds.builder_from_directory(directory).as_dataset("validation", shuffle_files=False)
+    windows = sorted(collected(windows), key=lambda window: len(window["items"]))
     rows = [
         {name: values[k] for name, values in batch.items()}
         for batch in collected(examples.batches("validation", 7))
         for k in range(len(batch["items"]))
     ]
-    expected = collected(windows)
-    assert len(rows) == len(expected) == examples.num_windows("validation") == 40
-    for row, window in zip(rows, expected, strict=True):
+    assert len(rows) == len(windows) == examples.num_windows("validation") == 40
+    assert examples.num_batches("validation", 7) == 6
+    for row, window in zip(rows, windows, strict=True):
         for name, values in row.items():
             size = len(window[name])
             np.testing.assert_array_equal(values[:size], window[name])
@@ -70,15 +71,46 @@ def test_batches_hold_what_tfds_reads(directory, examples):
     assert max(row["text_codes"].max() for row in rows) > 255
 
 
-def test_padded_lengths_are_few_and_hold_the_longest_window(examples):
-    for batch in collected(examples.batches("train", 2)):
-        longest = int((batch["items"] > 0).sum(axis=1).max())
-        length = batch["items"].shape[1]
-        assert length == min(known for known in (2, 3, 6, 12) if known >= longest)
-        assert batch["text_scores"].shape[1] == schema.num_pairs(length)
+def test_windows_of_a_batch_are_of_like_length_and_padded_to_the_longest(examples):
+    batches = collected(examples.train_batches(8, 1, seed=0))
+    mixed = 0
+    for batch in batches:
+        sizes = np.maximum((batch["items"] > 0).sum(axis=1), 2)
+        assert batch["items"].shape[1] == sizes.max()
+        assert batch["text_scores"].shape[1] == schema.num_pairs(sizes.max())
+        mixed += sizes.min() < sizes.max()
+    assert mixed <= MAX_LENGTH - 2  # at most once per length, where the next one begins
+    lengths = [batch["items"].shape[1] for batch in batches]
+    assert lengths != sorted(lengths)
 
 
-def test_windows_of_one_item_have_no_pairs(tmp_path):
+def test_compiled_steps_see_few_shapes(directory, examples):
+    compiled = Examples(directory, MAX_LENGTH, ("text",), few_shapes=True)
+    batches = collected(compiled.train_batches(8, 3, seed=0))
+    assert len(batches) == 3 * compiled.steps_per_epoch(8)
+    shapes = {batch["items"].shape for batch in batches}
+    assert len(shapes) == len({length for _, length in shapes})
+    assert {length for _, length in shapes} <= {2, 3, 5, 8, 12}
+    found = [window for window in windows_of(batches) if window]
+    assert sorted(found) == sorted(3 * windows_of(collected(examples.batches("train", 8))))
+    for batch in batches:
+        index = batch["target_index"]
+        np.testing.assert_array_equal(np.flatnonzero(batch["target"]), index[index >= 0])
+        assert len(index) % len(batch["items"]) == 0
+        empty = batch["items"][:, 0] == 0
+        assert not any(values[empty].any() for name, values in batch.items() if name[0] != "t")
+
+
+def test_a_sample_mixes_lengths(examples):
+    (batch,) = collected(examples.sample(16, seed=0))
+    sizes = (batch["items"] > 0).sum(axis=1)
+    assert len(sizes) == 16 and sizes.min() < sizes.max() == batch["items"].shape[1]
+    assert_same(collected(examples.sample(16, seed=0)), [batch])
+    (other,) = collected(examples.sample(16, seed=1))
+    assert not np.array_equal(other["items"], batch["items"])
+
+
+def test_windows_of_one_item_are_padded_to_a_pair(tmp_path):
     features = tfds_records.example_features({"text": 5})
     window = {
         schema.USER_ID: "user",
@@ -98,7 +130,11 @@ def test_windows_of_one_item_have_no_pairs(tmp_path):
     }
     tfds_records.write_dataset_info(str(tmp_path), features, shards)
     (batch,) = collected(Examples(str(tmp_path), 4, ("text",)).batches("train", 3))
-    assert batch["items"].tolist() == [[3]] * 3 and batch["text_present"].all()
+    assert batch["items"].tolist() == [[3, 0]] * 3
+    assert batch["text_present"].tolist() == [[True, False]] * 3
+    assert batch["text_scores"].tolist() == batch["text_codes"].tolist() == [[0]] * 3
+    (batch,) = collected(Examples(str(tmp_path), 1, ("text",)).batches("train", 3))
+    assert batch["items"].tolist() == [[3]] * 3
     assert batch["text_scores"].shape == batch["text_codes"].shape == (3, 0)
 
 
@@ -125,11 +161,15 @@ def test_small_blocks_are_shuffled_within(directory, monkeypatch):
     monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
     monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
     examples = Examples(directory, MAX_LENGTH)
-    shuffled = windows_of(collected(examples.train_batches(8, 1, seed=0)))
-    in_order = windows_of(collected(examples.batches("train", 8)))
-    assert sorted(shuffled[:32]) == sorted(in_order[:32])
-    assert shuffled[:32] != in_order[:32]
-    assert sorted(shuffled) == sorted(in_order)
+    batches = collected(examples.train_batches(8, 1, seed=0))
+    assert len(batches) == examples.steps_per_epoch(8)
+    in_order = windows_of(collected(examples.batches("train", 16)))
+    block_of = {window: place // 16 for place, window in enumerate(in_order)}
+    blocks = [{block_of[window] for window in windows_of([batch])} for batch in batches]
+    assert all(len(found) == 1 for found in blocks)
+    assert blocks == sorted(blocks, key=min) and len({min(found) for found in blocks}) > 2
+    shuffled = windows_of(batches)
+    assert shuffled != in_order and sorted(shuffled) == sorted(in_order)
 
 
 def test_lengths_must_end_in_max_length(directory):

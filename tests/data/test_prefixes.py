@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from kdsr_tf import schema, stages
 from kdsr_tf.config import Config
+from kdsr_tf.data.block_rows import count_rows
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.data.prefixes import count_prefixes
 from kdsr_tf.errors import ConfigError
 from tests import factories
 from tests.data.rows import prefix_rows
@@ -28,7 +28,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examples(directory):
-    return Examples(directory, MAX_LENGTH, ("text",), prefixes=True, target_index=True)
+    return Examples(directory, MAX_LENGTH, ("text",), prefixes=True, few_shapes=True)
 
 
 def collected(dataset):
@@ -63,35 +63,30 @@ def test_an_epoch_holds_every_target_once_after_its_own_history(directory, examp
     assert not np.array_equal(*orders)
 
 
-def test_short_prefixes_are_padded_little(examples):
+def test_compiled_steps_see_one_shape_per_length(examples):
     batches = collected(examples.train_batches(16, 1, seed=0))
-    sizes = [len(batch["items"]) for batch in batches]
-    assert sorted(sizes)[1:] == [16] * (len(sizes) - 1)
-    shapes = {batch["items"].shape[1] for batch in batches}
-    assert shapes == {2, 3, 6, 12}
+    assert {batch["items"].shape for batch in batches} == {(16, n) for n in (2, 3, 5, 8)}
     mixed = 0
     for batch in batches:
-        needed = np.searchsorted([2, 3, 6, 12], (batch["items"] > 0).sum(axis=1))
-        mixed += len(set(needed)) > 1
+        sizes = (batch["items"] > 0).sum(axis=1)
+        mixed += len(set(np.searchsorted([2, 3, 5, 8, 12], sizes[sizes > 0]))) > 1
+        # One logit per prefix.
+        index = batch["target_index"]
+        assert len(index) == 16
+        np.testing.assert_array_equal(np.flatnonzero(batch["target"]), index[index >= 0])
     assert mixed <= 3  # only where one length ends and the next begins
 
 
 def test_prefixes_of_uncompiled_steps_are_padded_at_seams_only(directory):
     batches = Examples(directory, MAX_LENGTH, ("text",), prefixes=True).train_batches(16, 1, seed=0)
-    padded = 0
+    padded, rows = 0, []
     for batch in collected(batches):
         sizes = np.maximum((batch["items"] > 0).sum(axis=1), 2)
         assert batch["items"].shape[1] == sizes.max()
         padded += sizes.min() < sizes.max()
+        rows.append(len(sizes))
     assert padded < MAX_LENGTH - 1
-
-
-def test_target_index_finds_every_target(examples):
-    for batch in collected(examples.train_batches(16, 1, seed=0))[:5]:
-        index = batch["target_index"]
-        found = index[index >= 0]
-        np.testing.assert_array_equal(np.flatnonzero(batch["target"]), found)
-        assert len(index) <= 16 + batch["target"].size // 16 + 1
+    assert sorted(rows)[1:] == [16] * (len(rows) - 1)
 
 
 def test_a_stream_can_start_anywhere_and_ignores_the_global_seed(examples):
@@ -107,12 +102,12 @@ def test_a_stream_can_start_anywhere_and_ignores_the_global_seed(examples):
 
 
 def test_blocks_hold_their_own_prefixes(directory, examples, monkeypatch):
+    whole = collected(examples.train_batches(16, 1, seed=0))
     monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
     monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
     blocks = Examples(directory, MAX_LENGTH, ("text",), prefixes=True)
     batches = collected(blocks.train_batches(16, 1, seed=0))
     assert len(batches) == blocks.steps_per_epoch(16)
-    whole = collected(examples.train_batches(16, 1, seed=0))
     assert prefix_rows(batches) == prefix_rows(whole)
 
 
@@ -121,7 +116,10 @@ def test_windows_that_start_late_are_refused():
         target = np.array(target, np.int32).tobytes()
         return {"target": tf.constant([target]), "window_start": tf.constant([start], tf.int64)}
 
-    assert count_prefixes(block(0, [7, 8, 9]), 3) == 3
-    assert count_prefixes(block(4, [0, 0, 9]), 3) == 1
+    def counted(block):
+        return count_rows(block, 3, True, [2, 3]).rows.tolist()
+
+    assert counted(block(0, [7, 8, 9])) == [2, 1]
+    assert counted(block(4, [0, 0, 9])) == [0, 1]
     with pytest.raises(ConfigError, match=r"Set windows.stride=1 and run `kdsr distill` again"):
-        count_prefixes(block(4, [0, 8, 9]), 3)
+        counted(block(4, [0, 8, 9]))

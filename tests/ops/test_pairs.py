@@ -44,16 +44,6 @@ def test_valid_pairs_need_two_different_items_with_the_modality():
     assert valid == {(0, 1), (1, 2)}
 
 
-def test_packed_valid_pairs_are_the_valid_ones():
-    items = np.array([[4, 7, 4, 9, 0], [0] * 5, [3, 0, 0, 0, 0], [1, 2, 3, 4, 5]])
-    present = np.array([[1, 1, 1, 0, 1], [1] * 5, [1] * 5, [0, 1, 1, 1, 1]], "uint8")
-    found = pairs.packed_valid_pairs(items, present, SHARED)
-    for one, other in zip(
-        found, np.nonzero(pairs.valid_pairs(items, present, SHARED)), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_count_of_valid_pairs():
     items = np.array([[4, 7, 4, 9, 0], [3, 3, 3, 0, 0], [0] * 5])
     present = np.array([[1, 1, 1, 0, 1], [1] * 5, [1] * 5], "uint8")
