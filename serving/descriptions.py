@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from serving.errors import invalid, not_found
-from serving.versions import VersionedModel
+from serving.request_error import invalid, not_found
+from serving.versioned_model import VersionedModel
 
 SIGNATURES = "signature_def"
 

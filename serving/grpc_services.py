@@ -17,13 +17,13 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from serving import descriptions
-from serving.beside import beside
-from serving.errors import RequestError
 from serving.grpc_calls import MODEL_SERVICE, PREDICTION_SERVICE
+from serving.in_thread import in_thread
 from serving.metrics import Metrics
 from serving.predictor import Prediction, Predictor
 from serving.proto_tensors import to_arrays, write
-from serving.versions import log
+from serving.request_error import RequestError
+from serving.versioned_model import log
 
 M = TypeVar("M", bound=Message)
 _Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message]]
@@ -94,7 +94,9 @@ class GrpcServices:
             self._predictor.require_room(context.peer())
             content = await self._received(context)
             observation.start()
-            request = await beside(len(content), self._parse, predict_pb2.PredictRequest, content)
+            request = await in_thread(
+                len(content), self._parse, predict_pb2.PredictRequest, content
+            )
             found = await self._predictor.predict(
                 observation,
                 request.model_spec,
@@ -104,7 +106,7 @@ class GrpcServices:
                 context.time_remaining(),
                 context.peer(),
             )
-            return await beside(found.size, _response, request.model_spec.name, found)
+            return await in_thread(found.size, _response, request.model_spec.name, found)
 
     async def _metadata(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
         content = await self._received(context)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from serving.errors import invalid
 from serving.predictor import TensorInfos
 from serving.proto_tensors import MOST_ELEMENTS
+from serving.request_error import invalid
 
 _SIGNATURE, _ROWS, _COLUMNS = "signature_name", "instances", "inputs"
 _BASE64 = "b64"

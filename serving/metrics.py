@@ -12,7 +12,7 @@ from typing import Any
 
 import prometheus_client
 
-from serving.errors import RequestError
+from serving.request_error import RequestError
 
 _log = logging.getLogger("kdsr.serving")
 

@@ -15,9 +15,9 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kdsr_tf import schema
-from serving.errors import RequestError, invalid
 from serving.internals import callable_of
 from serving.proto_tensors import to_arrays
+from serving.request_error import RequestError, invalid
 
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _VARIABLES = os.path.join("variables", "variables")

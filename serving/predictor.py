@@ -13,10 +13,10 @@ from tensorflow_serving.apis import model_pb2
 
 from kdsr_tf import schema
 from serving.batching import Batcher
-from serving.beside import beside
-from serving.errors import RequestError
+from serving.in_thread import in_thread
 from serving.metrics import Observation
-from serving.versions import VersionedModel
+from serving.request_error import RequestError
+from serving.versioned_model import VersionedModel
 
 TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 
@@ -84,7 +84,7 @@ class Predictor:
         observation.signature = name
         try:
             async with asyncio.timeout(timeout_seconds):
-                inputs = await beside(size, read_inputs, definition.inputs)
+                inputs = await in_thread(size, read_inputs, definition.inputs)
                 servable.check(name, inputs, wanted)
                 outputs = await self._batcher.run(servable, name, inputs, caller)
         except TimeoutError:

@@ -9,7 +9,7 @@ import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import invalid
+from serving.request_error import invalid
 
 MOST_ELEMENTS = 1 << 19
 _MOST_REPEATED = 1024

@@ -20,10 +20,10 @@ from starlette.routing import Route
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import descriptions, json_tensors, metrics
-from serving.beside import beside
-from serving.errors import RequestError, invalid
+from serving.in_thread import in_thread
 from serving.predictor import Predictor
-from serving.versions import LARGEST_VERSION
+from serving.request_error import RequestError, invalid
+from serving.versioned_model import LARGEST_VERSION
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:predict", re.IGNORECASE)
@@ -101,7 +101,7 @@ class RestService:
             caller = str(request.client)
             self._predictor.require_room(caller)
             size = len(content)
-            body = await beside(size, json_tensors.parse, content)
+            body = await in_thread(size, json_tensors.parse, content)
             spec.signature_name = body.signature
             found = await self._predictor.predict(
                 observation,
@@ -111,7 +111,7 @@ class RestService:
                 timeout_seconds=self._timeout_seconds,
                 caller=caller,
             )
-            return await beside(
+            return await in_thread(
                 found.size, lambda: _json(json_tensors.answer(found.outputs, body.by_row))
             )
 

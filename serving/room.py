@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 
-from serving.errors import full
 from serving.fair_queue import FairQueue, Held, Task
+from serving.request_error import full
 
 
 class Room:

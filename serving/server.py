@@ -35,7 +35,7 @@ from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.rest import RestService
 from serving.starting import StartingFile
-from serving.versions import VersionedModel, log
+from serving.versioned_model import VersionedModel, log
 
 if TYPE_CHECKING:
     from kdsr_tf.config import Config

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from serving.batching import Batcher
-from serving.errors import RequestError
 from serving.metrics import Metrics
+from serving.request_error import RequestError
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import RequestError
 from serving.proto_tensors import to_array, to_arrays, write
+from serving.request_error import RequestError
 
 
 def tensor(sizes, values=(), dtype=types_pb2.DT_STRING, **fields):

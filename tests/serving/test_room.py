@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serving.errors import RequestError
 from serving.fair_queue import FairQueue, Task
+from serving.request_error import RequestError
 from serving.room import Room
 
 

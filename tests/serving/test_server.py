@@ -32,7 +32,7 @@ from tensorflow_serving.apis import (
 
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import KDSRError
-from serving.beside import beside
+from serving.in_thread import in_thread
 from serving.server import Server
 from tests.export import oracle
 from tests.serving.certificates import write_certificates
@@ -223,7 +223,7 @@ def test_versions_take_over_without_a_failed_call_and_a_corrupt_one_does_not(mod
 
 @pytest.mark.parametrize(("size", "apart"), [(100, False), (1 << 20, True)])
 def test_work_on_much_leaves_the_event_loop_free(size, apart):
-    worker = asyncio.run(beside(size, threading.get_ident))
+    worker = asyncio.run(in_thread(size, threading.get_ident))
     assert (worker != threading.get_ident()) == apart
 
 

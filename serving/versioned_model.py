@@ -13,9 +13,9 @@ from typing import NamedTuple
 from tensorflow_serving.apis import model_pb2
 
 from kdsr_tf.errors import KDSRError
-from serving.errors import invalid, not_found
 from serving.metrics import Metrics
 from serving.model import ServableModel
+from serving.request_error import invalid, not_found
 
 LARGEST_VERSION = 2**63 - 1
 

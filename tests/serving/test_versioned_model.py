@@ -10,7 +10,7 @@ import pytest
 
 from kdsr_tf.errors import KDSRError
 from serving.metrics import Metrics
-from serving.versions import VersionedModel
+from serving.versioned_model import VersionedModel
 
 
 def versioned(folder, **changes):

@@ -11,7 +11,7 @@ T = TypeVar("T")
 _MOST_BYTES_AT_ONCE = 1 << 16
 
 
-async def beside(size: int, function: Callable[..., T], *arguments: Any) -> T:
+async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
     """The result of a function: computed at once, or on a thread where it works on much.
 
     Args:
