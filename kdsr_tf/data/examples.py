@@ -10,23 +10,14 @@ import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
-from kdsr_tf.data import joined
 from kdsr_tf.data.block_rows import Raw, count_rows, find_rows, take_rows
 from kdsr_tf.data.buckets import Buckets, Histogram
 from kdsr_tf.data.content_batches import with_content
 from kdsr_tf.data.padding import exact_lengths, few_lengths
+from kdsr_tf.data.window_files import WindowFiles
 from kdsr_tf.items.content import Content
-
-BLOCK_BYTES = 128 * 2**20
-"""Windows are shuffled in blocks of about this size; smaller splits as a whole."""
-
-MIN_BLOCK_WINDOWS = 4096
-
-CACHED_BYTES = 2 * BLOCK_BYTES
-"""Splits up to this size are read from their files once and stay in memory."""
 
 
 class Examples:
@@ -75,7 +66,7 @@ class Examples:
                 f"`lengths` must ascend to `max_length`. Received: lengths={list(lengths)}, "
                 f"max_length={max_length}."
             )
-        self._builder = tfds.builder_from_directory(directory)
+        self._files = WindowFiles(directory, max_length)
         self._lengths = list(lengths)
         self._max_length = max_length
         self._modalities = tuple(modalities)
@@ -86,7 +77,7 @@ class Examples:
 
     def num_windows(self, split: str) -> int:
         """Windows of a split."""
-        return self._builder.info.splits[split].num_examples
+        return self._files.num_windows(split)
 
     def steps_per_epoch(self, batch_size: int, splits: Sequence[str] = ("train",)) -> int:
         """Batches of one epoch of training.
@@ -123,7 +114,7 @@ class Examples:
         but for its length. The order of epoch `e` depends on `seed` and `e` and on nothing
         else, so a stream that starts at `(first_epoch, first_step)` equals the tail of the
         whole one. (`Dataset.shuffle` would also depend on the global seed.) Blocks of
-        `BLOCK_BYTES` are shuffled as a whole, one ahead of training; windows were
+        windows (`WindowFiles.blocks`) are shuffled as a whole, one ahead of training; windows were
         spread over the files by a hash of their user.
 
         Args:
@@ -148,7 +139,7 @@ class Examples:
             count: Most windows.
             seed: Any int >= 0.
         """
-        block = next(iter(self._blocks(("train",))))
+        block = next(iter(self._files.blocks(self._fields, ("train",), keep=True)))
         rows = find_rows(block, self._max_length, self._prefixes)
         rows = tf.random.experimental.stateless_shuffle(rows, [seed, 0])[:count]
         raw = take_rows(block, rows, self._prefixes, *self._value_bytes())
@@ -170,7 +161,7 @@ class Examples:
         edges = tf.ragged.constant(
             [edges.tolist() for edges in buckets.edges], tf.int32, ragged_rank=1
         )
-        blocks = self._blocks(splits).enumerate()
+        blocks = self._files.blocks(self._fields, splits, keep=True).enumerate()
         shuffle = tf.random.experimental.stateless_shuffle
 
         def of_block(number: tf.Tensor, block: Raw, *, key: tf.Tensor | None) -> tf.data.Dataset:
@@ -208,7 +199,7 @@ class Examples:
         read = tuple(splits), prefixes
         if read not in self._histograms:
             fields = [schema.ITEMS, schema.TARGET, schema.WINDOW_START]
-            blocks = self._raw(fields, splits).batch(self._block_windows(splits)).prefetch(1)
+            blocks = self._files.blocks(fields, splits).prefetch(1)
             self._histograms[read] = [
                 count_rows(block, self._max_length, prefixes, self._lengths) for block in blocks
             ]
@@ -234,8 +225,7 @@ class Examples:
 
     def _value_bytes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Bytes of a value of the fields with one per item, and of those with one per pair."""
-        features = self._builder.info.features
-        sizes = {name: features[name].tf_dtype.size for name in self._fields}
+        sizes = {name: self._files.features[name].tf_dtype.size for name in self._fields}
         pairs = {
             make(m) for m in self._modalities for make in (schema.scores_key, schema.codes_key)
         }
@@ -244,55 +234,9 @@ class Examples:
             {name: size for name, size in sizes.items() if name in pairs},
         )
 
-    def _num_bytes(self, splits: Sequence[str]) -> int:
-        return sum(self._builder.info.splits[split].num_bytes for split in splits)
-
-    def _block_windows(self, splits: Sequence[str]) -> int:
-        windows = sum(map(self.num_windows, splits))
-        return max(MIN_BLOCK_WINDOWS, BLOCK_BYTES * windows // max(self._num_bytes(splits), 1))
-
-    def _blocks(self, splits: Sequence[str]) -> tf.data.Dataset:
-        """Blocks of `_raw`. Small splits are kept: a second pass over those costs nothing, over
-        single windows several microseconds each."""
-        blocks = self._raw(self._fields, splits).batch(self._block_windows(splits))
-        return blocks.cache() if self._num_bytes(splits) <= CACHED_BYTES else blocks
-
-    def _raw(self, fields: Sequence[str], splits: Sequence[str]) -> tf.data.Dataset:
-        """Windows as scalar strings, in file order; those of two splits mixed and joined."""
-        if len(splits) == 1:
-            return self._raw_of(fields, *splits)
-        read = list(dict.fromkeys([*fields, schema.ITEMS, schema.TARGET, schema.WINDOW_START]))
-        first, second = (self._raw_of(read, split) for split in splits)
-        windows = joined.join(
-            first,
-            second,
-            self._max_length,
-            *map(self.num_windows, splits),
-        )
-        return windows.map(lambda window: {name: window[name] for name in fields})
-
-    def _raw_of(self, fields: Sequence[str], split: str) -> tf.data.Dataset:
-        if not self.num_windows(split):  # TFDS refuses to read nothing
-            return tf.data.Dataset.from_tensor_slices(
-                {
-                    name: tf.constant([], tf.int64 if name == schema.WINDOW_START else tf.string)
-                    for name in fields
-                }
-            )
-        windows = self._builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            read_config=tfds.ReadConfig(try_autocache=False),
-            decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys(fields, True),
-                decoders=dict.fromkeys(fields, tfds.decode.SkipDecoding()),
-            ),
-        )
-        return windows.map(lambda window: {name: window[name] for name in fields})
-
     def _decoded(self, raw: Raw, capacities: tf.Tensor | None) -> dict[str, tf.Tensor]:
         """A batch, with as many windows as `capacities` says for its length."""
-        features = self._builder.info.features
+        features = self._files.features
         longest = tf.reduce_max(tf.strings.length(raw[schema.ITEMS])) // 4
         bucket = tf.searchsorted(self._lengths, longest[tf.newaxis])[0]
         length = tf.gather(self._lengths, bucket)

@@ -158,8 +158,8 @@ def test_a_stream_can_start_anywhere_and_ignores_the_global_seed(examples):
 
 
 def test_small_blocks_are_shuffled_within(directory, monkeypatch):
-    monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
-    monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
+    monkeypatch.setattr("kdsr_tf.data.window_files.BLOCK_BYTES", 1)
+    monkeypatch.setattr("kdsr_tf.data.window_files.MIN_BLOCK_WINDOWS", 16)
     examples = Examples(directory, MAX_LENGTH)
     batches = collected(examples.train_batches(8, 1, seed=0))
     assert len(batches) == examples.steps_per_epoch(8)

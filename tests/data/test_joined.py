@@ -9,6 +9,7 @@ import tensorflow as tf
 from beam_pipelines.transforms import tfds_records
 from kdsr_tf import schema, splits
 from kdsr_tf.data.examples import Examples
+from kdsr_tf.data.window_files import WindowFiles
 
 MAX_LENGTH, STRIDE = 6, 4
 LENGTHS = [*range(1, 20)] * 2
@@ -92,7 +93,7 @@ def test_the_mixture_is_even_and_the_same_whatever_the_global_seed(directory):
         return [batch["items"].tolist() for batch in stream.as_numpy_iterator()]
 
     assert batches(1) == batches(2)
-    windows = Examples(directory, MAX_LENGTH)._raw([schema.WINDOW_START], BOTH)
+    windows = WindowFiles(directory, MAX_LENGTH).windows([schema.WINDOW_START], BOTH)
     late = np.array([window["window_start"] > 0 for window in windows.as_numpy_iterator()])
     places = np.flatnonzero(late) / len(late)
     assert places.min() < 0.3 and places.max() > 0.9

@@ -103,8 +103,8 @@ def test_a_stream_can_start_anywhere_and_ignores_the_global_seed(examples):
 
 def test_blocks_hold_their_own_prefixes(directory, examples, monkeypatch):
     whole = collected(examples.train_batches(16, 1, seed=0))
-    monkeypatch.setattr("kdsr_tf.data.examples.BLOCK_BYTES", 1)
-    monkeypatch.setattr("kdsr_tf.data.examples.MIN_BLOCK_WINDOWS", 16)
+    monkeypatch.setattr("kdsr_tf.data.window_files.BLOCK_BYTES", 1)
+    monkeypatch.setattr("kdsr_tf.data.window_files.MIN_BLOCK_WINDOWS", 16)
     blocks = Examples(directory, MAX_LENGTH, ("text",), prefixes=True)
     batches = collected(blocks.train_batches(16, 1, seed=0))
     assert len(batches) == blocks.steps_per_epoch(16)
