@@ -25,9 +25,8 @@ from kdsr_tf import splits
 from kdsr_tf.cores import core_sizes
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
-from kdsr_tf.sources.batches import Piece, Rejected
-from kdsr_tf.sources.catalogue_rows import row_as_json
-from kdsr_tf.sources.interaction_rows import UNKNOWN_ITEM, Interactions, read_interactions
+from kdsr_tf.sources.batches import Piece
+from kdsr_tf.sources.interaction_rows import Interactions, read_interactions
 
 
 class Rows(NamedTuple):
@@ -100,19 +99,15 @@ class ReadInteractions(beam.DoFn):
             yield from self._rows(piece, batch, catalogue)
 
     def _rows(self, piece: Piece, batch: Interactions, catalogue: np.ndarray) -> Iterator[Any]:
-        for row in batch.rejected:
-            yield beam.pvalue.TaggedOutput(REJECTED, row)
         user_ids, users = _distinct(batch.user_ids)
         item_ids, items = _distinct(batch.item_ids)
         item_hashes = hashes_of(item_ids)
         known = np.isin(item_hashes, catalogue)[items]
-        for position in np.flatnonzero(~known).tolist():
-            where = piece.where(int(batch.rows[position]))
-            text = row_as_json(batch.row(position))
-            yield beam.pvalue.TaggedOutput(REJECTED, Rejected(UNKNOWN_ITEM, where, text))
+        rejected = batch.rejected + batch.unknown(piece, known)
+        for row in rejected:
+            yield beam.pvalue.TaggedOutput(REJECTED, row)
         # A row counts once when read and once when written or dropped.
-        lost = len(batch.rejected) + int((~known).sum())
-        advance(len(known) + len(batch.rejected) + lost)
+        advance(len(known) + len(batch.rejected) + len(rejected))
         yield Rows(
             user_ids,
             hashes_of(user_ids),

@@ -10,12 +10,13 @@ import posixpath
 import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 
 from kdsr_tf.datasets.item_pictures import ItemPictures, listed
 from kdsr_tf.schema import ITEM_ID
+from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.catalogue_rows import CatalogueRow, row_as_json
 from kdsr_tf.sources.image_files import is_far, local_problem
 from kdsr_tf.sources.image_paths import allowed_path, is_inside, real_folder, real_path
@@ -37,18 +38,8 @@ _MOST_LISTED = 10_000
 """Files looked at for examples of what is there."""
 
 
-class LostPicture(NamedTuple):
-    """A picture that the catalogue names and that is not taken; its item stays.
-
-    Args:
-        reason: Short and equal for equal causes, so that reasons can be counted.
-        where: File and row.
-        row: Id and value as JSON.
-    """
-
-    reason: str
-    where: str
-    row: str
+class LostPicture(Rejected):
+    """A picture that the catalogue names and that is not taken; its item stays."""
 
 
 class Pictures:

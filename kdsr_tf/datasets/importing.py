@@ -17,7 +17,6 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kdsr_tf.artifacts import join
@@ -36,7 +35,7 @@ from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
 from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, row_as_json
 from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
-from kdsr_tf.sources.interaction_rows import UNKNOWN_ITEM, Interactions, read_interactions
+from kdsr_tf.sources.interaction_rows import Interactions, read_interactions
 from kdsr_tf.sources.time_units import TimesFound, to_microseconds
 from kdsr_tf.sources.times import TIMESTAMP
 
@@ -300,7 +299,8 @@ class Import:
         for piece in self._source.interaction_pieces():
             for batch in read_interactions(piece, with_fractions=True):
                 items = _numbered(batch.item_ids, lambda item_id: known.get(item_id, -1))
-                yield piece, _without(batch, items < 0, piece), items[items >= 0]
+                rejected = batch.rejected + batch.unknown(piece, items >= 0)
+                yield piece, batch.chosen(items >= 0, rejected), items[items >= 0]
 
 
 def refuse(found: Findings, source: Source, max_rejected_fraction: float) -> None:
@@ -325,24 +325,6 @@ def refuse(found: Findings, source: Source, max_rejected_fraction: float) -> Non
             )
         if not rows:
             raise InputError(f"{path} has no row that can be used. There is nothing to import.")
-
-
-def _without(batch: Interactions, unknown: np.ndarray, piece: Piece) -> Interactions:
-    """The batch with its rows of unknown items rejected."""
-    rejected = list(batch.rejected)
-    for position in np.flatnonzero(unknown).tolist():
-        where = piece.where(int(batch.rows[position]))
-        rejected.append(Rejected(UNKNOWN_ITEM, where, row_as_json(batch.row(position))))
-    keep = pa.array(np.flatnonzero(~unknown))
-    return Interactions(
-        pc.take(batch.user_ids, keep),
-        pc.take(batch.item_ids, keep),
-        batch.timestamps[~unknown],
-        batch.are_moments[~unknown],
-        batch.millionths[~unknown],
-        batch.rows[~unknown],
-        rejected,
-    )
 
 
 def _numbered(ids: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:

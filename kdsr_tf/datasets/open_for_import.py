@@ -14,8 +14,7 @@ from kdsr_tf.config.data_sections import TfdsConfig
 from kdsr_tf.datasets.catalogue_pictures import Pictures
 from kdsr_tf.datasets.import_options import Reading
 from kdsr_tf.datasets.item_pictures import ItemPictures
-from kdsr_tf.datasets.published.open_published import open_published
-from kdsr_tf.datasets.published.published_source import PublishedSource
+from kdsr_tf.datasets.published.published_source import PublishedSource, open_published
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, label

@@ -18,7 +18,6 @@ from kdsr_tf.sources.columns import Names, check_own_names, names_in
 from kdsr_tf.sources.forms import Form, Told, check_columns_of, find_form
 from kdsr_tf.sources.image_paths import (
     absolute_folder,
-    allowed_path,
     check_folders,
     listing_digest,
 )
@@ -34,13 +33,6 @@ class FolderSource(Source):
     """Files in a folder, found and checked by `open_folder`.
 
     Args:
-        path: Folder or URI.
-        interactions: Path of `interactions.*`, whose ending is one of `forms.ENDINGS`.
-        items: Path of `items.*`.
-        item_columns: Columns of the catalogue.
-        title_column: Column shown to people.
-        image_column: Column with the path of the picture.
-        image_folders: Further folders in which pictures may lie.
         interaction_names: Columns to rename, as in `Piece`.
         item_names: Columns of the catalogue to rename.
         interaction_form: How the interactions are read.
@@ -48,13 +40,6 @@ class FolderSource(Source):
         told: What the user says about the two files.
     """
 
-    path: str
-    interactions: str
-    items: str
-    item_columns: tuple[str, ...]
-    title_column: str
-    image_column: str
-    image_folders: tuple[str, ...] = ()
     interaction_names: Names = ()
     item_names: Names = ()
     interaction_form: Form = _PLAIN
@@ -79,29 +64,18 @@ class FolderSource(Source):
             payload["told"] = [dataclasses.asdict(told) for told in self.told]
         return fingerprint(payload)
 
+    @property
+    def folder(self) -> str:
+        return self.path
+
     def num_interactions(self) -> int:
-        """Rows of the interactions, from metadata or by counting lines."""
         return files.count_lines(self.interactions, self.interaction_form)
 
     def interaction_pieces(self) -> list[Piece]:
-        """Parts of the interactions that workers read side by side."""
         return files.pieces_of(self.interactions, self.interaction_form, self.interaction_names)
 
     def item_pieces(self) -> list[Piece]:
-        """Parts of the catalogue that workers read side by side."""
         return files.pieces_of(self.items, self.item_form, self.item_names)
-
-    def image_path(self, value: str) -> str:
-        """Path or URI of a picture.
-
-        Args:
-            value: Content of the image column: relative to the folder, or a whole
-                path or URI below it or below one of `image_folders`.
-
-        Raises:
-            InputError: if it leads outside of them; see `image_paths.allowed_path`.
-        """
-        return allowed_path(value, (self.path, *self.image_folders))
 
 
 def open_folder(config: SourceConfig, given: str) -> FolderSource:

@@ -44,6 +44,31 @@ class Interactions(NamedTuple):
     rows: np.ndarray
     rejected: list[Rejected]
 
+    def chosen(self, kept: np.ndarray, rejected: list[Rejected]) -> Interactions:
+        """Some of the rows, bool `[n]`, with the rejected rows given."""
+        keep = pa.array(np.flatnonzero(kept))
+        return Interactions(
+            self.user_ids.take(keep),
+            self.item_ids.take(keep),
+            self.timestamps[kept],
+            self.are_moments[kept],
+            self.millionths[kept],
+            self.rows[kept],
+            rejected,
+        )
+
+    def unknown(self, piece: Piece, known: np.ndarray) -> list[Rejected]:
+        """The rows of items that the catalogue does not have as dead letters.
+
+        Args:
+            piece: Names the rows.
+            known: Whether the catalogue has the item of a row, bool `[n]`.
+        """
+        return [
+            Rejected(UNKNOWN_ITEM, piece.where(int(self.rows[k])), row_as_json(self.row(k)))
+            for k in np.flatnonzero(~known).tolist()
+        ]
+
     def row(self, position: int) -> dict[str, Any]:
         """One row, for a dead letter."""
         time: float = int(self.timestamps[position])
@@ -89,13 +114,4 @@ def _checked(piece: Piece, batch: Batch, with_fractions: bool) -> Interactions:
         rejected.append(Rejected(reasons[position], where, row_as_json(row)))
     good = np.ones(size, bool)
     good[list(reasons)] = False
-    keep = pa.array(np.flatnonzero(good))
-    return Interactions(
-        user_ids.take(keep),
-        item_ids.take(keep),
-        times.values[good],
-        times.are_moments[good],
-        times.millionths[good],
-        batch.rows[good],
-        rejected,
-    )
+    return Interactions(user_ids, item_ids, *times, batch.rows, []).chosen(good, rejected)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Protocol
 
 from kdsr_tf.sources import catalogue_rows
 from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.catalogue_rows import CatalogueRow
+from kdsr_tf.sources.image_paths import allowed_path
 
 
-class Source(Protocol):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
     """A user's data, found and checked by `open_source`.
 
     Args:
@@ -30,31 +32,41 @@ class Source(Protocol):
     item_columns: tuple[str, ...]
     title_column: str
     image_column: str
-    image_folders: tuple[str, ...]
+    image_folders: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of its own in which pictures may lie, if it has one."""
+        return None
 
     def fingerprint(self) -> str:
         """Hash of everything that an artifact made from the source depends on."""
-        ...
+        raise NotImplementedError
 
     def num_interactions(self) -> int:
         """Rows of the interactions, without reading their values."""
-        ...
+        raise NotImplementedError
 
     def interaction_pieces(self) -> list[Piece]:
         """Parts of the interactions that workers read side by side."""
-        ...
+        raise NotImplementedError
 
     def item_pieces(self) -> list[Piece]:
         """Parts of the catalogue that workers read side by side."""
-        ...
+        raise NotImplementedError
 
     def image_path(self, value: str) -> str:
-        """Path or URI of a picture, from the content of the image column.
+        """Path or URI of a picture.
+
+        Args:
+            value: Content of the image column: a whole path or URI below `folder` or one of
+                `image_folders`, or one relative to the first of them.
 
         Raises:
-            InputError: if the source does not allow that path.
+            InputError: if it leads outside of them; see `image_paths.allowed_path`.
         """
-        ...
+        own = () if self.folder is None else (self.folder,)
+        return allowed_path(value, (*own, *self.image_folders))
 
     def read_items(self) -> Iterator[CatalogueRow | Rejected]:
         """All rows of the catalogue, in file order."""

@@ -28,7 +28,7 @@ from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.batches import BATCH_ROWS, TFDS_PREFIX, Batch, Piece
 from kdsr_tf.sources.columns import check_columns, check_own_names, names_in
 from kdsr_tf.sources.files import digest
-from kdsr_tf.sources.image_paths import allowed_path, check_folders, listing_digest
+from kdsr_tf.sources.image_paths import check_folders, listing_digest
 from kdsr_tf.sources.interaction_rows import COLUMNS
 from kdsr_tf.sources.source import Source
 from kdsr_tf.sources.values import Column
@@ -46,10 +46,6 @@ class TfdsPiece(Piece):
     """Records of a split that one worker reads.
 
     Args:
-        path: Name in dead letters.
-        group: 0.
-        first_row: First record of the piece in the split.
-        names: Columns to rename, as in `Piece`.
         directory: Folder of the prepared dataset.
         split: Name of the split.
         stop_row: Record after the last one.
@@ -109,24 +105,10 @@ class TfdsSource(Source):
     """Prepared TFDS datasets, found and checked by `open_dataset`.
 
     Args:
-        path: As in the configuration.
-        interactions: Name of the interactions in messages.
-        items: Name of the catalogue in messages.
-        item_columns: Columns of the catalogue.
-        title_column: Column shown to people.
-        image_column: Column with the path or URI of the picture.
-        image_folders: Folders in which pictures may lie; a dataset has no folder of its own.
         interaction_piece: All interactions.
         item_piece: All items.
     """
 
-    path: str
-    interactions: str
-    items: str
-    item_columns: tuple[str, ...]
-    title_column: str
-    image_column: str
-    image_folders: tuple[str, ...]
     interaction_piece: TfdsPiece
     item_piece: TfdsPiece
 
@@ -145,7 +127,6 @@ class TfdsSource(Source):
         return fingerprint(payload)
 
     def num_interactions(self) -> int:
-        """Records of the split."""
         return self.interaction_piece.stop_row
 
     def interaction_pieces(self) -> list[Piece]:
@@ -161,15 +142,6 @@ class TfdsSource(Source):
     def item_pieces(self) -> list[Piece]:
         """The catalogue in one piece: only a reader of all records finds distinct items."""
         return [self.item_piece]
-
-    def image_path(self, value: str) -> str:
-        """Path or URI of a picture.
-
-        Raises:
-            InputError: if it lies below none of `image_folders`; a relative path
-                starts at the first.
-        """
-        return allowed_path(value, self.image_folders)
 
 
 def open_dataset(config: SourceConfig, path: str) -> TfdsSource:

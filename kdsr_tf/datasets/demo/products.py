@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
-SHAPES = (
-    "suit",
-    "shirt",
-    "tie",
-    "trousers",
-    "shoes",
-    "hat",
-    "coat",
-    "scarf",
-    "dress",
-    "handbag",
-    "heels",
-    "sweater",
-    "sneakers",
-    "cap",
-    "backpack",
-)
+
+class _Kind(NamedTuple):
+    """What products of a shape are called, what they are made of, and their mean price."""
+
+    nouns: tuple[str, str]
+    materials: tuple[str, str]
+    price: int
+
+
+_KINDS = {
+    "suit": _Kind(("Blazer", "Suit Jacket"), ("wool", "linen"), 289),
+    "shirt": _Kind(("Shirt", "Button Shirt"), ("cotton", "poplin"), 69),
+    "tie": _Kind(("Tie", "Necktie"), ("silk", "knitted silk"), 45),
+    "trousers": _Kind(("Trousers", "Chinos"), ("twill", "cotton"), 95),
+    "shoes": _Kind(("Oxford Shoes", "Derby Shoes"), ("calf leather", "suede"), 179),
+    "hat": _Kind(("Fedora Hat", "Brim Hat"), ("felt", "straw"), 79),
+    "coat": _Kind(("Overcoat", "Winter Coat"), ("wool", "cashmere blend"), 329),
+    "scarf": _Kind(("Scarf", "Fringed Scarf"), ("wool", "modal"), 49),
+    "dress": _Kind(("Dress", "Evening Dress"), ("crepe", "viscose"), 149),
+    "handbag": _Kind(("Handbag", "Top-Handle Bag"), ("grained leather", "canvas"), 199),
+    "heels": _Kind(("Heels", "Court Heels"), ("suede", "patent leather"), 159),
+    "sweater": _Kind(("Sweater", "Knit Pullover"), ("merino", "lambswool"), 99),
+    "sneakers": _Kind(("Sneakers", "Low Trainers"), ("canvas", "mesh"), 119),
+    "cap": _Kind(("Cap", "Peaked Cap"), ("cotton", "twill"), 29),
+    "backpack": _Kind(("Backpack", "Day Pack"), ("canvas", "ripstop"), 109),
+}
+SHAPES = tuple(_KINDS)
 """Kinds of product, in the order of the shopping habit: suit, then shirt, then tie."""
 
 COLOURS = {
@@ -44,12 +55,7 @@ COLOURS = {
 }
 """Colour family: shade names and an RGB value."""
 
-PATTERNS = {
-    "plain": "Plain",
-    "stripe": "Striped",
-    "dot": "Dotted",
-    "check": "Checked",
-}
+PATTERNS = {"plain": "Plain", "stripe": "Striped", "dot": "Dotted", "check": "Checked"}
 
 BACKGROUNDS = {
     "paper": (246, 244, 240),
@@ -61,57 +67,6 @@ BACKGROUNDS = {
 }
 """Studio backdrops; they say nothing about a product, as in life."""
 
-_NOUNS = {
-    "suit": ("Blazer", "Suit Jacket"),
-    "shirt": ("Shirt", "Button Shirt"),
-    "tie": ("Tie", "Necktie"),
-    "trousers": ("Trousers", "Chinos"),
-    "shoes": ("Oxford Shoes", "Derby Shoes"),
-    "hat": ("Fedora Hat", "Brim Hat"),
-    "coat": ("Overcoat", "Winter Coat"),
-    "scarf": ("Scarf", "Fringed Scarf"),
-    "dress": ("Dress", "Evening Dress"),
-    "handbag": ("Handbag", "Top-Handle Bag"),
-    "heels": ("Heels", "Court Heels"),
-    "sweater": ("Sweater", "Knit Pullover"),
-    "sneakers": ("Sneakers", "Low Trainers"),
-    "cap": ("Cap", "Peaked Cap"),
-    "backpack": ("Backpack", "Day Pack"),
-}
-_MATERIALS = {
-    "suit": ("wool", "linen"),
-    "shirt": ("cotton", "poplin"),
-    "tie": ("silk", "knitted silk"),
-    "trousers": ("twill", "cotton"),
-    "shoes": ("calf leather", "suede"),
-    "hat": ("felt", "straw"),
-    "coat": ("wool", "cashmere blend"),
-    "scarf": ("wool", "modal"),
-    "dress": ("crepe", "viscose"),
-    "handbag": ("grained leather", "canvas"),
-    "heels": ("suede", "patent leather"),
-    "sweater": ("merino", "lambswool"),
-    "sneakers": ("canvas", "mesh"),
-    "cap": ("cotton", "twill"),
-    "backpack": ("canvas", "ripstop"),
-}
-_PRICES = {
-    "suit": 289,
-    "shirt": 69,
-    "tie": 45,
-    "trousers": 95,
-    "shoes": 179,
-    "hat": 79,
-    "coat": 329,
-    "scarf": 49,
-    "dress": 149,
-    "handbag": 199,
-    "heels": 159,
-    "sweater": 99,
-    "sneakers": 119,
-    "cap": 29,
-    "backpack": 109,
-}
 _FIRST = ("Vel", "Ost", "Tal", "Brin", "Quil", "Sor", "Mar", "Eld", "Fen", "Jun", "Hax", "Lum")
 _LAST = ("drune", "renno", "vikka", "dlowe", "mirre", "vantu", "quessa", "worrin")
 _DETAILS = (
@@ -173,7 +128,8 @@ def make_catalogue(num_items: int, seed: int) -> list[Product]:
     products = []
     for index, combination in enumerate(order[:num_items]):
         shape, colour, pattern = combinations[combination]
-        noun, material = rng.choice(_NOUNS[shape]), rng.choice(_MATERIALS[shape])
+        kind = _KINDS[shape]
+        noun, material = rng.choice(kind.nouns), rng.choice(kind.materials)
         shade = rng.choice(COLOURS[colour][0])
         brand = f"{rng.choice(_FIRST)}{rng.choice(_LAST)}"
         adjective = PATTERNS[pattern]
@@ -189,7 +145,7 @@ def make_catalogue(num_items: int, seed: int) -> list[Product]:
                 background=str(rng.choice(list(BACKGROUNDS))),
                 title=f"{brand} {adjective} {noun} in {str(shade).title()}",
                 description=None if index in wordless else description,
-                price=round(_PRICES[shape] * rng.uniform(0.75, 1.35)),
+                price=round(kind.price * rng.uniform(0.75, 1.35)),
                 has_picture=index not in pictureless,
             )
         )

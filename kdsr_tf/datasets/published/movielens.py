@@ -27,27 +27,11 @@ _RATING = ("UserID", "MovieID", "Rating", "Timestamp")
 _RATING_100K = ("user id", "item id", "rating", "timestamp")
 _MOVIE = ("MovieID", "Title", "Genres")
 _MOVIE_100K = ("movie id", "movie title", "release date", "video release date", "IMDb URL")
-_GENRES_100K = [
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
-]
+_GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
 _NO_GENRES = b"(no genres listed)"
 _CONTROL = re.compile("[\x80-\x9f]")
 """Never in a text in Latin-1; letters and quotation marks in Windows-1252."""
@@ -157,8 +141,8 @@ def parse_movie_100k(line: bytes | None, encoding: str = "utf-8") -> Parsed:
     if not set(flags) <= {"0", "1"}:
         return None, "a genre is neither 0 nor 1"
     genres = [name for name, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"]
-    names = ("item_id", "title", "release_date", "video_release_date", "imdb_url")
-    return dict(zip(names, about, strict=True)) | {"genres": genres}, ""
+    known = ("item_id", "title", "release_date", "video_release_date", "imdb_url")
+    return dict(zip(known, about, strict=True)) | {"genres": genres}, ""
 
 
 @dataclasses.dataclass(frozen=True)
