@@ -34,11 +34,6 @@ class EmbeddedImageEncoder(ImageEncoder):
     inside the subject (its pattern). Photographs without a plain background
     work too: there everything that differs from the border is the subject.
 
-    Args:
-        image_size: Side of the decoded picture, in pixels.
-        max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Unused by this encoder; part of every encoder's interface.
-
     Example:
         >>> encoder = EmbeddedImageEncoder()
         >>> grey = np.full((1, 96, 96, 3), 128, np.uint8)

@@ -16,7 +16,6 @@ from beam_pipelines.handlers.keras_models import (
     in_precision,
 )
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.rules import MAX_PIXELS
 
 _WEIGHTS = "encode.image.weights"
 _MODEL = "encode.image.model"
@@ -31,10 +30,7 @@ class KerasApplicationsEncoder(KerasImageEncoder):
         model: Name in `keras.applications`, such as `MobileNetV2`.
         weights: Weights file (local path or URI) of the network without its top.
         arguments: Further arguments of the network, such as `{"alpha": 0.35}`.
-        image_size: Side of the network's input, in pixels.
-        max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Pictures per call of the network, > 0.
-        precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
+        **pictures: Arguments of `KerasImageEncoder`.
     """
 
     name = "keras_applications"
@@ -44,12 +40,9 @@ class KerasApplicationsEncoder(KerasImageEncoder):
         model: str,
         weights: str | None,
         arguments: Mapping[str, Any] | None = None,
-        image_size: int = 224,
-        max_pixels: int = MAX_PIXELS,
-        batch_size: int = 32,
-        precision: str = "float32",
+        **pictures: Any,
     ):
-        super().__init__(image_size, max_pixels, batch_size, precision)
+        super().__init__(**pictures)
         if weights is None:
             raise ConfigError(
                 f"`{_WEIGHTS}` must be set for the `keras_applications` encoder: the weights "

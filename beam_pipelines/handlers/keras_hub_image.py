@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from beam_pipelines.handlers.encoder import files_below, local_folder
 from beam_pipelines.handlers.keras_models import (
+    HubPreset,
     KerasImageEncoder,
     KerasImageModel,
     from_preset,
     has_accelerator,
     import_keras_hub,
     in_precision,
-    weights_digest,
 )
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.rules import MAX_PIXELS
 
 _PRESET = "encode.image.preset"
 
 
-class KerasHubImageEncoder(KerasImageEncoder):
+class KerasHubImageEncoder(HubPreset, KerasImageEncoder):
     """A Keras Hub image backbone, with what the model itself takes for the picture's vector.
 
     `auto` is the projected image embedding of CLIP and SigLIP, the class token of
@@ -33,39 +31,17 @@ class KerasHubImageEncoder(KerasImageEncoder):
         preset: Preset name or local folder (Keras Hub's or Hugging Face's format).
         pooling: `auto`; `mean` over the positions of a feature map or the patches of
             a transformer; `cls`, the class token.
-        image_size: Side of the backbone's input, in pixels.
-        max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Pictures per call of the backbone, > 0.
-        precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
+        **pictures: Arguments of `KerasImageEncoder`.
     """
 
     name = "keras_hub_image"
 
-    def __init__(
-        self,
-        preset: str,
-        pooling: str = "auto",
-        image_size: int = 224,
-        max_pixels: int = MAX_PIXELS,
-        batch_size: int = 32,
-        precision: str = "float32",
-    ):
-        super().__init__(image_size, max_pixels, batch_size, precision)
-        self.folder = local_folder(preset, _PRESET)
-        self.preset = self.folder or preset
+    def __init__(self, preset: str, pooling: str = "auto", **pictures: Any):
+        super().__init__(preset, _PRESET, **pictures)
         self.pooling = pooling
 
     def parameters(self) -> dict[str, Any]:
-        values = super().parameters() | {"pooling": self.pooling}
-        return values if self.folder else values | {"preset": self.preset}
-
-    def files(self) -> list[str]:
-        return files_below(self.folder) if self.folder else []
-
-    def digest(self) -> str:
-        if self.folder:
-            return self.identity()
-        return weights_digest([self.identity().encode(), *self.load_model().network.get_weights()])
+        return super().parameters() | {"pooling": self.pooling}
 
     @in_precision
     def build(self) -> KerasImageModel:

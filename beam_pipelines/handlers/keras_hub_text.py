@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_pipelines.handlers.encoder import TextEncoder, files_below, local_folder
+from beam_pipelines.handlers.encoder import TextEncoder
 from beam_pipelines.handlers.keras_models import (
+    HubPreset,
     for_each,
     has_accelerator,
     in_precision,
     predict,
-    weights_digest,
 )
 from beam_pipelines.handlers.text_networks import (
     BUCKET,
@@ -40,7 +40,7 @@ class Call(NamedTuple):
     most: int
 
 
-class KerasHubTextEncoder(TextEncoder):
+class KerasHubTextEncoder(HubPreset, TextEncoder):
     """A Keras Hub text backbone, one L2-normalised vector per text.
 
     With `pooling="auto"` a preset that Keras Hub has a `TextEmbedder` for (BERT,
@@ -76,28 +76,17 @@ class KerasHubTextEncoder(TextEncoder):
         batch_size: int = 64,
         precision: str = "float32",
     ):
-        super().__init__(batch_size)
-        self.folder = local_folder(preset, PRESET)
-        self.preset = self.folder or preset
+        super().__init__(preset, PRESET, batch_size)
         self.pooling = pooling
         self.max_tokens = max_tokens
         self.precision = precision
 
     def parameters(self) -> dict[str, Any]:
-        values = {
+        return super().parameters() | {
             "pooling": self.pooling,
             "max_tokens": self.max_tokens,
             "precision": self.precision,
         }
-        return values if self.folder else values | {"preset": self.preset}
-
-    def files(self) -> list[str]:
-        return files_below(self.folder) if self.folder else []
-
-    def digest(self) -> str:
-        if self.folder:
-            return self.identity()
-        return weights_digest([self.identity().encode(), *self.load_model().network.get_weights()])
 
     @in_precision
     def build(self) -> TextNetwork:

@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.handlers.encoder import ImageEncoder, Unusable
+from beam_pipelines.handlers.encoder import (
+    Encoder,
+    ImageEncoder,
+    Unusable,
+    files_below,
+    local_folder,
+)
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.processors import few_processors, limit_threads
-from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import is_far
 
 PRESET_ERRORS = (ValueError, OSError, KeyError, ImportError)
@@ -63,22 +68,16 @@ class KerasImageModel:
 class KerasImageEncoder(ImageEncoder):
     """Base of image encoders that run a Keras network in batches.
 
+    A call has never more than 8 pictures where there are two processors or fewer and no GPU.
+
     Args:
         image_size: Side of the network's input, in pixels.
-        max_pixels: Pictures with more pixels are refused before decoding.
-        batch_size: Most pictures per call of the network, > 0; never more than 8 where there
-            are two processors or fewer and no GPU.
         precision: Keras dtype policy: `float32`, `mixed_float16` or `mixed_bfloat16`.
+        **pictures: Further arguments of `ImageEncoder`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 224,
-        max_pixels: int = MAX_PIXELS,
-        batch_size: int = 32,
-        precision: str = "float32",
-    ):
-        super().__init__(image_size, max_pixels, batch_size)
+    def __init__(self, image_size: int = 224, *, precision: str = "float32", **pictures: Any):
+        super().__init__(image_size, **pictures)
         self.precision = precision
 
     def parameters(self) -> dict[str, Any]:
@@ -134,6 +133,37 @@ class KerasImageEncoder(ImageEncoder):
         """Vectors of the pictures of one call."""
         fixed = self.batch_size if model.network.jit_compile else None
         return predict(model.run, np.stack(pictures), fixed)
+
+
+class HubPreset(Encoder):
+    """Base of encoders of a Keras Hub preset, before that of their contents.
+
+    Args:
+        preset: Preset name or local folder (Keras Hub's or Hugging Face's format).
+        key: Configuration key, for errors.
+        *args: Arguments of the other base.
+        **kwargs: Likewise.
+    """
+
+    def __init__(self, preset: str, key: str, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.folder = local_folder(preset, key)
+        self.preset = self.folder or preset
+
+    def parameters(self) -> dict[str, Any]:
+        values = super().parameters()
+        return values if self.folder else values | {"preset": self.preset}
+
+    def files(self) -> list[str]:
+        return files_below(self.folder) if self.folder else []
+
+    def digest(self) -> str:
+        if self.folder:
+            return self.identity()
+        digest = hashlib.sha256(self.identity().encode())
+        for values in self.load_model().network.get_weights():
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def in_precision(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -260,11 +290,3 @@ def for_each(function: Callable[[Any], None], calls: Iterable[Any], spare: int =
 
 def _num_threads() -> int:
     return min(os.cpu_count() or 1, _MOST_THREADS)
-
-
-def weights_digest(weights: Sequence[np.ndarray | bytes]) -> str:
-    """Hash of a model's weights, for presets known by name instead of by folder."""
-    digest = hashlib.sha256()
-    for values in weights:
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:16]
