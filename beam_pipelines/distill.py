@@ -23,8 +23,7 @@ from apache_beam.metrics import Metrics
 from beam_pipelines.running import (
     NAMESPACE,
     advance,
-    job_arguments,
-    run_as_program,
+    main_of,
     run_pipeline,
 )
 from beam_pipelines.transforms import tfds_records
@@ -296,14 +295,5 @@ def _num_codes(teachers: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, 
     return {m: details["num_codes"] for m, (_, details) in teachers.items()}
 
 
-def run(argv: Sequence[str] | None = None) -> Manifest:
-    """Run the job from a command line, for launchers such as Dataflow templates."""
-    config, beam_args = job_arguments(argv, "distill", __doc__)
-    return distill(config, beam_args)
-
-
 if __name__ == "__main__":
-    # Imported anew, so that workers unpickle functions of this module by name.
-    from beam_pipelines.distill import run as _run
-
-    run_as_program(_run)
+    main_of("distill")

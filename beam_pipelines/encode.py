@@ -27,7 +27,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, Unusable
 from beam_pipelines.handlers.kept_pictures import keeping_pictures
-from beam_pipelines.running import advance, job_arguments, run_as_program, run_pipeline
+from beam_pipelines.running import advance, main_of, run_pipeline
 from beam_pipelines.transforms.contents import CONTENT, GroupContents, Key, Known
 from beam_pipelines.transforms.declarations import Declare, declare
 from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
@@ -242,14 +242,5 @@ def _check(
         )
 
 
-def run(argv: Sequence[str] | None = None) -> list[Manifest]:
-    """Run the job from a command line, for launchers such as Dataflow templates."""
-    config, beam_args = job_arguments(argv, "encode", __doc__)
-    return encode(config, beam_args)
-
-
 if __name__ == "__main__":
-    # Imported anew, so that workers unpickle functions of this module by name.
-    from beam_pipelines.encode import run as _run
-
-    run_as_program(_run)
+    main_of("encode")

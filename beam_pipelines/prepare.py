@@ -19,7 +19,7 @@ import fsspec
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from beam_pipelines import prepared
-from beam_pipelines.running import job_arguments, run_as_program, run_pipeline
+from beam_pipelines.running import main_of, run_pipeline
 from beam_pipelines.transforms import item_vocabulary, kept_interactions, user_sequences
 from beam_pipelines.transforms.pair_sample import SmallestPairs, write_pairs
 from beam_pipelines.transforms.read_catalogue import ReadItems
@@ -249,14 +249,5 @@ def _read_statistics(directory: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def run(argv: Sequence[str] | None = None) -> Manifest:
-    """Run the job from a command line, for launchers such as Dataflow templates."""
-    config, beam_args = job_arguments(argv, "prepare", __doc__)
-    return prepare(config, beam_args)
-
-
 if __name__ == "__main__":
-    # Imported anew, so that workers unpickle functions of this module by name.
-    from beam_pipelines.prepare import run as _run
-
-    run_as_program(_run)
+    main_of("prepare")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import re
 import struct
@@ -184,8 +185,25 @@ def job_arguments(
     return config, [argument for argument in beam_args if argument != "--"]
 
 
+def main_of(job: str, function: str | None = None) -> None:
+    """Run a job from its command line, for launchers such as Dataflow templates.
+
+    Args:
+        job: Name of the module in `beam_pipelines`; it is imported by this name, so that workers
+            find its functions.
+        function: Name of the job's function in it; None is that of the module.
+    """
+
+    def run() -> None:
+        module = importlib.import_module(f"beam_pipelines.{job}")
+        config, beam_args = job_arguments(None, job, module.__doc__ or "")
+        getattr(module, function or job)(config, beam_args)
+
+    run_as_program(run)
+
+
 def run_as_program(run: Callable[[], object]) -> None:
-    """Run a job's `run`; an error the user can act on ends with status 2, without traceback."""
+    """Run a program; an error the user can act on ends with status 2, without traceback."""
     try:
         run()
     except errors.KDSRError as error:

@@ -22,8 +22,7 @@ from apache_beam.metrics import Metrics
 from beam_pipelines.running import (
     NAMESPACE,
     advance,
-    job_arguments,
-    run_as_program,
+    main_of,
     run_pipeline,
 )
 from beam_pipelines.transforms.cut_windows import cut_windows
@@ -190,14 +189,5 @@ class _WriteTriplets(beam.DoFn):
         return pa.table(columns, names=_COLUMNS.names).cast(_COLUMNS)
 
 
-def run(argv: Sequence[str] | None = None) -> Manifest:
-    """Entry point for job launchers: `--config FILE [--workdir DIR]`, then Beam options."""
-    config, beam_args = job_arguments(argv, "triplets", export_triplets.__doc__ or "")
-    return export_triplets(config, beam_args)
-
-
 if __name__ == "__main__":
-    # Workers import the functions by their module's name, never from `__main__`.
-    from beam_pipelines.triplets import run as _run
-
-    run_as_program(_run)
+    main_of("triplets", "export_triplets")
