@@ -22,7 +22,7 @@ from beam_pipelines import prepared
 from beam_pipelines.running import main_of, run_pipeline
 from beam_pipelines.transforms import item_vocabulary, kept_interactions, user_sequences
 from beam_pipelines.transforms.pair_sample import SmallestPairs, write_pairs
-from beam_pipelines.transforms.read_catalogue import ReadItems
+from beam_pipelines.transforms.read_catalogue import read_catalogue
 from beam_pipelines.transforms.rejected import (
     DEAD_LETTERS,
     TallyReasons,
@@ -105,16 +105,17 @@ class _Prepare:
 
     def build(self, pipeline: beam.Pipeline) -> None:
         config, once = self._config, pipeline | "Once" >> beam.Create([None])
-        read = pipeline | "Catalogue" >> ReadItems(self._source)
-        unique = read.rows | "Unique items" >> item_vocabulary.UniqueItems(self._source)
+        read = read_catalogue(pipeline, self._source)
+        unique = item_vocabulary.unique_items(read.rows, self._source)
         hashes = item_vocabulary.sorted_hashes(unique.rows)
         rows = kept_interactions.read_rows(
             pipeline, self._source.interaction_pieces(), AsSingleton(hashes)
         )
         fraction = config.prepare.test_fraction if config.prepare.split == "global_time" else None
-        positions = AsSingleton(rows.rows | "Find positions" >> kept_interactions.FindPositions())
-        find_core = kept_interactions.FindCore(config.prepare.k_core, positions, fraction)
-        core = AsSingleton(rows.rows | "Find core" >> find_core)
+        positions = AsSingleton(kept_interactions.find_positions(rows.rows))
+        core = AsSingleton(
+            kept_interactions.find_core(rows.rows, config.prepare.k_core, positions, fraction)
+        )
         entries = AsIter(unique.rows)
         vocabulary = once | "Number items" >> beam.Map(
             item_vocabulary.number_items, entries, core, self._previous
@@ -122,7 +123,7 @@ class _Prepare:
         index = vocabulary | "Index items" >> beam.Map(item_vocabulary.index_items)
         written = self._write_sequences(rows.rows, core, AsSingleton(index))
         counts = vocabulary | "Train counts" >> beam.Map(
-            _train_counts, AsIter(written[user_sequences.TRAIN_ITEMS])
+            user_sequences.train_counts, AsIter(written[user_sequences.TRAIN_ITEMS])
         )
         shares = once | "Write items" >> beam.Map(
             item_vocabulary.write_items,
@@ -194,10 +195,6 @@ def _numbers(read: Any, rows: Any, pairs: beam.PCollection) -> beam.PCollection:
         number | f"Name {name}" >> beam.Map(lambda value, name: (name, value), name)
         for name, number in numbers.items()
     ] | "Numbers" >> beam.Flatten()
-
-
-def _train_counts(vocabulary: item_vocabulary.Vocabulary, parts: Any) -> Any:
-    return user_sequences.train_counts(None, parts, len(vocabulary.item_ids))
 
 
 def _write_statistics(

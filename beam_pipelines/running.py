@@ -175,7 +175,7 @@ def job_arguments(
         The configuration and what is left for Beam (after `--`, if it is given).
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m beam_pipelines.{job}", description=description.splitlines()[0]
+        prog=f"python -m beam_pipelines.{job}", description=description.partition("\n")[0]
     )
     parser.add_argument("--config", required=True, help="YAML file or URI")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")

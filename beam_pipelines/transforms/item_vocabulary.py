@@ -89,50 +89,37 @@ class ItemIndex(NamedTuple):
         return self.indices[np.searchsorted(self.hashes, hashes)]
 
 
-class UniqueItems(beam.PTransform):
-    """`CatalogueRow`s to `Entry`s: the first row of an id counts, others are rejected.
+def unique_items(rows: beam.PCollection, source: Source) -> Any:
+    """`CatalogueRow`s to `Entry`s: the first row of an id is taken, others are rejected.
 
     Returns:
         Two collections: `rows` of `Entry` and `rejected` of `Rejected`.
     """
-
-    def __init__(self, source: Source):
-        super().__init__()
-        self._source = source
-
-    def expand(self, rows: beam.PCollection) -> Any:
-        return (
-            rows
-            | "By id" >> beam.Map(lambda row: (row.item_id, row))
-            | beam.GroupByKey()
-            | "First" >> beam.ParDo(_KeepFirst(self._source)).with_outputs(REJECTED, main=ROWS)
-        )
+    return (
+        rows
+        | "By id" >> beam.Map(lambda row: (row.item_id, row))
+        | "Group ids" >> beam.GroupByKey()
+        | "First" >> beam.FlatMap(_keep_first, source).with_outputs(REJECTED, main=ROWS)
+    )
 
 
-class _KeepFirst(beam.DoFn):
-    def __init__(self, source: Source):
-        self._source = source
-
-    def process(self, element: tuple[str, Iterable[CatalogueRow]]) -> Iterator[Any]:
-        item_id, rows = element
-        first, *again = sorted(rows, key=lambda row: row.row)
-        for row in again:
-            yield _rejected(ID_TWICE, row)
-        title = as_text(first.values.get(self._source.title_column)) or item_id
-        found = pictures(first.values.get(self._source.image_column), self._source.image_path)
-        usable = [picture.content for picture in found if picture.reason is None]
-        image = next((content for content in usable if isinstance(content, str)), None)
-        reasons = [picture.reason for picture in found if picture.reason is not None]
-        if reasons and not usable:
-            yield _rejected(reasons[0], first)
-        others = {
-            name: value
-            for name, value in first.values.items()
-            if name not in (schema.ITEM_ID, self._source.image_column)
-        }
-        columns = (*others, self._source.image_column) if usable else tuple(others)
-        has_text = any(map(_is_text, others.values()))
-        yield Entry(item_id, title, image, bool(usable), columns, has_text)
+def _keep_first(element: tuple[str, Iterable[CatalogueRow]], source: Source) -> Iterator[Any]:
+    item_id, rows = element
+    first, *again = sorted(rows, key=lambda row: row.row)
+    for row in again:
+        yield _rejected(ID_TWICE, row)
+    title = as_text(first.values.get(source.title_column)) or item_id
+    found = pictures(first.values.get(source.image_column), source.image_path)
+    usable = [picture.content for picture in found if picture.reason is None]
+    image = next((content for content in usable if isinstance(content, str)), None)
+    reasons = [picture.reason for picture in found if picture.reason is not None]
+    if reasons and not usable:
+        yield _rejected(reasons[0], first)
+    without = (schema.ITEM_ID, source.image_column)
+    others = {name: value for name, value in first.values.items() if name not in without}
+    columns = (*others, source.image_column) if usable else tuple(others)
+    has_text = any(map(_is_text, others.values()))
+    yield Entry(item_id, title, image, bool(usable), columns, has_text)
 
 
 def sorted_hashes(entries: beam.PCollection) -> beam.PCollection:

@@ -26,7 +26,7 @@ from kdsr_tf.cores import core_sizes
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sources.batches import Piece
-from kdsr_tf.sources.interaction_rows import Interactions, read_interactions
+from kdsr_tf.sources.interaction_rows import read_interactions
 
 
 class Rows(NamedTuple):
@@ -88,72 +88,34 @@ def hashes_of(ids: pa.StringArray) -> np.ndarray:
     return np.fromiter(map(stable_hash, ids.to_pylist()), np.uint64, len(ids))
 
 
-class ReadInteractions(beam.DoFn):
-    """Pieces of the interactions to `Rows`; rejected rows aside.
-
-    Needs the sorted hashes of the catalogue's items as its side input.
-    """
-
-    def process(self, piece: Piece, catalogue: np.ndarray) -> Iterator[Any]:
-        for batch in read_interactions(piece):
-            yield from self._rows(piece, batch, catalogue)
-
-    def _rows(self, piece: Piece, batch: Interactions, catalogue: np.ndarray) -> Iterator[Any]:
-        user_ids, users = _distinct(batch.user_ids)
-        item_ids, items = _distinct(batch.item_ids)
-        item_hashes = hashes_of(item_ids)
-        known = np.isin(item_hashes, catalogue)[items]
-        rejected = batch.rejected + batch.unknown(piece, known)
-        for row in rejected:
-            yield beam.pvalue.TaggedOutput(REJECTED, row)
-        # A row counts once when read and once when written or dropped.
-        advance(len(known) + len(batch.rejected) + len(rejected))
-        yield Rows(
-            user_ids,
-            hashes_of(user_ids),
-            users[known],
-            item_hashes[items[known]],
-            batch.timestamps[known],
-            batch.rows[known],
-        )
-
-
-class FindPositions(beam.PTransform):
+def find_positions(rows: beam.PCollection) -> beam.PCollection:
     """`Rows` to one bool: whether timestamps are positions, before the k-core makes gaps."""
-
-    def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        return (
-            rows
-            | "Last times" >> beam.Map(_last_times)
-            | "Gather times" >> beam.CombineGlobally(_Concatenate())
-            | "Are positions" >> beam.Map(_are_positions)
-        )
+    return (
+        rows
+        | "Last times" >> beam.Map(_last_times)
+        | "Gather times" >> beam.CombineGlobally(_Concatenate())
+        | "Are positions" >> beam.Map(_are_positions)
+    )
 
 
-class FindCore(beam.PTransform):
+def find_core(
+    rows: beam.PCollection, k: int, positions: Any, global_test_fraction: float | None = None
+) -> beam.PCollection:
     """`Rows` to one `Core`.
 
     Args:
+        rows: The rows.
         k: Fewest interactions of a kept user and item.
-        positions: Result of `FindPositions`, as a side input.
+        positions: Result of `find_positions`, as a side input.
         global_test_fraction: Share of interactions after the dividing moment of
             `global_time`; None for other splits.
     """
-
-    def __init__(self, k: int, positions: Any, global_test_fraction: float | None = None):
-        super().__init__()
-        self._k = k
-        self._positions = positions
-        self._fraction = global_test_fraction
-
-    def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        with_times = self._fraction is not None
-        return (
-            rows
-            | "Edges" >> beam.Map(_edges, with_times)
-            | "Gather" >> beam.CombineGlobally(_Concatenate())
-            | "Core" >> beam.Map(_core, self._k, self._fraction, self._positions)
-        )
+    return (
+        rows
+        | "Edges" >> beam.Map(_edges, global_test_fraction is not None)
+        | "Gather" >> beam.CombineGlobally(_Concatenate())
+        | "Core" >> beam.Map(_core, k, global_test_fraction, positions)
+    )
 
 
 class ToBlocks(beam.DoFn):
@@ -192,12 +154,39 @@ class ToBlocks(beam.DoFn):
 
 
 def read_rows(pipeline: beam.Pipeline, pieces: list[Piece], catalogue: Any) -> Any:
-    """Rows and rejected rows of all pieces, as attributes of those names."""
+    """Two collections: `rows` of `Rows` and `rejected` of `Rejected`.
+
+    Args:
+        pipeline: The pipeline.
+        pieces: Pieces of the interactions.
+        catalogue: Sorted hashes of the catalogue's items, as a side input.
+    """
     return (
         pipeline
         | "Pieces" >> beam.Create(pieces, reshuffle=True)
-        | "Read" >> beam.ParDo(ReadInteractions(), catalogue).with_outputs(REJECTED, main=ROWS)
+        | "Read" >> beam.FlatMap(_read, catalogue).with_outputs(REJECTED, main=ROWS)
     )
+
+
+def _read(piece: Piece, catalogue: np.ndarray) -> Iterator[Any]:
+    for batch in read_interactions(piece):
+        user_ids, users = _distinct(batch.user_ids)
+        item_ids, items = _distinct(batch.item_ids)
+        item_hashes = hashes_of(item_ids)
+        known = np.isin(item_hashes, catalogue)[items]
+        rejected = batch.rejected + batch.unknown(piece, known)
+        for row in rejected:
+            yield beam.pvalue.TaggedOutput(REJECTED, row)
+        # A row counts once when read and once when written or dropped.
+        advance(len(known) + len(batch.rejected) + len(rejected))
+        yield Rows(
+            user_ids,
+            hashes_of(user_ids),
+            users[known],
+            item_hashes[items[known]],
+            batch.timestamps[known],
+            batch.rows[known],
+        )
 
 
 def _distinct(ids: pa.StringArray) -> tuple[pa.StringArray, np.ndarray]:

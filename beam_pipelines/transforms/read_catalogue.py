@@ -15,38 +15,20 @@ ROWS = "rows"
 REJECTED = "rejected"
 
 
-class ReadItems(beam.PTransform):
-    """The catalogue's rows.
+def read_catalogue(pipeline: beam.Pipeline, source: Source) -> Any:
+    """Two collections: `rows` of `CatalogueRow` and `rejected` of `Rejected`.
 
-    Args:
-        source: The user's data.
-
-    Returns:
-        Two collections: `rows` of `CatalogueRow` and `rejected` of `Rejected`.
-        An id that occurs twice is in `rows` twice.
-
-    Example:
-        >>> catalogue = pipeline | ReadItems(source)  # doctest: +SKIP
-        >>> catalogue.rows, catalogue.rejected  # doctest: +SKIP
+    An id that occurs twice is in `rows` twice.
     """
-
-    def __init__(self, source: Source):
-        super().__init__()
-        self._pieces = source.item_pieces()
-        self._image_column = source.image_column
-
-    def expand(self, pipeline: beam.Pipeline) -> Any:
-        return (
-            pipeline
-            | "Pieces" >> beam.Create(self._pieces, reshuffle=len(self._pieces) > 1)
-            | "Read" >> beam.ParDo(_ReadItems(self._image_column)).with_outputs(REJECTED, main=ROWS)
-        )
+    pieces = source.item_pieces()
+    read = beam.FlatMap(_read, source.image_column).with_outputs(REJECTED, main=ROWS)
+    return (
+        pipeline
+        | "Catalogue" >> beam.Create(pieces, reshuffle=len(pieces) > 1)
+        | "Read catalogue" >> read
+    )
 
 
-class _ReadItems(beam.DoFn):
-    def __init__(self, image_column: str):
-        self._image_column = image_column
-
-    def process(self, piece: Piece) -> Iterator[Any]:
-        for row in read_items(piece, self._image_column):
-            yield beam.pvalue.TaggedOutput(REJECTED, row) if isinstance(row, Rejected) else row
+def _read(piece: Piece, image_column: str) -> Iterator[Any]:
+    for row in read_items(piece, image_column):
+        yield beam.pvalue.TaggedOutput(REJECTED, row) if isinstance(row, Rejected) else row

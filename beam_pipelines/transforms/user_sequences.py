@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.running import advance
+from beam_pipelines.transforms.item_vocabulary import Vocabulary
 from beam_pipelines.transforms.kept_interactions import Block, Core
 from beam_pipelines.transforms.pair_sample import TrainSequences
 from beam_pipelines.transforms.shards import shard_path, write_table
@@ -121,10 +122,10 @@ def merge_statistics(parts: Iterable[ShardStatistics]) -> ShardStatistics:
 
 
 def train_counts(
-    _: None, parts: Iterable[tuple[np.ndarray, np.ndarray]], num_items: int
+    vocabulary: Vocabulary, parts: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
     """Occurrences of every item among train interactions, int64 `[num_items + 1]`."""
-    counts = np.zeros(num_items + 1, np.int64)
+    counts = np.zeros(len(vocabulary.item_ids) + 1, np.int64)
     for items, occurrences in parts:
         counts[items] += occurrences
     return counts

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines.prepare import prepare, run
+from beam_pipelines.prepare import prepare
+from beam_pipelines.running import job_arguments
 from beam_pipelines.transforms.item_vocabulary import Entry, number_items
 from beam_pipelines.transforms.kept_interactions import Core, hashes_of
 from beam_pipelines.transforms.pair_sample import SmallestPairs, TrainSequences
@@ -328,7 +329,7 @@ def test_source_and_workdir_in_an_in_memory_filesystem(tmp_path):
     (tmp_path / "config.yaml").write_text("prepare: {k_core: 0, max_rejected_fraction: 0.5}\n")
     arguments = ["--config", str(tmp_path / "config.yaml"), "--workdir", "memory://prepare/work"]
     arguments += ["--set", "source.path=memory://prepare/source"]
-    assert run(arguments).counts["interactions"] == 11
+    assert prepare(*job_arguments(arguments, "prepare", "")).counts["interactions"] == 11
     local = _config(tmp_path, "prepare.max_rejected_fraction=0.5")
     prepare(local)
     name = "sequences-00000-of-00001.parquet"
@@ -339,7 +340,8 @@ def test_source_and_workdir_in_an_in_memory_filesystem(tmp_path):
     # A second run finds the vocabulary of the first and replaces it whole.
     items = "\n".join(json.dumps(item) for item in ITEMS[1:])
     filesystem.pipe("/prepare/source/items.jsonl", items.encode())
-    manifest = run([*arguments, "--set", "prepare.max_rejected_fraction=0.5"])
+    arguments += ["--set", "prepare.max_rejected_fraction=0.5"]
+    manifest = prepare(*job_arguments(arguments, "prepare", ""))
     assert manifest.details["vocabulary"] == {"previous": 5, "new": 0}
     assert manifest.counts["rejected"] == 2
     assert artifacts.find_manifest("memory://prepare/work/sequences") == manifest
