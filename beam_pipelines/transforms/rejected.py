@@ -30,10 +30,6 @@ def rejected_files(num_shards: int = 1) -> Files:
 
     Args:
         num_shards: Number of files.
-
-    Example:
-        >>> files = {DEAD_LETTERS: rejected_files()}  # doctest: +SKIP
-        >>> _ = rejected | beam.Map(dead_letter) | WriteShards(folder, files)  # doctest: +SKIP
     """
     return Files(num_shards, _where, _file_order, ParquetWriter(REJECTED_SCHEMA))
 

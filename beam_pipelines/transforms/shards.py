@@ -94,11 +94,6 @@ class WriteShards(beam.PTransform):
     Args:
         directory: Existing local folder or URI.
         files: How records of a stem become files `{stem}-SSSSS-of-NNNNN{suffix}`.
-
-    Example:
-        >>> names = Files(4, operator.itemgetter("id"), operator.itemgetter("id"),
-        ...               ParquetWriter(schema))  # doctest: +SKIP
-        >>> _ = records | WriteShards(folder, {"names": names})  # doctest: +SKIP
     """
 
     def __init__(self, directory: str, files: Mapping[str, Files]):

@@ -145,11 +145,6 @@ class Import:
         source: What `open_source` or `kdsr_tf.datasets.open_for_import` gives.
         pictures: Finds the pictures of items.
         unescape_html: Decode HTML entities in the texts of the catalogue.
-
-    Example:
-        >>> job = Import(source, pictures)  # doctest: +SKIP
-        >>> found = job.check_items(bar.advance)  # doctest: +SKIP
-        >>> job.check_interactions(found, bar.advance)  # doctest: +SKIP
     """
 
     def __init__(self, source: Source, pictures: Pictures, unescape_html: bool = False):
