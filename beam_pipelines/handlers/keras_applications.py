@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from beam_pipelines.handlers.encoder import local_file
 from beam_pipelines.handlers.fold_normalization import fold
 from beam_pipelines.handlers.keras_models import (
     KerasImageEncoder,
@@ -15,6 +14,7 @@ from beam_pipelines.handlers.keras_models import (
     has_accelerator,
     in_precision,
 )
+from beam_pipelines.handlers.local_files import local_file
 from kdsr_tf.errors import ConfigError
 
 _WEIGHTS = "encode.image.weights"

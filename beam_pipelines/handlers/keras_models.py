@@ -17,9 +17,8 @@ from beam_pipelines.handlers.encoder import (
     Encoder,
     ImageEncoder,
     Unusable,
-    files_below,
-    local_folder,
 )
+from beam_pipelines.handlers.local_files import files_below, local_folder
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.processors import few_processors, limit_threads
 from kdsr_tf.sources.image_files import is_far

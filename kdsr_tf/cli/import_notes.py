@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kdsr_tf.console import console, cut
 
 if TYPE_CHECKING:
-    from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.datasets.import_findings import Findings
     from kdsr_tf.sources import Source
 
 _IMAGE_URL = "image_url"

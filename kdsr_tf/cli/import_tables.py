@@ -18,7 +18,7 @@ from kdsr_tf.sources.times import TIMESTAMP
 
 if TYPE_CHECKING:
     from kdsr_tf.datasets.catalogue_pictures import Pictures
-    from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.datasets.import_findings import Findings
     from kdsr_tf.sources import Source
 
 _FORMS = {CALENDAR: "dates written as digits"}

@@ -8,7 +8,6 @@ ids of the users and of the catalogue, and about 60 bytes per interaction.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -20,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdsr_tf.artifacts import join
-from kdsr_tf.cores import core_sizes
 from kdsr_tf.datasets.catalogue_pictures import LostPicture, Pictures
+from kdsr_tf.datasets.import_findings import Findings
 from kdsr_tf.datasets.written import (
     INTERACTIONS_FILE,
     ITEMS_FILE,
@@ -34,108 +33,15 @@ from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
 from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, row_as_json
-from kdsr_tf.sources.html_text import in_texts, text_with_entities, unescaped
+from kdsr_tf.sources.html_text import in_texts, unescaped
 from kdsr_tf.sources.interaction_rows import Interactions, read_interactions
-from kdsr_tf.sources.time_units import TimesFound, to_microseconds
+from kdsr_tf.sources.time_units import to_microseconds
 from kdsr_tf.sources.times import TIMESTAMP
 
 _SAMPLES = 3
 _SCHEMA = pa.schema([(USER_ID, pa.string()), (ITEM_ID, pa.string()), (TIMESTAMP, pa.int64())])
 
 Advance = Callable[[int], None]
-
-
-@dataclasses.dataclass(kw_only=True)
-class Findings:
-    """What the first reading found.
-
-    Args:
-        numbers: Position of each item that can be used, by its id.
-        users: Number of the user of each usable row, int32 `[interactions]`.
-        items: Number of its item, likewise.
-        times: The timestamps as read.
-        is_repeat: Whether user, item and time of a usable row occurred before, bool
-            `[interactions]`.
-        columns: Items that have a value, by column of the catalogue.
-        pictures: Items by what became of their pictures: `Pictures.OUTCOMES`.
-        lost_pictures: Pictures that are not taken, per file and reason: how many, where the
-            first one is, and its row.
-        escaped: Items with HTML entities in their texts.
-        escaped_example: One such text, and the name of its column.
-        rejected: Per file and reason: how many, and where the first one is and what it holds.
-        samples: The first usable interactions and items.
-    """
-
-    numbers: dict[str, int] = dataclasses.field(default_factory=dict)
-    users: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-    items: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-    times: TimesFound = dataclasses.field(default_factory=TimesFound)
-    is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
-    columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    lost_pictures: dict[tuple[str, str], tuple[int, str, str]] = dataclasses.field(
-        default_factory=dict
-    )
-    escaped: int = 0
-    escaped_example: tuple[str, str] | None = None
-    rejected: dict[tuple[str, str], tuple[int, str]] = dataclasses.field(default_factory=dict)
-    samples: tuple[list[dict[str, Any]], list[dict[str, Any]]] = dataclasses.field(
-        default_factory=lambda: ([], [])
-    )
-
-    @property
-    def interactions(self) -> int:
-        """Rows that can be used."""
-        return len(self.is_repeat)
-
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """Interactions of each user, int64 `[u]`."""
-        return np.bincount(self.users)
-
-    @functools.cached_property
-    def items_taken(self) -> int:
-        """Items of the catalogue with an interaction."""
-        return int(np.count_nonzero(np.bincount(self.items)))
-
-    def cores(self, chosen: int, drop_repeats: bool) -> list[dict[str, int]]:
-        """What the k-cores keep of the rows that are written; see `core_sizes`."""
-        written = ~(self.is_repeat & drop_repeats)
-        return core_sizes(self.users[written], self.items[written], chosen)
-
-    @property
-    def catalogue(self) -> int:
-        """Items that can be used."""
-        return len(self.numbers)
-
-    @property
-    def rows(self) -> int:
-        """All rows of both files, rejected ones included."""
-        return self.interactions + self.catalogue + sum(n for n, _ in self.rejected.values())
-
-    def notice_entities(self, values: dict[str, Any]) -> None:
-        """Count an item if one of its texts holds HTML entities."""
-        for name, value in values.items():
-            if text := text_with_entities(value):
-                self.escaped += 1
-                self.escaped_example = self.escaped_example or (name, text)
-                return
-
-    def reject(self, row: Rejected) -> None:
-        """Count a rejected row under its file and reason."""
-        key = row.where.rpartition(" row ")[0], row.reason
-        count, first = self.rejected.get(key) or (0, row.example)
-        self.rejected[key] = count + 1, first
-
-    def lose(self, picture: LostPicture) -> None:
-        """Count a picture that is not taken under its file and reason."""
-        key = picture.where.rpartition(" row ")[0], picture.reason
-        count, where, row = self.lost_pictures.get(key, (0, picture.where, picture.row))
-        self.lost_pictures[key] = count + 1, where, row
-
-    def num_rejected(self, path: str) -> int:
-        """Rejected rows of a file."""
-        return sum(found[0] for key, found in self.rejected.items() if key[0] == label(path))
 
 
 class Import:

@@ -13,7 +13,7 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kdsr_tf.datasets.importing import Findings
+    from kdsr_tf.datasets.import_findings import Findings
     from kdsr_tf.sources import Source
 
 _ARTIFACT = "source"
