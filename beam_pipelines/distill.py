@@ -82,17 +82,16 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             for m in config.needs.pairs
         }
         size = vectors_bytes(folder for folder, _ in teachers.values())
-        transform = WriteExamples(
-            paths=paths,
-            directory=frame.new_folder(),
-            max_length=config.windows.max_length,
-            stride=config.windows.stride,
-            teachers=teachers,
-            num_items=counts["items"],
+        writer = ShardWriter(
+            frame.new_folder(),
+            len(paths),
+            config.windows.max_length,
+            config.windows.stride,
+            teachers,
             join_vectors=size > config.distill.vectors_on_disk_limit_bytes,
         )
         found = run_pipeline(
-            lambda pipeline: pipeline | transform,
+            lambda pipeline: write_examples(pipeline, paths, writer, counts["items"]),
             beam_args,
             title="distill",
             total=counts["users"],
@@ -106,64 +105,46 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     return frame.manifest
 
 
-class WriteExamples(beam.PTransform):
+def write_examples(
+    pipeline: beam.Pipeline, paths: Sequence[str], writer: ShardWriter, num_items: int
+) -> beam.PCollection:
     """Files of `sequences/` to one TFDS dataset of windows.
 
     Args:
+        pipeline: The pipeline.
         paths: The files, local paths or URIs; file k becomes shard k of every split.
-        directory: Existing local folder or URI.
-        max_length: Most inputs of a window.
-        stride: Step between the train windows of a long sequence.
-        teachers: Per modality, the folder of its teacher and its manifest's details.
+        writer: Writes them.
         num_items: Largest item index.
-        join_vectors: Join item vectors to each file instead of mapping a file of them.
     """
-
-    def __init__(
-        self,
-        *,
-        paths: Sequence[str],
-        directory: str,
-        max_length: int,
-        stride: int,
-        teachers: Mapping[str, tuple[str, dict[str, Any]]],
-        num_items: int,
-        join_vectors: bool = False,
-    ):
-        super().__init__()
-        self._paths = list(paths)
-        self._directory = directory
-        self._writer = ShardWriter(
-            directory, len(self._paths), max_length, stride, teachers, join_vectors
-        )
-        self._num_codes = _num_codes(teachers)
-        self._joined = {m: folder for m, (folder, _) in teachers.items() if join_vectors}
-        self._num_items = num_items
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        directory, num_codes = self._directory, self._num_codes
-        files = pipeline | "Files" >> beam.Create(list(enumerate(self._paths)))
-        groups = {"path": files}
-        if self._joined:
-            items = files | beam.Reshuffle() | "Train items" >> beam.FlatMapTuple(_train_items)
-            for modality, folder in self._joined.items():
-                transform = JoinVectors(folder, self._num_items + 1)
-                groups[modality] = items | f"Join {modality} vectors" >> transform
-        return (
-            groups
-            | beam.CoGroupByKey()
-            | "Write" >> beam.ParDo(self._writer)
-            | beam.combiners.ToList()
-            | "Describe" >> beam.Map(_describe, directory, num_codes)
-        )
+    files = pipeline | "Files" >> beam.Create(list(enumerate(paths)))
+    groups = {"path": files}
+    if writer.join_vectors:
+        items = files | beam.Reshuffle() | "Train items" >> beam.FlatMapTuple(_train_items)
+        for modality, (folder, _) in writer.teachers.items():
+            transform = JoinVectors(folder, num_items + 1)
+            groups[modality] = items | f"Join {modality} vectors" >> transform
+    return (
+        groups
+        | beam.CoGroupByKey()
+        | "Write" >> beam.ParDo(writer)
+        | beam.combiners.ToList()
+        | "Describe" >> beam.Map(_describe, writer.directory, _num_codes(writer.teachers))
+    )
 
 
 class ShardWriter(beam.DoFn):
     """Writes one file of `sequences/` as one file per split.
 
     Takes `(shard, {"path": [path]})`, with `join_vectors` also the item vectors of
-    every modality, and yields `(shard, {split: (records, bytes)})`. The arguments
-    are those of `WriteExamples`.
+    every modality, and yields `(shard, {split: (records, bytes)})`.
+
+    Args:
+        directory: Existing local folder or URI.
+        num_shards: Files of `sequences/`.
+        max_length: Most inputs of a window.
+        stride: Step between the train windows of a long sequence.
+        teachers: Per modality, the folder of its teacher and its manifest's details.
+        join_vectors: Join item vectors to each file instead of mapping a file of them.
     """
 
     def __init__(
@@ -175,26 +156,26 @@ class ShardWriter(beam.DoFn):
         teachers: Mapping[str, tuple[str, dict[str, Any]]],
         join_vectors: bool = False,
     ):
-        self._directory = directory
+        self.directory = directory
         self._num_shards = num_shards
         self._max_length = max_length
         self._stride = stride
-        self._teachers = dict(teachers)
-        self._join_vectors = join_vectors
+        self.teachers = dict(teachers)
+        self.join_vectors = join_vectors
         self._context_lost = Metrics.counter(NAMESPACE, _CONTEXT_LOST)
 
     def setup(self) -> None:
-        if not self._join_vectors:
-            self._loaded = {m: read_teacher(*teacher) for m, teacher in self._teachers.items()}
-        features = tfds_records.example_features(_num_codes(self._teachers))
+        if not self.join_vectors:
+            self._loaded = {m: read_teacher(*teacher) for m, teacher in self.teachers.items()}
+        features = tfds_records.example_features(_num_codes(self.teachers))
         self._encode = tfds_records.record_encoder(features)
 
     def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         shard, groups = element
-        if self._join_vectors:
+        if self.join_vectors:
             self._loaded = {
                 m: read_teacher(*teacher, JoinedVectors(groups[m]))
-                for m, teacher in self._teachers.items()
+                for m, teacher in self.teachers.items()
             }
         (path,) = groups["path"]
         with contextlib.ExitStack() as stack:
@@ -203,7 +184,7 @@ class ShardWriter(beam.DoFn):
             writers = {
                 split: stack.enter_context(
                     tfds_records.RecordWriter(
-                        tfds_records.shard_path(self._directory, split, shard, self._num_shards)
+                        tfds_records.shard_path(self.directory, split, shard, self._num_shards)
                     )
                 )
                 for split in schema.SPLITS

@@ -76,7 +76,7 @@ def advance(amount: int = 1) -> None:
 
 
 def run_pipeline(
-    build: Callable[[beam.Pipeline], None],
+    build: Callable[[beam.Pipeline], object],
     beam_args: Sequence[str] = (),
     *,
     title: str,

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines.distill import ShardWriter, WriteExamples
+from beam_pipelines.distill import ShardWriter, write_examples
 from beam_pipelines.running import run_pipeline
 from benchmarks.processes import alone, peak_rss_bytes
 from kdsr_tf import schema
@@ -76,11 +76,19 @@ def write_sequences(folder: str, num_users: int, num_items: int) -> None:
         pq.write_table(pa.table(row, names=columns.names).cast(columns), path)
 
 
+def writer_of(settings: dict[str, Any]) -> ShardWriter:
+    """What writes the windows of the paths among the settings."""
+    others = {name: value for name, value in settings.items() if name not in ("paths", "num_items")}
+    return ShardWriter(num_shards=len(settings["paths"]), **others)
+
+
 def run_beam(settings: dict[str, Any]) -> dict[str, float | int]:
     """The pipeline in this process."""
-    transform = WriteExamples(**settings)
+    writer, paths, num_items = writer_of(settings), settings["paths"], settings["num_items"]
     started = time.perf_counter()
-    counters = run_pipeline(lambda pipeline: pipeline | transform, title="distill")
+    counters = run_pipeline(
+        lambda pipeline: write_examples(pipeline, paths, writer, num_items), title="distill"
+    )
     return {
         "windows": counters["train_windows"] + counters["validation_windows"],
         "pairs": counters["pairs"],
@@ -92,9 +100,8 @@ def run_beam(settings: dict[str, Any]) -> dict[str, float | int]:
 def run_plain(settings: dict[str, Any]) -> float:
     """Seconds of a plain loop over the same files, vectors mapped."""
     paths = settings["paths"]
-    kept = ("directory", "max_length", "stride", "teachers")
     started = time.perf_counter()
-    writer = ShardWriter(num_shards=len(paths), **{name: settings[name] for name in kept})
+    writer = writer_of({**settings, "join_vectors": False})
     writer.setup()
     for shard, path in enumerate(paths):
         for _ in writer.process((shard, {"path": [path]})):
