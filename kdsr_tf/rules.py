@@ -5,8 +5,28 @@ Each stands here once, free of Keras, so that both refuse the same values with t
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
+"""Kinds of ξ. Distances are positive, so a small one means alike."""
+
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+"""Dtype policies of Keras."""
+
 MAX_PIXELS = 50_000_000
 """Pictures with more pixels are not decoded, unless another limit is given."""
+
+
+def check_correlation(kind: str) -> None:
+    """Refuse an unknown kind of ξ.
+
+    Raises:
+        ValueError: listing the kinds.
+    """
+    if kind not in get_args(Correlation):
+        raise ValueError(
+            f"`kind` must be one of {', '.join(get_args(Correlation))}. Received: kind={kind!r}."
+        )
 
 
 def check_heads(num_heads: int, dim: int) -> None:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError, InputError
 from kdsr_tf.sources import Source
-from kdsr_tf.sources.batches import ending
 from kdsr_tf.sources.catalogue_rows import CatalogueRow, as_text, is_missing
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.image_values import pictures
@@ -110,8 +109,7 @@ def declare(config: Config, modality: str, source: Source) -> Declare:
 
 def _check_columns(source: Source, key: str, columns: list[str], modality: str) -> None:
     missing = [name for name in columns if name not in source.item_columns]
-    if missing and ending(source.items) == "jsonl":
-        # Of JSON lines only the first hundred have been looked at so far.
+    if source.may_have_more_columns:
         missing = [name for name in missing if not _occurs(source, name)]
     if missing:
         raise InputError(

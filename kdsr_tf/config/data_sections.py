@@ -14,10 +14,8 @@ from kdsr_tf.config.section import (
     PositiveInt,
     Section,
 )
-from kdsr_tf.rules import MAX_PIXELS
+from kdsr_tf.rules import MAX_PIXELS, Correlation, Precision
 
-Correlation = Literal["cosine", "dot", "euclidean", "manhattan"]
-Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 TokenLimit = Annotated[int, pydantic.Field(ge=3)]
 
 

@@ -15,6 +15,7 @@ from kdsr_tf.config.section import (
     Section,
     Seed,
 )
+from kdsr_tf.rules import Precision
 from kdsr_tf.schema import SelectionMetric
 
 
@@ -183,7 +184,7 @@ class TrainConfig(Section):
     selection: Literal["validation", "test_oracle"] = "validation"
     refit: bool = False
     checkpoint_steps: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Precision = "float32"
     accumulation_steps: PositiveInt = 1
     strategy: Literal["single", "mirrored", "multi_worker"] = "single"
     jit_compile: bool = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.rules import check_correlation
 from kdsr_tf.types import Tensor
 
 _SMALLEST_SQUARE = 1e-24
@@ -69,10 +70,7 @@ def correlation(first: Tensor, second: Tensor, kind: str = "cosine") -> Tensor:
         >>> float(correlation(np.ones((1, 4)), np.ones((1, 4)), "dot")[0])
         4.0
     """
-    if kind not in CORRELATIONS:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(CORRELATIONS)}. Received: kind={kind!r}."
-        )
+    check_correlation(kind)
     return CORRELATIONS[kind](_at_least_float32(first), _at_least_float32(second))
 
 

@@ -97,11 +97,6 @@ class Batch:
         return len(self.rows) + len(self.rejected) if self.lines < 0 else self.lines
 
 
-def ending(path: str) -> str:
-    """Ending of a file's name, in small letters: its format."""
-    return path.rsplit(".", 1)[-1].lower()
-
-
 def label(path: str) -> str:
     """Short name of a file in dead letters: its last part, or a whole `tfds:` name."""
     return path if path.startswith(TFDS_PREFIX) else posixpath.basename(path)

@@ -65,7 +65,7 @@ class FilePiece(Piece):
         is_array = form.kind == forms.ARRAY
         records: Iterable[bytes | json_lines.Objects | None]
         records = json_arrays.elements(self.path, file) if is_array else json_lines.read(file)
-        return _read_records(self, records, columns, json_lines.parse)
+        return read_records(self, records, columns, json_lines.parse)
 
 
 def pieces_of(path: str, form: Form, names: Names = ()) -> list[Piece]:
@@ -144,34 +144,20 @@ def read_batches(piece: Piece, columns: list[str] | None = None) -> Iterator[Bat
         yield batch
 
 
-def read_lines(
-    piece: Piece,
-    file: Any,
-    columns: list[str] | None,
-    parse: Callable[[bytes | None], tuple[dict[str, Any] | None, str]],
-) -> Iterator[Batch]:
-    """Batches of a binary file with one record per line; blank lines are passed over.
-
-    Args:
-        piece: Names the rows.
-        file: Binary file.
-        columns: Columns to keep; None keeps all.
-        parse: A line (None if it was too long) to its values, or None and a reason.
-    """
-
-    def read(counted: Any) -> Iterator[Batch]:
-        return _read_records(piece, json_lines.read(counted), columns, parse)
-
-    return read_all(piece.path, file, LineCounter.of_records(), read)
-
-
-def _read_records(
+def read_records(
     piece: Piece,
     records: Iterable[bytes | json_lines.Objects | None],
     columns: list[str] | None,
     parse: Callable[[bytes | None], tuple[dict[str, Any] | None, str]],
 ) -> Iterator[Batch]:
-    """Batches of lines, or of elements of a list; blank lines are passed over."""
+    """Batches of lines, or of elements of a list; blank lines are passed over.
+
+    Args:
+        piece: Names the rows.
+        records: Lines (None for one that was too long), or elements of a list.
+        columns: Columns to keep; None keeps all.
+        parse: A line to its values, or None and a reason.
+    """
     rows: list[int] = []
     objects: list[dict[str, Any]] = []
     rejected: list[Rejected] = []

@@ -68,6 +68,10 @@ class FolderSource(Source):
     def folder(self) -> str:
         return self.path
 
+    @property
+    def may_have_more_columns(self) -> bool:
+        return self.item_form.kind in (forms.LINES, forms.ARRAY)
+
     def num_interactions(self) -> int:
         return files.count_lines(self.interactions, self.interaction_form)
 

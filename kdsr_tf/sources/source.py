@@ -39,6 +39,11 @@ class Source:
         """The folder of its own in which pictures may lie, if it has one."""
         return None
 
+    @property
+    def may_have_more_columns(self) -> bool:
+        """Whether `item_columns` are only those of the first records, as of JSON."""
+        return False
+
     def fingerprint(self) -> str:
         """Hash of everything that an artifact made from the source depends on."""
         raise NotImplementedError

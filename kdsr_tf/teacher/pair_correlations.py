@@ -15,20 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kdsr_tf.rules import check_correlation
 from kdsr_tf.schema import pair_positions
 
-CORRELATIONS = ("cosine", "dot", "euclidean", "manhattan")
-"""Valid kinds of ξ. Distances are positive, so a small one means alike."""
-
 _ROWS_PER_CHUNK = 16_384
-
-
-def check_kind(kind: str) -> None:
-    """Raise a `ValueError` that lists the valid kinds unless `kind` is one."""
-    if kind not in CORRELATIONS:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(CORRELATIONS)}. Received: kind={kind!r}."
-        )
 
 
 def correlation(first: np.ndarray, second: np.ndarray, kind: str = "cosine") -> np.ndarray:
@@ -71,7 +61,7 @@ def correlation_vectors(
     Raises:
         ValueError: for another kind.
     """
-    check_kind(kind)
+    check_correlation(kind)
     first, second = split_domains(first, num_domains), split_domains(second, num_domains)
     if kind == "manhattan":
         return np.abs(first - second).sum(-1)
@@ -101,7 +91,7 @@ def window_correlations(
         `(windows, pairs, num_domains)`, pairs in the packed order of
         `kdsr_tf.schema.pair_positions`.
     """
-    check_kind(kind)
+    check_correlation(kind)
     parts = split_domains(vectors, num_domains)
     i, j = pair_positions(vectors.shape[1])
     if kind in ("euclidean", "manhattan"):

@@ -10,6 +10,7 @@ import numpy as np
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError
+from kdsr_tf.rules import check_correlation
 from kdsr_tf.teacher import pair_correlations
 
 _PAIRS_PER_CHUNK = 65_536
@@ -51,7 +52,7 @@ class Teacher:
         score_scale: float = 1.0,
         vector_scale: float = 1.0,
     ):
-        pair_correlations.check_kind(correlation)
+        check_correlation(correlation)
         self.vectors = vectors
         self.present = present
         self.codebook = codebook

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import io
 import json
@@ -279,9 +280,16 @@ def test_a_missing_column_is_found_before_anything_runs(tmp_path, override, mess
         encode(_vocabulary(config, ["a"]))
 
 
-def test_a_column_of_late_json_lines_is_found(tmp_path):
+@pytest.mark.parametrize("name", ["items.jsonl", "items.json", "items.jsonl.gz"])
+def test_a_column_of_late_json_records_is_found(tmp_path, name):
     rows = [{"item_id": f"i{k}", "title": "x"} for k in range(150)]
-    source = _source(tmp_path / "source", [*rows, {"item_id": "late", "plot": "Boy meets girl"}])
+    rows = [*rows, {"item_id": "late", "plot": "Boy meets girl"}]
+    source = _source(tmp_path / "source", rows)
+    lines = (tmp_path / "source" / "items.jsonl").read_bytes()
+    (tmp_path / "source" / "items.jsonl").unlink()
+    packed = gzip.compress(lines) if name.endswith("gz") else lines
+    listed = json.dumps(rows).encode()
+    (tmp_path / "source" / name).write_bytes(listed if name.endswith("json") else packed)
     overrides = ["encode.image=null", "encode.text.template='{plot}'"]
     config = _vocabulary(_config(source, tmp_path / "work", *overrides), ["i0", "late"])
     (manifest,) = encode(config)

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from kdsr_tf.ops.correlation import CORRELATIONS, correlation, correlation_vectors
+from kdsr_tf.rules import Correlation
 from kdsr_tf.teacher import pair_correlations
 from tests.gradients import value_and_gradients
 from tests.nearness import assert_near
@@ -44,7 +47,7 @@ def test_numpy_twins_agree(vectors, kind):
 
 
 def test_both_sides_know_the_same_kinds():
-    assert tuple(CORRELATIONS) == pair_correlations.CORRELATIONS
+    assert tuple(CORRELATIONS) == get_args(Correlation)
     for function in (correlation, pair_correlations.correlation):
         with pytest.raises(ValueError, match="cosine, dot, euclidean, manhattan"):
             function(np.ones(2), np.ones(2), "pearson")

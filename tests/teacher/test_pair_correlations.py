@@ -1,15 +1,17 @@
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from kdsr_tf.rules import Correlation
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.teacher import pair_correlations
 from tests.nearness import assert_near
 
 
-@pytest.mark.parametrize("kind", pair_correlations.CORRELATIONS)
+@pytest.mark.parametrize("kind", get_args(Correlation))
 def test_window_correlations_equal_the_pairwise_functions(kind):
     rng = np.random.default_rng(0)
     windows = rng.normal(size=(3, 7, 12)).astype(np.float32)

@@ -14,7 +14,8 @@ from typing import Any
 
 from kdsr_tf.sources import json_lines
 from kdsr_tf.sources.batches import Batch, Piece
-from kdsr_tf.sources.files import read_lines
+from kdsr_tf.sources.files import read_records
+from kdsr_tf.sources.line_counts import LineCounter, read_all
 from kdsr_tf.sources.streams import opened
 
 Parsed = tuple[dict[str, Any] | None, str]
@@ -63,7 +64,13 @@ class LinesPiece(Piece):
             return values, reason
 
         with opened(self.path, self.encoding) as file:
-            yield from read_lines(self, file, columns, parse)
+            counter = LineCounter.of_records()
+            yield from read_all(
+                self.path,
+                file,
+                counter,
+                lambda counted: read_records(self, json_lines.read(counted), columns, parse),
+            )
 
 
 def head(path: str, encoding: str | None = None) -> list[bytes]:
