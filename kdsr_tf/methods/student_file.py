@@ -18,12 +18,18 @@ import fsspec
 import keras
 
 from kdsr_tf.backbones.catalogue import find_backbone
+from kdsr_tf.console import cut
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
 from kdsr_tf.models.recommender import Recommender
 
 _KNOWN = ("keras", "kdsr_tf", "builtins")
 STUDENT_FILE = "student.keras"
+_LONGEST_REASON = 500
+_REMEDY = (
+    "Give a file that `kdsr train` has written, such as student/student.keras of a working "
+    "directory, or run `kdsr train` again."
+)
 
 
 def read_student(path: str, backbone: str) -> Recommender:
@@ -53,26 +59,27 @@ def _read(path: str, backbone: str) -> Recommender:
         raise ConfigError(f"`model.backbone` cannot be used: {error}") from error
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
+            modules = list(_named_modules(json.loads(archive.read("config.json"))))
+    except RecursionError:
+        raise ConfigError(f"{path}: its config.json is nested too deeply. {_REMEDY}") from None
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is no file that Keras has saved ({error}). Run `kdsr train` again."
-        ) from error
-    for module in _named_modules(config):
+        raise ConfigError(f"{path} is no file that Keras has saved ({error}). {_REMEDY}") from error
+    for module in modules:
         if module.partition(".")[0] not in _KNOWN and module not in sys.modules:
             raise ConfigError(
                 f"{path} names the module `{module}`, which would run when it is imported. "
                 f"The configuration has model.backbone={backbone}. If you trust the file, set "
                 "`model.backbone` to the backbone it was trained with."
             )
-    if is_earlier(path):
-        return read_earlier(path)
-    student = keras.saving.load_model(path, compile=False)
-    if not isinstance(student, Recommender):
-        raise ConfigError(
-            f"{path} holds a {type(student).__name__}. Give the file of a student, such as "
-            "student/student.keras of a working directory."
+    try:
+        student = (
+            read_earlier(path) if is_earlier(path) else keras.saving.load_model(path, compile=False)
         )
+    except Exception as error:  # what a file from elsewhere makes Keras raise has no one class
+        reason = cut(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+        raise ConfigError(f"Keras cannot build the model of {path}. {_REMEDY} {reason}") from error
+    if not isinstance(student, Recommender):
+        raise ConfigError(f"{path} holds a {type(student).__name__}, not a student. {_REMEDY}")
     return student
 
 

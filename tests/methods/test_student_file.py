@@ -87,7 +87,8 @@ def test_a_file_does_not_choose_what_is_imported(saved, module, tmp_path, change
 def test_a_file_that_names_the_command_does_not_run_it(saved, tmp_path):
     name = {"module": "kdsr_tf.__main__", "class_name": "Own", "registered_name": "x>Own"}
     path = changed(saved[1], tmp_path, lambda config: config.update(name))
-    with pytest.raises(TypeError, match="Own"):  # the command would end with SystemExit
+    # The command itself would end with SystemExit.
+    with pytest.raises(ConfigError, match=r"cannot build the model of .*changed.keras.*Own"):
         read_student(path, "sasrec")
 
 
@@ -102,6 +103,42 @@ def test_the_class_that_the_configuration_names_is_imported(saved, module, tmp_p
     path = changed(saved[1], tmp_path, CHANGES["backbone"])
     assert type(read_student(path, "stranger.Own").backbone).__name__ == "Own"
     assert module.exists()
+
+
+DAMAGES = {
+    "unknown class": lambda config: config.update(class_name="NoSuchClass", registered_name=None),
+    "unknown argument": lambda config: config["config"].update(no_such_argument=1),
+    "missing argument": lambda config: config["config"].pop("num_items"),
+    "other weights": lambda config: config["config"].update(dim=config["config"]["dim"] * 2),
+    "no configuration": lambda config: config.pop("config"),
+    "a number": lambda config: config.update(config=5),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_file_that_keras_cannot_build_is_one_error_that_names_it(saved, tmp_path, damage):
+    path = changed(saved[1], tmp_path, damage)
+    with pytest.raises(ConfigError) as caught:
+        read_student(path, "sasrec")
+    message = str(caught.value)
+    assert message.startswith(f"Keras cannot build the model of {path}. Give a file that")
+    assert len(message) < len(path) + 700 and "\n" not in message
+
+
+@pytest.mark.parametrize("brackets", ["[]", ('{"a":', "}")], ids=["lists", "objects"])
+def test_deep_nesting_is_one_error_that_names_the_file(saved, tmp_path, brackets):
+    path = str(tmp_path / "deep.keras")
+    with zipfile.ZipFile(saved[1]) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                nested = brackets[0] * 100_000 + "1" + brackets[1] * 100_000
+                data = b'{"deep": ' + nested.encode() + b", " + data.lstrip()[1:]
+            new.writestr(name, data)
+    with pytest.raises(
+        ConfigError, match=r"deep.keras: .* nested too deeply. Give a file that `kdsr train`"
+    ):
+        read_student(path, "sasrec")
 
 
 def test_what_is_no_student_is_said(tmp_path):
