@@ -4,11 +4,12 @@
 
 Exports an untrained student and starts `kdsr serve` as a child process. First it measures how
 many calls a second the server answers over gRPC and REST at once. Then it sends `--share` of
-that by a clock, from this process, with the product's own asyncio client; while 256 calls are
-under way, because other work has taken the processors, calls are held back. Meanwhile a new
-version appears every `--swap-seconds` and the oldest goes, and every second a further client
-is killed while its calls are under way and its REST request is half sent. Every answer is
-compared with the one before the load: all versions are copies of one.
+that by a clock, from this process, with the product's own asyncio client; while 60 calls are
+under way, because other work has taken the processors, calls are held back: more would be an
+overload, which the server refuses. Meanwhile a new version appears every `--swap-seconds` and
+the oldest goes, and every second a further client is killed while its calls are under way and
+its REST request is half sent. Every answer is compared with the one before the load: all
+versions are copies of one.
 
 Prints a table, a row per `--sample-seconds`, and what failed. The exit status is 1 if a call
 failed or was answered wrongly, a version did not take over, or the server has grown: between
@@ -47,7 +48,7 @@ _TAKE_OVER_SECONDS = 300.0
 _REST_SHARE = 0.25
 _CAPACITY_CLIENTS = {"gRPC": 12, "REST": 4}
 _KEPT_VERSIONS = 2
-_MOST_UNDER_WAY = 256
+_MOST_UNDER_WAY = 60
 _COLUMNS = (
     "seconds", "calls", "held back", "failed", "p50 ms", "p99 ms", "RSS MB", "descriptors",
     "threads",

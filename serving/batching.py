@@ -65,7 +65,6 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue(max_batch_size, max_batch_elements)
         self._room = Room(self._queue, queue_rows, queue_elements)
-        self._expected = 0
         self._changed = threading.Condition()
         self._stopped = False
         self._threads = [
@@ -75,21 +74,13 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def expect(self, requests: int) -> None:
-        """Count requests that have been received and not read yet as a row each.
-
-        Those of a batch do not count: they are always under way.
-        """
-        self._expected = max(0, requests - self._queue.rows_of_batch(1))
-        self._metrics.pending_calls.set(requests)
-
     def require_room(self, caller: str = "") -> None:
         """Refuse a caller whose request of one string could not wait.
 
         Raises:
             RequestError: UNAVAILABLE.
         """
-        self._room.require(caller, self._expected)
+        self._room.require(caller)
 
     async def run(
         self,

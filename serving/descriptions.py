@@ -51,6 +51,9 @@ def status(
     Raises:
         RequestError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
     """
+    if spec.name not in ("", model.name):
+        which = f"version {spec.version.value}" if spec.HasField("version") else "any versions"
+        raise not_found(f"Could not find {which} of model {spec.name}")
     wanted = model.wanted_version(spec)
     statuses = [s for s in model.statuses() if wanted in (None, s.version)]
     if not statuses:

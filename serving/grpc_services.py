@@ -1,4 +1,4 @@
-"""TF Serving's gRPC services.
+"""TF Serving's gRPC services, and that of health.
 
 Every method is registered as one that reads its request itself, though clients send exactly
 one message: a call that finds the queue full is refused before its request is read, a request
@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from serving import descriptions
+from serving.crowding import Crowding
 from serving.grpc_calls import MODEL_SERVICE, PREDICTION_SERVICE
+from serving.health import HEALTH_SERVICE, Health
 from serving.in_thread import in_thread
 from serving.metrics import Metrics
 from serving.predictor import Prediction, Predictor
@@ -26,7 +29,7 @@ from serving.request_error import RequestError
 from serving.versioned_model import log
 
 M = TypeVar("M", bound=Message)
-_Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message]]
+_Answer = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message | None]]
 
 _LONGEST_MESSAGE = 1024
 """Characters, as TF Serving has it. A client cannot receive a status of more than some KiB."""
@@ -41,24 +44,36 @@ _UNIMPLEMENTED = {
 
 
 class GrpcServices:
-    """Predict, GetModelMetadata and GetModelStatus; the other methods are unimplemented.
+    """Predict, GetModelMetadata, GetModelStatus and health; other methods are unimplemented.
 
     Args:
         predictor: Answers.
+        health: Says whether the server answers.
+        crowding: Told of every call; refuses some.
         counts: Told every predict request and every malformed one.
         read_seconds: Longest time for a request to arrive.
     """
 
-    def __init__(self, predictor: Predictor, counts: Metrics, read_seconds: float) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        health: Health,
+        crowding: Crowding,
+        counts: Metrics,
+        read_seconds: float,
+    ) -> None:
         self._predictor = predictor
+        self._health = health
         self._counts = counts
         self._read_seconds = read_seconds
+        self._crowding = crowding
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server adds."""
         answers: dict[str, dict[str, _Answer]] = {
             PREDICTION_SERVICE: {"Predict": self._predict, "GetModelMetadata": self._metadata},
             MODEL_SERVICE: {"GetModelStatus": self._status},
+            HEALTH_SERVICE: {"Check": self._check, "Watch": self._watch},
         }
         for service, methods in _UNIMPLEMENTED.items():
             answers[service] |= {name: functools.partial(_refuse, name) for name in methods}
@@ -72,9 +87,10 @@ class GrpcServices:
     def _handler(self, answer: _Answer) -> grpc.RpcMethodHandler:
         """A method that turns a `RequestError` into its status, and a surprise into INTERNAL."""
 
-        async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message:
+        async def call(requests: Any, context: grpc.aio.ServicerContext) -> Message | None:
             try:
-                return await answer(requests, context)
+                with self._crowding.call(context.peer()):
+                    return await answer(requests, context)
             except RequestError as error:
                 refused = error
             except Exception as error:
@@ -85,12 +101,17 @@ class GrpcServices:
                 refused.code, refused.message[:_LONGEST_MESSAGE], _trailer(refused)
             )
 
-        return grpc.stream_unary_rpc_method_handler(
-            call, response_serializer=lambda message: message.SerializeToString()
+        writes_itself = answer == self._watch
+        handler = (
+            grpc.stream_stream_rpc_method_handler
+            if writes_itself
+            else grpc.stream_unary_rpc_method_handler
         )
+        return handler(call, response_serializer=lambda message: message.SerializeToString())
 
     async def _predict(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
         with self._counts.observe("grpc") as observation:
+            self._crowding.require_room(context.peer())
             self._predictor.require_room(context.peer())
             content = await self._received(context)
             observation.start()
@@ -119,6 +140,15 @@ class GrpcServices:
         content = await self._received(context)
         request = self._parse(get_model_status_pb2.GetModelStatusRequest, content)
         return descriptions.status(self._predictor.model, request.model_spec)
+
+    async def _check(self, _: Any, context: grpc.aio.ServicerContext) -> Message:
+        content = await self._received(context)
+        return self._health.check(self._parse(health_pb2.HealthCheckRequest, content).service)
+
+    async def _watch(self, _: Any, context: grpc.aio.ServicerContext) -> None:
+        content = await self._received(context)
+        request = self._parse(health_pb2.HealthCheckRequest, content)
+        await self._health.watch(request.service, context)
 
     async def _received(self, context: grpc.aio.ServicerContext) -> bytes:
         try:

@@ -41,25 +41,14 @@ class Room:
                 missing -= getattr(task, what)
         return list(found)
 
-    def require(self, caller: str, expected: int) -> None:
+    def require(self, caller: str) -> None:
         """Refuse a caller whose request of one string could not wait.
 
-        Other threads may change the queue meanwhile: it is asked for every call, and about
-        right is enough.
-
-        Args:
-            caller: Who asks.
-            expected: Rows of requests not read yet. They take places before those who hold
-                their share of the queue; nobody knows whose they are.
+        Other threads may change the queue meanwhile: about right is enough.
 
         Raises:
             RequestError: UNAVAILABLE.
         """
-        queue = self._queue
-        own = queue.held.get(caller)
-        has_share = own is not None and own.rows * len(queue.held) >= queue.rows
-        if has_share and queue.rows + expected >= self._limits["rows"]:
-            raise full()
         for _ in self._shortages(caller, 1, 1):
             pass
 

@@ -15,20 +15,22 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kdsr_tf.errors import KDSRError
 from serving import tls
-from serving.backlog import Backlog, CallsTaken
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
-from serving.grpc_options import grpc_options
+from serving.crowding import Crowding
+from serving.grpc_internals import ReceivedCalls
+from serving.grpc_options import grpc_options, most_calls
 from serving.grpc_services import GrpcServices
+from serving.health import Health
 from serving.http_server import HttpServer
 from serving.listener import BoundedListener, allow_more_descriptors, most_connections
 from serving.metrics import Metrics
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from kdsr_tf.config import Config
     from kdsr_tf.config.serving_sections import ServeConfig
 
-_SERVICE = "tensorflow.serving.PredictionService"
 _START_POLL_SECONDS = 0.01
 _WATCH_SECONDS = 0.05
 _TAKEN = (
@@ -123,17 +124,17 @@ class Server:
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(batcher.stop)
             running.callback(self.model.stop)
-            services = GrpcServices(predictor, self._metrics, options.rest_timeout_seconds)
-            taken = CallsTaken()
-            grpc_server = self._grpc_server(services, taken, credentials)
-            watching = asyncio.create_task(_watch(Backlog(taken), batcher))
+            health = Health()
+            crowding = Crowding(most_calls(options))
+            services = GrpcServices(
+                predictor, health, crowding, self._metrics, options.rest_timeout_seconds
+            )
+            grpc_server = self._grpc_server(services, credentials)
+            watching = asyncio.create_task(_watch(ReceivedCalls(), crowding, self._metrics))
             running.callback(watching.cancel)
             running.push_async_callback(grpc_server.stop, None)
             listener = self._rest_listener(running)
             await asyncio.to_thread(self.model.start)
-            healthy = health.aio.HealthServicer()
-            health_pb2_grpc.add_HealthServicer_to_server(healthy, grpc_server)
-            await healthy.set(_SERVICE, health_pb2.HealthCheckResponse.SERVING)
             await grpc_server.start()
             rest_server = self._rest_server(predictor)
             rest = asyncio.create_task(_answer(rest_server, listener))
@@ -144,17 +145,14 @@ class Server:
             self._ready.set_result(None)
             await self._stopping.wait()
             rest_server.should_exit = True
-            await healthy.enter_graceful_shutdown()
+            health.stop()
             await asyncio.gather(rest, grpc_server.stop(options.drain_seconds))
 
     def _grpc_server(
-        self,
-        services: GrpcServices,
-        taken: CallsTaken,
-        credentials: grpc.ServerCredentials | None,
+        self, services: GrpcServices, credentials: grpc.ServerCredentials | None
     ) -> grpc.aio.Server:
         options = self._options
-        server = grpc.aio.server(interceptors=[taken], options=grpc_options(options))
+        server = grpc.aio.server(options=grpc_options(options))
         server.add_generic_rpc_handlers(services.handlers())
         address = _address(options.host, options.grpc_port)
         try:
@@ -202,11 +200,11 @@ def _cannot_listen(address: str, key: str) -> KDSRError:
     return KDSRError(f"Cannot listen at {address} (`serve.host`, `serve.{key}`): {_TAKEN}")
 
 
-async def _watch(backlog: Backlog, batcher: Batcher) -> None:
-    """Tell the batcher how many calls wait before it."""
+async def _watch(received: ReceivedCalls, crowding: Crowding, metrics: Metrics) -> None:
+    """Look again and again how many calls there are."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        batcher.expect(backlog.calls())
+        metrics.pending_calls.set(crowding.look(received.number(), time.monotonic()))
 
 
 async def _answer(server: HttpServer, listener: socket.socket | None) -> None:

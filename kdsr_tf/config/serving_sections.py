@@ -77,7 +77,8 @@ class ServeConfig(Section):
         version_labels: Labels clients may ask for, and the versions they stand for; these
             are kept loaded too: `{stable: 3, canary: 4}`.
         poll_seconds: Time between two looks for a new version.
-        max_batch_size: Histories computed at once.
+        max_batch_size: Histories computed at once, and calls of a gRPC connection at once,
+            which are at least 64; its client keeps further ones.
         max_batch_elements: Item ids computed at once, and the most of one row: histories
             and candidates, with padding.
         batch_timeout_ms: Longest wait of a request for others to share its batch, in

@@ -135,9 +135,7 @@ def test_deep_nesting_is_one_error_that_names_the_file(saved, tmp_path, brackets
                 nested = brackets[0] * 100_000 + "1" + brackets[1] * 100_000
                 data = b'{"deep": ' + nested.encode() + b", " + data.lstrip()[1:]
             new.writestr(name, data)
-    with pytest.raises(
-        ConfigError, match=r"deep.keras: .* nested too deeply. Give a file that `kdsr train`"
-    ):
+    with pytest.raises(ConfigError, match=r"deep.keras: .* nested too deeply. Give a file"):
         read_student(path, "sasrec")
 
 

@@ -58,11 +58,11 @@ class Process:
         self._overrides = [f"serve.model_name={oracle.MODEL}", *ports, *overrides]
         self.start()
 
-    def start(self) -> None:
+    def start(self, *overrides: str) -> None:
         address = self.workdir / "server.json"
         address.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(self.workdir), *self._overrides],
+            [sys.executable, "-c", _SERVE, str(self.workdir), *self._overrides, *overrides],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,

@@ -197,23 +197,6 @@ async def test_strings_are_bounded_and_counted_beside_rows():
         assert [len(rows) for rows in model.batches] == [1, 2, 2, 2]
 
 
-async def test_requests_that_grpc_holds_back_fill_the_queue():
-    async with started(queue_rows=6) as batcher:
-        model = Model(holds=True)
-        busy = await computing(batcher, model)
-        waiting = ask(batcher, model, [1])
-        await asyncio.sleep(0)
-        batcher.expect(8)  # a batch of 4 does not count
-        batcher.require_room()
-        batcher.expect(9)
-        with pytest.raises(RequestError) as caught:
-            batcher.require_room()
-        assert caught.value.code == _UNAVAILABLE
-        batcher.require_room("another caller")
-        model.may.release(1000)
-        assert await answers(busy, waiting) == [[0], [2]]
-
-
 async def test_a_caller_who_fills_the_queue_gives_way_to_another():
     async with started(queue_rows=12) as batcher:
         model = Model(holds=True)

@@ -59,7 +59,7 @@ def test_a_served_model_survives_what_is_malformed():
 
 @pytest.mark.slow
 def test_a_soak_sees_every_call():
-    sizes = ("--seconds", "8", "--sample-seconds", "1", "--swap-seconds", "4", "--items", "50")
+    sizes = ("--seconds", "12", "--sample-seconds", "1", "--swap-seconds", "2", "--items", "50")
     run_python("-m", "benchmarks.soak", *sizes, "--rate", "10", "--capacity-seconds", "1")
 
 

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving import crowding
 from serving.async_client import AsyncClient
-from serving.server import _WATCH_SECONDS
+from serving.client import Client
+from serving.grpc_services import GrpcServices
+from serving.health import MOST_WATCHES
 from tests.export import oracle
 from tests.serving.live import ask, predict_request, predictions, running, wait_for
 
@@ -66,17 +69,58 @@ def test_overload_is_unavailable_with_a_hint_counted_and_never_cancelled(folder)
     assert counts == {status: codes[grpc.StatusCode[status]] for status in counts}
 
 
+def test_a_connection_has_few_calls_at_once_so_that_few_are_before_those_of_others(
+    folder, monkeypatch
+):
+    read = collections.Counter()
+    received = GrpcServices._received
+
+    async def counted_received(services, context):
+        read[context.peer()] += 1
+        return await received(services, context)
+
+    monkeypatch.setattr(GrpcServices, "_received", counted_received)
+    ended = threading.Event()
+    with (
+        running(folder, max_batch_size=70) as server,
+        grpc.insecure_channel(server.target) as channel,
+        Client(server.target, oracle.MODEL, timeout_seconds=120) as other,
+    ):
+        call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        never = [call.future(iter(ended.wait, True), timeout=120) for _ in range(100)]
+        wait_for(lambda: read.total() == 70)
+        assert other.recommend([["item001"]], k=1)
+        assert sorted(read.values()) == [1, 70] and not any(call.done() for call in never)
+        ended.set()
+
+
+def test_a_connection_that_stays_at_its_limit_is_refused_counted_and_never_cancelled(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(crowding, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(crowding, "_PAUSE_SECONDS", 1e9)
+    # A batch is never full: calls wait for the time, and the connection reaches its limit.
+    waits = {"max_batch_size": 65, "max_batch_elements": 1 << 16, "batch_timeout_ms": 500}
+    with running(folder, **waits) as server, predictions(server.target) as stub:
+        calls = [stub.Predict.future(predict_request(), timeout=120) for _ in range(600)]
+        codes = collections.Counter(call.code() for call in calls)
+        counts = {s: counted(server, "requests", status=s) for s in ("OK", "UNAVAILABLE")}
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert counts == {status: codes[grpc.StatusCode[status]] for status in counts}
+
+
 @pytest.mark.parametrize("protocol", ["target", "rest_url"])
-def test_clients_try_again_what_a_full_queue_refuses(short_queue, protocol):
-    async def burst():
-        async with AsyncClient(
-            getattr(short_queue, protocol), oracle.MODEL, timeout_seconds=120
-        ) as client:
-            calls = (client.recommend([["item001"]], k=1) for _ in range(260))
+def test_clients_try_again_what_a_full_queue_refuses(folder, protocol):
+    async def burst(target):
+        async with AsyncClient(target, oracle.MODEL, timeout_seconds=120) as client:
+            calls = (client.recommend([["item001"]], k=1) for _ in range(80))
             return await asyncio.gather(*calls)
 
-    answers = asyncio.run(burst())
-    assert len(answers) == 260
+    # A batch waits for more rows than the queue holds: it is full, however fast the machine is.
+    with running(folder, queue_rows=20, max_batch_size=64, batch_timeout_ms=200) as server:
+        answers = asyncio.run(burst(getattr(server, protocol)))
+        assert counted(server, "requests", status="UNAVAILABLE") > 0
+    assert len(answers) == 80
     assert len({row[0].item_id for [row] in answers}) == 1
 
 
@@ -94,22 +138,68 @@ def test_rest_says_when_to_come_again(folder):
         assert waiting.code() == grpc.StatusCode.OK
 
 
-def test_calls_of_other_services_take_no_place_in_the_queue(short_queue):
-    """300 that watch its health, where 200 rows may wait."""
-
-    async def watch_and_ask():
+def test_a_connection_has_few_watches_and_they_take_no_place_in_the_queue(folder):
+    async def watch_and_ask(target):
         async with (
-            grpc.aio.insecure_channel(short_queue.target) as channel,
-            AsyncClient(short_queue.target, oracle.MODEL, timeout_seconds=1) as client,
+            grpc.aio.insecure_channel(target) as channel,
+            AsyncClient(target, oracle.MODEL, timeout_seconds=120) as client,
         ):
             stub = health_pb2_grpc.HealthStub(channel)
             watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(300)]
-            await asyncio.gather(*(watch.read() for watch in watches))
-            await asyncio.sleep(5 * _WATCH_SECONDS)  # The server looks how many calls there are.
-            return await client.recommend([["item001"]], k=1)
+            first = await asyncio.gather(*(w.read() for w in watches), return_exceptions=True)
+            return first, await client.recommend([["item001"]], k=1)
 
-    [[first]] = asyncio.run(watch_and_ask())
-    assert first.item_id
+    with running(folder, queue_rows=1) as server:
+        first, [[best]] = asyncio.run(watch_and_ask(server.target))
+    refused = [answer for answer in first if isinstance(answer, grpc.RpcError)]
+    assert {error.code() for error in refused} == {grpc.StatusCode.UNAVAILABLE}
+    assert len(first) - len(refused) == MOST_WATCHES
+    assert best.item_id
+
+
+def test_who_watches_is_told_of_the_end_and_does_not_hold_it_up(folder):
+    state = health_pb2.HealthCheckResponse
+    services = {"": state.SERVING, "tensorflow.serving.ModelService": state.SERVING}
+    services["no such"] = state.SERVICE_UNKNOWN
+    with (
+        running(folder, drain_seconds=1e6) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        requests = [health_pb2.HealthCheckRequest(service=name) for name in services]
+        watches = [stub.Watch(request, timeout=120) for request in requests]
+        assert [next(watch).status for watch in watches] == list(services.values())
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(requests[-1])
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        server.stop()
+        last = [next(watch).status for watch in watches]
+        assert last == [state.NOT_SERVING, state.NOT_SERVING, state.SERVICE_UNKNOWN]
+        for watch in watches:
+            with pytest.raises(grpc.RpcError):
+                next(watch)
+            assert watch.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/tensorflow.serving.PredictionService/NoSuch",
+        "/tensorflow.serving.SessionService/SessionRun",
+        "/no.such.Service/Predict",
+        "//",
+        "/",
+    ],
+)
+def test_unknown_methods_are_unimplemented_without_a_traceback(short_queue, method, caplog):
+    with grpc.insecure_channel(short_queue.target) as channel:
+        calls = (
+            channel.unary_unary(method).future(b"", timeout=120),
+            channel.stream_stream(method)(iter([b""] * 3), timeout=120),
+        )
+        for call in calls:
+            assert call.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert not caplog.records
 
 
 def test_malformed_messages_are_internal_counted_and_logged_once(short_queue, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
+from serving.async_client import AsyncClient
+from serving.client import Client, QueryError
 from serving.starting import STARTING_FILE
 from tests.export import oracle
 from tests.serving.live import Process, ask, predict_request, predictions, wait_for
@@ -292,8 +295,25 @@ def test_a_swapped_out_version_leaves_memory(live, models, url):
 
 
 def test_a_killed_server_starts_again_and_one_that_is_told_to_stop_finishes_its_calls(live):
-    live.end(signal.SIGKILL)
-    live.start()
+    port = live.address["target"].rpartition(":")[2]
+
+    async def ask_before_and_after():
+        """Clients that were connected find a server that takes the place of a killed one."""
+        target = live.address["target"]
+        with Client(target, oracle.MODEL, timeout_seconds=60) as client:
+            async with AsyncClient(target, oracle.MODEL, timeout_seconds=60) as other:
+                assert await other.recommend([_ROW]) == client.recommend([_ROW])
+                live.end(signal.SIGKILL)
+                with pytest.raises(QueryError) as caught:
+                    client.recommend([_ROW])
+                assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+                with pytest.raises(QueryError) as caught:
+                    await other.recommend([_ROW])
+                assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+                live.start(f"serve.grpc_port={port}")
+                assert await other.recommend([_ROW]) == client.recommend([_ROW])
+
+    asyncio.run(ask_before_and_after())
     assert_unharmed(live)
     address = pathlib.Path(live.workdir) / "server.json"
     assert json.loads(address.read_text())["pid"] == live.process.pid

@@ -65,15 +65,15 @@ def test_strings_are_places_too(queue, room):
         room.find("b", 1, 31)
 
 
-def test_requests_not_read_yet_count_against_who_holds_a_share(queue, room):
-    room.require("a", expected=100)
-    wait(queue, "a", 1, 2, 3)
+def test_a_caller_is_asked_before_a_request_is_read(queue, room):
     wait(queue, "b", "x")
-    room.require("a", expected=1)
+    wait(queue, "a", 1, 2, 3, 4)
+    room.require("a")
+    wait(queue, "a", 5)
     with pytest.raises(RequestError, match="full"):
-        room.require("a", expected=2)
+        room.require("a")
     for caller in "bc":
-        room.require(caller, expected=100)
+        room.require(caller)
 
 
 def test_what_a_caller_held_is_forgotten(queue, room):

@@ -176,6 +176,9 @@ def test_metadata_and_status_are_those_of_tf_serving(two):
     for suffix, versions in (("", "43"), ("/versions/3", "3"), ("/labels/canary", "4")):
         expected = [{"version": version, **entry} for version in versions]
         assert ask(two.rest_url, model + suffix) == (200, {"model_version_status": expected})
+    for suffix, which in (("", "any versions"), ("/versions/3", "version 3")):
+        error = {"error": f"Could not find {which} of model other"}
+        assert ask(two.rest_url, f"/v1/models/other{suffix}") == (404, error)
     found = ask(two.rest_url, f"{model}/labels/stable/metadata")[1]
     assert found["model_spec"] == {"name": oracle.MODEL, "version": "3", "signature_name": ""}
     history = found["metadata"]["signature_def"]["signature_def"]["embed"]["inputs"]["history"]
@@ -287,6 +290,32 @@ def test_rest_times_out_and_an_encrypted_server_wants_its_clients_certificate(mo
         host, _, port = server.rest_url.removeprefix("https://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=120) as silent:
             assert silent.recv(1) == b""  # without a handshake it is closed
+        with socket.create_connection((host, int(port)), timeout=120) as plain:
+            plain.sendall(b"\x16\x03\x01\x40\x00\x01")  # the beginning of a long handshake
+            assert plain.recv(1) == b""
+        for head in (b"", b"POST /v1/models", f"POST {PREDICT} HTTP/1.1\r\n".encode()):
+            with (
+                socket.create_connection((host, int(port)), timeout=120) as plain,
+                known.wrap_socket(plain, server_hostname=host) as slow,
+            ):
+                slow.sendall(head)
+                assert slow.recv(1) == b""
+        with (
+            socket.create_connection((host, int(port)), timeout=120) as plain,
+            known.wrap_socket(plain, server_hostname=host) as slow,
+        ):
+            slow.sendall(f"POST {PREDICT} HTTP/1.1\r\nContent-Length: 99\r\n\r\n{{".encode())
+            assert slow.recv(12) == b"HTTP/1.1 408"
+        host, _, port = server.target.rpartition(":")
+        known.set_alpn_protocols(["h2"])
+        for head in (b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            with (
+                socket.create_connection((host, int(port)), timeout=120) as plain,
+                known.wrap_socket(plain, server_hostname=host) as silent,
+            ):
+                silent.sendall(head)
+                while silent.recv(1000):  # gRPC sends its settings first
+                    pass
         pem = {name: pathlib.Path(path).read_bytes() for name, path in files.items()}
         for chain, served in (((pem["key"], pem["certificate"]), True), ((None, None), False)):
             credentials = grpc.ssl_channel_credentials(pem["authority"], *chain)
