@@ -94,6 +94,11 @@ def content_key(name: str) -> str:
     return f"content_{name}"
 
 
+def is_of_whole_batch(key: str) -> bool:
+    """Whether an entry of a batch is about all of its items, and has no row per window."""
+    return key == BATCH_ITEMS or key.startswith(content_key(""))
+
+
 def scores_key(modality: str) -> str:
     """Field with the teacher's packed pair scores, float16 `[L(L-1)/2]`."""
     return f"{modality}_scores"

@@ -231,22 +231,12 @@ def write_new_items(config: Config, item_ids: list[str], without: int = 0, size:
     everything that training reads.
     """
     from kdsr_tf.sources.export_files import fingerprints
-    from kdsr_tf.teacher.autoencoder import Autoencoder
 
     rng = np.random.default_rng([config.seed, 5])
     with open(config.export.add_items, "w", encoding="utf-8") as file:
         file.writelines(f'{{"item_id": "{item_id}"}}\n' for item_id in item_ids)
-    dim = config.model.dim
-    with editing(config, "teacher/text") as target:
-        Autoencoder(
-            mean=np.zeros(size, np.float32),
-            spread=1.0,
-            encoder_kernel=rng.normal(size=(size, dim)).astype(np.float32),
-            encoder_bias=np.zeros(dim, np.float32),
-            decoder_kernel=np.zeros((dim, size), np.float32),
-            decoder_bias=np.zeros(size, np.float32),
-            activation="linear",
-        ).save(os.path.join(target, "autoencoder.npz"))
+    if stages.taught_modalities(config):
+        _write_autoencoder(config, size, rng)
     inputs = stages.read_inputs(config, stages.NEW_ITEMS)
     first = inputs["sequences"].counts["items"] + 1
     items = pa.array(range(first, first + len(item_ids)), pa.int32())
@@ -271,8 +261,25 @@ def write_workdir(
     write_sequences(config, num_items, num_users, longest=longest, seed=seed)
     for modality in config.modalities:
         write_features(config, modality, seed=seed)
-        write_teacher(config, modality, seed=seed)
+        if modality in stages.taught_modalities(config):
+            write_teacher(config, modality, seed=seed)
     return write_examples(config)
+
+
+def _write_autoencoder(config: Config, size: int, rng: np.random.Generator) -> None:
+    from kdsr_tf.teacher.autoencoder import Autoencoder
+
+    dim = config.model.dim
+    with editing(config, "teacher/text") as target:
+        Autoencoder(
+            mean=np.zeros(size, np.float32),
+            spread=1.0,
+            encoder_kernel=rng.normal(size=(size, dim)).astype(np.float32),
+            encoder_bias=np.zeros(dim, np.float32),
+            decoder_kernel=np.zeros((dim, size), np.float32),
+            decoder_bias=np.zeros(size, np.float32),
+            activation="linear",
+        ).save(os.path.join(target, "autoencoder.npz"))
 
 
 def _manifest(config: Config, name: str) -> Manifest:

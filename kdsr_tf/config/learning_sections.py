@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from kdsr_tf.config.methods import NEEDS
 from kdsr_tf.config.section import (
     Fraction,
     NonNegativeFloat,
@@ -57,7 +58,7 @@ class ModelConfig(Section):
         options: Further arguments of the backbone.
     """
 
-    method: Literal["kdsr"] = "kdsr"
+    method: str = "kdsr"
     backbone: str = "sasrec"
     dim: PositiveInt = 128
     num_layers: PositiveInt = 2
@@ -72,6 +73,13 @@ class ModelConfig(Section):
     logit_scale: PositiveFloat | None = None
     first_order: bool = False
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @pydantic.field_validator("method")
+    @classmethod
+    def _known(cls, method: str) -> str:
+        if method not in NEEDS:
+            raise ValueError(f"must be one of {', '.join(NEEDS)}")
+        return method
 
 
 class AnnealConfig(Section):

@@ -38,4 +38,4 @@ def with_content(batches: tf.data.Dataset, content: Content, round_up: bool) -> 
             values.set_shape(shape)
         return batch | dict(zip(shapes, found, strict=True))
 
-    return batches.map(add, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    return batches.map(add, tf.data.AUTOTUNE, deterministic=True)

@@ -43,7 +43,7 @@ class Examples:
             `target_index`, so that logits are computed at targets only.
         lengths: Padded lengths, ascending and ending in `max_length`; None is
             `few_lengths` or, if any shape will do, `exact_lengths`.
-        content: Of all items, where they are computed.
+        content: Of all items, where they are computed: every batch brings that of its items.
 
     Raises:
         ValueError: if `lengths` does not ascend to `max_length`.
@@ -143,7 +143,8 @@ class Examples:
         rows = find_rows(block, self._max_length, self._prefixes)
         rows = tf.random.experimental.stateless_shuffle(rows, [seed, 0])[:count]
         raw = take_rows(block, rows, self._prefixes, *self._value_bytes())
-        return tf.data.Dataset.from_tensors(self._decoded(raw, capacities=None))
+        batch = self._decoded(raw, capacities=None)
+        return self._with_content(tf.data.Dataset.from_tensors(batch))
 
     def _batches(
         self,
@@ -184,15 +185,10 @@ class Examples:
 
         raw = one_pass(None) if keys is None else keys.flat_map(one_pass)
         capacities = tf.constant(buckets.capacities, tf.int32) if self._few_shapes else None
-        return (
-            raw.skip(first)
-            .map(
-                lambda batch: self._decoded(batch, capacities),
-                tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-            .prefetch(2)
+        decoded = raw.skip(first).map(
+            lambda batch: self._decoded(batch, capacities), tf.data.AUTOTUNE, deterministic=True
         )
+        return self._with_content(decoded).prefetch(2)
 
     def _buckets(self, splits: Sequence[str], batch_size: int, prefixes: bool) -> Buckets:
         """The batches of a pass. Rows are counted once: one pass over items and targets."""
@@ -205,15 +201,7 @@ class Examples:
             ]
         return Buckets(self._histograms[read], self._lengths, batch_size)
 
-    def complete(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Add to batches, or to parts of batches, what depends on all of their rows.
-
-        Args:
-            batches: Of `batches` or `train_batches`.
-
-        Returns:
-            The same batches where items are looked up; with content where they are computed.
-        """
+    def _with_content(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         if self._content is None:
             return batches
         return with_content(batches, self._content, round_up=self._few_shapes)

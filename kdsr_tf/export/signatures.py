@@ -88,7 +88,11 @@ class ServingModule(tf.Module):
         super().__init__(name="serving")
         # A Keras variable would be saved twice, and TF Serving restores the copy that no
         # signature reads: TensorFlow's own variables are tracked, the student is not.
-        self.student_variables = dict(map(_own_variable, student.variables))
+        self.student_variables: dict[str, tf.Variable] = {}
+        for name, variable in map(_own_variable, student.variables):
+            while name in self.student_variables:  # parts that were built alone
+                name += "_"
+            self.student_variables[name] = variable
         self._user_vectors = student.user_vectors
         self.index = index
         self.similar_index = similar_index

@@ -20,7 +20,9 @@ class CatalogueOfTests(keras.metrics.Metric):
 
     def __init__(self, shape: tuple[int, int]):
         super().__init__(name="catalogue_of_tests", dtype="float32")
-        self.vectors = self.add_variable(shape, "zeros", name="vectors")
+        self.vectors = self.add_variable(
+            shape, "zeros", aggregation="only_first_replica", name="vectors"
+        )
 
     def fill(self, vectors: Tensor) -> None:
         """Set the vectors of the pass that begins."""

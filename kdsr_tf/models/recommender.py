@@ -14,9 +14,12 @@ from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.ops.masking import real_positions
-from kdsr_tf.schema import ITEMS
+from kdsr_tf.schema import IDS, ITEMS
 from kdsr_tf.scoring.scorer import Scorer
 from kdsr_tf.types import Tensor
+
+PARTS = ("item_encoder", "backbone", "head", "scorer")
+"""Attributes of a recommender."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -78,7 +81,7 @@ class Recommender(keras.Model):
 
     def build(self, input_shape=None) -> None:
         # All shapes follow from the arguments: tables can be set before any call.
-        for part in (self.item_encoder, self.backbone, self.head, self.scorer):
+        for part in (getattr(self, name) for name in PARTS):
             if not part.built:
                 part.build()
         self.built = True
@@ -109,7 +112,7 @@ class Recommender(keras.Model):
         """
         items = vectors[ITEMS]
         self.check_length(items)
-        states = self.backbone(vectors, training=training)
+        states = self._states(vectors, training)
         pooled = self.head(states, items)
         return states, self._user_vectors(pooled, vectors, training, sparse_gradients, known)
 
@@ -137,7 +140,7 @@ class Recommender(keras.Model):
         """
         items = vectors[ITEMS]
         self.check_length(items)
-        states = self.backbone(vectors, training=training)
+        states = self._states(vectors, training)
         pooled = self.head.at(states, rows, ends)
         last = None
         if self.scorer.reads_last:
@@ -242,6 +245,14 @@ class Recommender(keras.Model):
         copy.set_weights(self.get_weights())
         return copy
 
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """All weights by part and path below it, whatever the names of model and process."""
+        return {
+            f"{part}/{weight.path.partition(f'{layer.name}/')[2]}": weight
+            for part, layer in ((part, getattr(self, part)) for part in PARTS)
+            for weight in layer.weights
+        }
+
     def logits(self, user_vectors: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of all items; padding has no column.
 
@@ -284,18 +295,22 @@ class Recommender(keras.Model):
             )
 
     def get_config(self) -> dict:
-        parts = ("item_encoder", "backbone", "head", "scorer")
         return {
             **super().get_config(),
-            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts},
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS},
             "max_length": self.max_length,
         }
 
     @classmethod
     def from_config(cls, config: dict) -> Recommender:
-        parts = ("item_encoder", "backbone", "head", "scorer")
-        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}
+        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
         return cls(**{**config, **made})
+
+    def _states(self, vectors: ItemVectors, training: bool | None) -> Tensor:
+        """What the backbone makes of vectors; the first source is what it knows as ids."""
+        if IDS not in vectors:
+            vectors = {**vectors, IDS: vectors[self.item_encoder.sources[0]]}
+        return self.backbone(vectors, training=training)
 
     def _user_vectors(
         self,

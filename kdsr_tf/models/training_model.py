@@ -167,11 +167,12 @@ class TrainingModel(WeightedTerms):
         finally:
             self._is_test_step = False
 
-    def _scored_by(self) -> Tensor:
+    def _scored_by(self) -> Tensor | None:
         """Item vectors in a test: those of the pass, or made here where there is no pass."""
         if self._is_test_step:
             return ops.convert_to_tensor(self._catalogue_of_tests.vectors)
-        return self.recommender.item_vectors()
+        computed = self.recommender.item_encoder.computed
+        return None if computed else self.recommender.item_vectors()
 
     def _step_of(self, inputs: dict[str, Tensor], training: bool) -> Step:
         recommender, sparse = self.recommender, self._sparse_gradients

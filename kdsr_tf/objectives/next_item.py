@@ -74,7 +74,7 @@ class NextItem(Objective):
     ) -> tuple[dict[str, Term], dict[str, Tensor]]:
         users, targets = step.users, step.targets
         count = ops.sum(ops.cast(targets > 0, "float32"))
-        if not step.training:
+        if step.scored_by is not None:
             logits = recommender.logits(users, step.scored_by)
             loss = ops.sum(self._loss(targets, logits))
             ranks = pessimistic_ranks(targets, logits)
@@ -82,15 +82,7 @@ class NextItem(Objective):
         if self.drawn is not None:
             loss = self._of_drawn(self.drawn, users, targets, recommender)
         else:
-            table, places = recommender.item_vectors(step.known), step.known.places(targets)
-            if step.dynamic and users.dtype == "float32":
-                loss = summed_cross_entropy(users, table, places, self.label_smoothing)
-            else:
-                logits = recommender.logits(users, table)
-                if recommender.item_encoder.computed:
-                    filled = ops.equal(step.known.catalogue(())[ITEMS][1:], NO_ITEM)
-                    logits = ops.where(filled, _NO_SCORE, logits)
-                loss = ops.sum(self._loss(places, logits))
+            loss = self._of_known(step, recommender)
         return {NEXT_ITEM: Term(loss, count)}, {}
 
     def metrics_of_tests(self) -> Sequence[keras.metrics.Metric]:
@@ -118,6 +110,18 @@ class NextItem(Objective):
     def from_config(cls, config: dict) -> NextItem:
         drawn = config["drawn"] and keras.saving.deserialize_keras_object(config["drawn"])
         return cls(**{**config, "drawn": drawn})
+
+    def _of_known(self, step: Step, recommender: Recommender) -> Tensor:
+        """Of all items, or of those of the batch, which are few."""
+        table, places = recommender.item_vectors(step.known), step.known.places(step.targets)
+        computed = recommender.item_encoder.computed
+        if step.dynamic and step.users.dtype == "float32" and not computed:
+            return summed_cross_entropy(step.users, table, places, self.label_smoothing)
+        logits = recommender.logits(step.users, table)
+        if computed:
+            filled = ops.equal(step.known.catalogue(())[ITEMS][1:], NO_ITEM)
+            logits = ops.where(filled, _NO_SCORE, logits)
+        return ops.sum(self._loss(places, logits))
 
     def _of_drawn(
         self, drawn: SampledLogits, users: Tensor, targets: Tensor, recommender: Recommender

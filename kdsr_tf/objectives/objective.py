@@ -40,7 +40,8 @@ class Step:
         targets: Their targets, ints `(count,)`, 0 for none.
         known: The items whose vectors the step knows: the catalogue, or those of the batch
             where they are computed.
-        scored_by: Vectors `(num_items + 1, dim)` of all items in a test; None in training.
+        scored_by: Vectors `(num_items + 1, dim)` of all items in a test; None where targets
+            are compared as in training.
         training: Whether the step learns.
         dynamic: Whether shapes may depend on the data, so that only what the loss reads is
             computed. True on TensorFlow without XLA.

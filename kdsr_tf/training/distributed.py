@@ -15,18 +15,17 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from kdsr_tf import schema
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.schema import ITEMS
 
 Strategy: TypeAlias = tf.distribute.Strategy
-Complete: TypeAlias = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 def fit(
     model: TrainingModel,
     batches: tf.data.Dataset,
     *,
-    complete: Complete = lambda batches: batches,
     epochs: int,
     initial_epoch: int,
     steps_per_epoch: int,
@@ -44,8 +43,6 @@ def fit(
     Args:
         model: The model; its optimizer is built.
         batches: Batches of the global size, the same on every worker.
-        complete: Adds to each replica's part of a batch what depends on its rows; see
-            `Examples.complete`.
         epochs: Epoch at which training ends.
         initial_epoch: First epoch, from 0.
         steps_per_epoch: Steps of an epoch.
@@ -56,7 +53,7 @@ def fit(
     strategy = model.distribute_strategy
     train_step = _on_replicas(model.train_step, strategy)
     test_step = _on_replicas(model.test_step, strategy)
-    stream = iter(_distribute(batches, strategy, complete))
+    stream = iter(_distribute(batches, strategy))
     called = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
     )
@@ -76,7 +73,7 @@ def fit(
             model.reset_metrics()
             model.encode_catalogue()
             tested: dict[str, float] = {}
-            stream_of_tests = iter(_distribute(validation_data, strategy, complete))
+            stream_of_tests = iter(_distribute(validation_data, strategy))
             for _ in range(validation_steps):
                 tested = test_step(stream_of_tests)
             tested = _global_metrics(model, tested)
@@ -98,11 +95,7 @@ def wait_for_all(strategy: Strategy) -> None:
     meet().numpy()
 
 
-def _distribute(
-    batches: tf.data.Dataset,
-    strategy: Strategy,
-    complete: Complete,
-) -> tf.distribute.DistributedDataset:
+def _distribute(batches: tf.data.Dataset, strategy: Strategy) -> tf.distribute.DistributedDataset:
     """The rows of every batch that belong to each replica."""
     replicas = strategy.num_replicas_in_sync
 
@@ -115,10 +108,14 @@ def _distribute(
             missing = -tf.shape(batch[ITEMS])[0] % replicas
             batch = {name: tf.pad(rows, [[0, missing], [0, 0]]) for name, rows in batch.items()}
             return tf.data.Dataset.range(first, first + local).map(
-                lambda replica: {name: rows[replica::replicas] for name, rows in batch.items()}
+                lambda replica: {
+                    # Every replica compares its targets with the items of the whole batch.
+                    name: values if schema.is_of_whole_batch(name) else values[replica::replicas]
+                    for name, values in batch.items()
+                }
             )
 
-        return complete(batches.flat_map(parts)).prefetch(local)
+        return batches.flat_map(parts).prefetch(local)
 
     return strategy.distribute_datasets_from_function(of_pipeline)
 

@@ -45,7 +45,7 @@ def profile(config: Config) -> str:
     model = run.compiled()
     epochs = -(-LAST_STEP // run.steps())
     size, seed = config.train.batch_size, config.training_seed
-    batches = run.examples.complete(run.examples.train_batches(size, epochs, seed))
+    batches = run.examples.train_batches(size, epochs, seed)
     with progress("profiling", total=LAST_STEP) as advance:
         model.fit(batches, steps_per_epoch=FIRST_STEP, shuffle=False, verbose=0)
         advance(FIRST_STEP)

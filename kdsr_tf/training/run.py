@@ -192,15 +192,11 @@ class Run:
             if best is not None:
                 arguments["validation_data"] = self.examples.batches(self.judge, judged_per_batch)
             if config.strategy == "single":
-                complete = self.examples.complete
-                if best is not None:
-                    arguments["validation_data"] = complete(arguments["validation_data"])
-                model.fit(complete(batches), shuffle=False, verbose=0, **arguments)
+                model.fit(batches, shuffle=False, verbose=0, **arguments)
                 return
             distributed.fit(
                 model,
                 batches,
-                complete=self.examples.complete,
                 validation_steps=self.examples.num_batches(self.judge, judged_per_batch),
                 **arguments,
             )
@@ -220,7 +216,7 @@ class Run:
         if self.judge == TEST:
             called.insert(0, callbacks.OracleNames())
         if self._config.train.strategy == "single":
-            few = next(iter(self.examples.complete(self.examples.sample(_GRADIENT_ROWS, seed))))
+            few = next(iter(self.examples.sample(_GRADIENT_ROWS, seed)))
             called.append(callbacks.TermGradients(few))
         return called
 

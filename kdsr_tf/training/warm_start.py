@@ -119,18 +119,14 @@ def _load(path: str, backbone: str) -> tuple[Recommender, str]:
 
 
 def _without_rows(student: Recommender) -> dict[str, keras.Variable]:
-    """All trainable variables without a row per item, by name."""
+    """All weights that learn and have no row per item, by name."""
     rows = {id(variable) for variable in student.item_encoder.row_variables().values()}
-    return {_name(v): v for v in student.trainable_variables if id(v) not in rows}
+    weights = student.named_weights().items()
+    return {name: v for name, v in weights if v.trainable and id(v) not in rows}
 
 
 def _shapes(student: Recommender) -> dict[str, tuple]:
     """Shapes of all that is taken over; of rows that of one."""
-    rows = student.item_encoder.row_variables().values()
+    rows = student.item_encoder.row_variables().items()
     shapes = {name: tuple(v.shape) for name, v in _without_rows(student).items()}
-    return shapes | {_name(v): tuple(v.shape[1:]) for v in rows}
-
-
-def _name(variable: keras.Variable) -> str:
-    """Path below the model, whose own name differs between processes."""
-    return variable.path.partition("/")[2]
+    return shapes | {name: tuple(v.shape[1:]) for name, v in rows}

@@ -1,0 +1,227 @@
+"""Takes a method of computed items through every stage; run in a process of its own.
+
+    TF_USE_LEGACY_KERAS=1 python tests/methods/computed_path.py FOLDER
+
+Prints what was found as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras  # noqa: E402
+
+from kdsr_tf import artifacts, stages  # noqa: E402
+from kdsr_tf.config import Config, load_config  # noqa: E402
+from kdsr_tf.config.serving_sections import ServeConfig  # noqa: E402
+from kdsr_tf.evaluation.evaluate import evaluate  # noqa: E402
+from kdsr_tf.export.publish import export  # noqa: E402
+from kdsr_tf.items.content import Content  # noqa: E402
+from kdsr_tf.methods.served import read_extended, read_served  # noqa: E402
+from kdsr_tf.models.training_model import TrainingModel  # noqa: E402
+from kdsr_tf.objectives.next_item import NextItem  # noqa: E402
+from kdsr_tf.training import distributed, rates  # noqa: E402
+from kdsr_tf.training.callbacks import FiniteLosses  # noqa: E402
+from kdsr_tf.training.fit import train  # noqa: E402
+from kdsr_tf.training.warm_start import WarmStart  # noqa: E402
+from serving.client import Client  # noqa: E402
+from serving.server import Server  # noqa: E402
+from tests import factories  # noqa: E402
+from tests.methods import dense_items  # noqa: E402
+
+OVERRIDES = (
+    "model.method=dense",
+    "encode.text.dim=24",
+    "model.dim=8",
+    "windows.max_length=10",
+    "windows.stride=10",
+    "train.epochs=2",
+    "train.batch_size=16",
+    "train.checkpoint_steps=1",
+    "train.learning_rate=0.01",
+    "export.k=10",
+    "serve.model_name=shop",
+)
+SIZE, NUM_ITEMS = 24, 40
+NEW = ["new1", "new2", "no-vector"]
+
+
+class Stopped(Exception):
+    """Training was stopped from outside."""
+
+
+def weights_of(config: Config) -> list[np.ndarray]:
+    path = os.path.join(stages.location(config, "student"), "student.keras")
+    return keras.saving.load_model(path, compile=False).get_weights()
+
+
+def resumed(config: Config, folder: str) -> bool:
+    """Whether a training that was stopped within an epoch ends with the same weights."""
+    copy = os.path.join(folder, "resumed")
+    shutil.copytree(config.workdir, copy)
+    other = configured(copy)
+    train(config)
+
+    steps = iter(range(3))
+
+    def stop(self, batch, logs=None):
+        if next(steps, None) is None:
+            raise Stopped
+
+    kept, FiniteLosses.on_train_batch_end = FiniteLosses.on_train_batch_end, stop
+    with contextlib.suppress(Stopped):
+        train(other)
+    FiniteLosses.on_train_batch_end = kept
+    found = os.listdir(f"{stages.location(other, 'student')}.checkpoints")
+    train(other)
+    same = map(np.array_equal, weights_of(config), weights_of(other))
+    return bool(found) and all(same)
+
+
+def two_replicas() -> float:
+    """Largest difference of a variable after the steps of one replica and of two."""
+    rng = np.random.default_rng(0)
+    content = Content(
+        {
+            "text": rng.normal(size=(NUM_ITEMS + 1, SIZE)).astype("float32"),
+            "text_present": np.arange(NUM_ITEMS + 1) % 4 > 0,
+        }
+    )
+    items = rng.integers(1, NUM_ITEMS + 1, (12, 6)).astype("int32")
+    rows = [{"items": items[k : k + 6, :-1], "target": items[k : k + 6, 1:]} for k in (0, 6)]
+    rows = [batch | content.of_batch(batch["items"], batch["target"]) for batch in rows]
+    kinds = {k: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for k, v in rows[0].items()}
+    batches = tf.data.Dataset.from_generator(lambda: rows, output_signature=kinds)
+
+    def made(**options) -> TrainingModel:
+        model = TrainingModel(dense_items.recommender(NUM_ITEMS, SIZE, 8, 10), [NextItem()])
+        model.read_content_from(content)
+        model.compile(rates.grouped_adam(rates.variable_groups(model), 0.01), **options)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    one = made(run_eagerly=True)
+    logs = one.fit(batches, validation_data=batches, verbose=0).history
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        two = made()
+    log = keras.callbacks.History()
+    distributed.fit(
+        two,
+        batches,
+        epochs=1,
+        initial_epoch=0,
+        steps_per_epoch=2,
+        callbacks=[log],
+        validation_data=batches,
+        validation_steps=2,
+    )
+    pairs = zip(one.trainable_variables, two.trainable_variables, strict=True)
+    worst = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)
+    for name, values in logs.items():
+        np.testing.assert_allclose(log.history[name], values, rtol=1e-4, err_msg=name)
+    return worst
+
+
+def configured(folder: str, *more: str) -> Config:
+    return load_config(overrides=[*OVERRIDES, *more], workdir=folder)
+
+
+def answers(config: Config, histories: list[list[str]]) -> dict[str, list]:
+    """What both variants recommend, asked over gRPC."""
+    found = {}
+    for variant in ("exact", "scann"):
+        folder = os.path.join(stages.location(config, "serving_model"), variant)
+        options = ServeConfig(model_name="shop", grpc_port=0, rest_port=None)
+        server = Server(folder, options)
+        server.start()
+        try:
+            with Client(server.target, "shop") as client:
+                found[variant] = client.recommend(histories, k=10)
+        finally:
+            server.stop()
+    return found
+
+
+def main(folder: str) -> dict:
+    dense_items.register()
+    config = configured(os.path.join(folder, "work"))
+    factories.write_workdir(config)
+    outcomes: dict = {"artifacts": sorted(os.listdir(config.workdir))}
+    outcomes["resumed"] = resumed(config, folder)
+    outcomes["replicas_differ"] = two_replicas()
+    with open(
+        os.path.join(stages.location(config, "student"), "history.csv"), encoding="utf-8"
+    ) as file:
+        outcomes["columns"] = file.readline().strip().split(",")
+    outcomes["evaluated"] = evaluate(config).details["metrics"]
+    outcomes["checks"] = export(config).counts["checks"]
+    served = read_served(config)
+    vectors = np.asarray(served.item_vectors())
+    # By hand: W x + b.
+    student = keras.saving.load_model(
+        os.path.join(stages.location(config, "student"), "student.keras"), compile=False
+    )
+    kernel, bias = map(np.asarray, student.item_encoder.weights)
+    expected = content_of(config, NUM_ITEMS) @ kernel + bias
+    outcomes["served_is_the_layer"] = bool(np.allclose(vectors[1:], expected[1:], atol=1e-5))
+    scores = np.array(served.scores(np.array([[3, 1, 4]], "int32")))[0]
+    scores[[3, 1, 4]] = -np.inf
+    outcomes["best"] = [f"item{k:04d}" for k in np.argsort(-scores)[:10]]
+    outcomes["answers"] = answers(config, [["item0003", "item0001", "item0004"]])
+    outcomes["new"] = new_items(folder, config, kernel, bias)
+    start = WarmStart(stages.location(config, "student"), [f"item{k:04d}" for k in (3, 9)])
+    fresh = dense_items.recommender(2, SIZE, 8, 10)
+    start.apply(fresh)
+    outcomes["warm"] = bool(np.array_equal(fresh.item_encoder.weights[0], kernel))
+    np.savez(
+        os.path.join(folder, "jax.npz"),
+        *student.get_weights(),
+        vectors=vectors,
+        users=np.asarray(served.user_vectors(np.array([[3, 1, 4, 0]], "int32"))),
+        content=content_of(config, NUM_ITEMS),
+    )
+    return outcomes
+
+
+def content_of(config: Config, num_items: int, *more: str) -> np.ndarray:
+    """Text vectors by item, zeros for items without one."""
+    from kdsr_tf.teacher.feature_files import Features
+
+    rows = np.zeros((num_items + 1, SIZE), np.float32)
+    for folder in (stages.location(config, "features/text"), *more):
+        for items, vectors in Features(folder, SIZE).batches():
+            rows[items] = vectors
+    return rows
+
+
+def new_items(folder: str, config: Config, kernel: np.ndarray, bias: np.ndarray) -> dict:
+    """An export with items that training never saw."""
+    path = os.path.join(folder, "new.jsonl")
+    other = configured(config.workdir, f"export.add_items={path}")
+    factories.write_new_items(other, NEW, without=1)
+    extended = read_extended(other)
+    added = artifacts.join(stages.location(other, stages.NEW_ITEMS), "text")
+    expected = content_of(other, NUM_ITEMS + 3, added)[NUM_ITEMS + 1 : -1] @ kernel + bias
+    rows = np.asarray(extended.recommender.item_vectors())[NUM_ITEMS + 1 :]
+    manifest = export(other)
+    found = answers(other, [["new1", "item0003"]])
+    return {
+        "ids": extended.new_ids,
+        "exact_rows": bool(np.allclose(rows, expected, atol=1e-5)),
+        "items": manifest.counts["items"],
+        "found": {v: [item for item, _ in row[0]] for v, row in found.items()},
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1]), default=float))

@@ -1,0 +1,119 @@
+"""A method whose items are computed goes the whole way, without a table."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from kdsr_tf.items.content import Content
+from kdsr_tf.items.known_items import NO_ITEM
+from tests.export.fixtures import run_python
+from tests.methods import dense_items
+from tests.nearness import assert_near
+
+JAX = """
+import sys, numpy as np
+from kdsr_tf.items.content import Content
+from tests.methods import dense_items
+saved = np.load(sys.argv[1])
+made = dense_items.recommender(40, 24, 8, 10)
+made.set_weights([saved[f"arr_{k}"] for k in range(len(made.weights))])
+content = saved["content"]
+served = made.served(Content({"text": content, "text_present": np.any(content, axis=1)}))
+found = served.item_vectors(), served.user_vectors(np.array([[3, 1, 4, 0]], "int32"))
+np.savez(sys.argv[2], vectors=np.asarray(found[0]), users=np.asarray(found[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("computed"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder):
+    program = os.path.join(os.path.dirname(__file__), "computed_path.py")
+    return json.loads(run_python(program, folder).splitlines()[-1])
+
+
+def test_no_stage_runs_for_a_table(outcomes):
+    assert outcomes["artifacts"] == ["features", "sequences", "windows"]
+
+
+def test_training_resumes_and_two_replicas_take_the_steps_of_one(outcomes):
+    assert outcomes["resumed"]
+    assert outcomes["replicas_differ"] < 1e-5
+    assert {"loss", "next_item", "val_hr_20", "val_next_item"} <= set(outcomes["columns"])
+
+
+def test_what_is_served_was_computed_for_every_item(outcomes):
+    assert outcomes["served_is_the_layer"] and outcomes["warm"]
+    assert 0 <= outcomes["evaluated"]["hr_20"] <= 100 and outcomes["checks"] > 60
+    for variant in ("exact", "scann"):
+        assert [item for item, _ in outcomes["answers"][variant][0]] == outcomes["best"]
+
+
+def test_a_new_item_gets_the_row_that_training_would_have_given_it(outcomes):
+    new = outcomes["new"]
+    assert new["ids"] == ["new1", "new2"] and new["items"] == 42 and new["exact_rows"]
+    for items in new["found"].values():
+        assert len(items) == 10 and "new1" not in items and "no-vector" not in items
+
+
+def test_jax_computes_the_same(outcomes, folder, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    given, made = (os.path.join(folder, name) for name in ("jax.npz", "found.npz"))
+    run_python("-c", JAX, given, made)
+    expected = np.load(given)
+    for name, values in np.load(made).items():
+        assert_near(values, expected[name], 1e-5, err_msg=name)
+
+
+def test_a_batch_brings_the_content_of_each_item_once():
+    rows = np.arange(20, dtype="float32")[:, None]
+    content = Content({"text": rows})
+    items, targets = np.array([[7, 3, 0], [3, 0, 0]]), np.array([[3, 19, 0], [7, 0, 0]])
+    found = content.of_batch(items, targets)
+    assert found["batch_items"].tolist() == [0, 3, 7, 19]
+    assert found["content_text"].ravel().tolist() == [0, 3, 7, 19]
+    found = content.of_batch(np.arange(1, 17), np.arange(1, 17), round_up=True)
+    assert found["batch_items"].tolist() == [*range(17), NO_ITEM]
+    assert found["content_text"][17:].tolist() == [[0]]
+
+
+def test_compiled_steps_see_no_item_where_the_batch_is_filled_up():
+    made = dense_items.recommender(30, 4, 8, 5)
+    from kdsr_tf.models.training_model import TrainingModel
+    from kdsr_tf.objectives.next_item import NextItem
+
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(31, 4)).astype("float32")
+    content = Content({"text": text, "text_present": np.arange(31) > 0})
+    model = TrainingModel(made, [NextItem()])
+    items = rng.integers(1, 30, (4, 6)).astype("int32")
+    batch = {"items": items[:, :-1], "target": items[:, 1:]}
+    exact = model(batch | content.of_batch(*batch.values()), training=True)["terms"]
+    index = {"target_index": np.arange(20, dtype="int32")}
+    filled = content.of_batch(*batch.values(), round_up=True)
+    assert (filled["batch_items"] == NO_ITEM).any()
+    compiled = model(batch | index | filled, training=True)["terms"]
+    assert_near(compiled["next_item"].total, exact["next_item"].total, 1e-6)
+    assert float(exact["next_item"].count) == 20
+
+
+def test_what_cannot_be_computed_is_refused_with_the_remedy():
+    made = dense_items.recommender(30, 4, 8, 5)
+    from kdsr_tf.models.training_model import TrainingModel
+    from kdsr_tf.objectives.next_item import NextItem
+
+    with pytest.raises(ValueError, match=r"computed by items. Ask `served\(content\)`"):
+        made.user_vectors(np.array([[3]]))
+    with pytest.raises(ValueError, match="no probability is spread over all"):
+        TrainingModel(made, [NextItem(label_smoothing=0.1)])
+    model = TrainingModel(made, [NextItem()])
+    items = np.array([[3, 5]])
+    with pytest.raises(ValueError, match="lacks: batch_items, content_text, content_text_present"):
+        model({"items": items, "target": items}, training=True)
+    with pytest.raises(ValueError, match="from content of all items"):
+        made.served(Content({"text": np.zeros((31, 5), "float32")}))
