@@ -97,7 +97,8 @@ class EncodedItems:
 
     def places(self, items: Tensor) -> Tensor:
         """By binary search."""
-        return ops.searchsorted(self._vectors[ITEMS], ops.cast(items, "int32"))
+        asked = ops.cast(ops.reshape(items, (-1,)), "int32")
+        return ops.reshape(ops.searchsorted(self._vectors[ITEMS], asked), ops.shape(items))
 
 
 def only_of_items(items: Tensor, present: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -106,13 +106,15 @@ def _distribute(batches: tf.data.Dataset, strategy: Strategy) -> tf.distribute.D
         def parts(batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
             # Empty windows where there are fewer rows than replicas: they count as nothing.
             missing = -tf.shape(batch[ITEMS])[0] % replicas
-            batch = {name: tf.pad(rows, [[0, missing], [0, 0]]) for name, rows in batch.items()}
+            # Every replica compares its targets with the items of the whole batch.
+            whole = {k: values for k, values in batch.items() if schema.is_of_whole_batch(k)}
+            rows = {
+                name: tf.pad(values, [[0, missing], [0, 0]])
+                for name, values in batch.items()
+                if name not in whole
+            }
             return tf.data.Dataset.range(first, first + local).map(
-                lambda replica: {
-                    # Every replica compares its targets with the items of the whole batch.
-                    name: values if schema.is_of_whole_batch(name) else values[replica::replicas]
-                    for name, values in batch.items()
-                }
+                lambda replica: whole | {k: v[replica::replicas] for k, v in rows.items()}
             )
 
         return batches.flat_map(parts).prefetch(local)
