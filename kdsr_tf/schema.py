@@ -57,6 +57,8 @@ SCORE_DTYPE = "float16"
 HIT_RATE = "hr"
 RECIPROCAL_RANK = "mrr"
 DISCOUNTED_GAIN = "ndcg"
+ACCURACY = (HIT_RATE, RECIPROCAL_RANK, DISCOUNTED_GAIN)
+HEADLINES = (HIT_RATE, RECIPROCAL_RANK)
 
 SelectionMetric = Literal["hr_5", "hr_20", "mrr_5", "mrr_20"]
 """Metrics of every epoch, one of which selects the best (`train.monitor`)."""

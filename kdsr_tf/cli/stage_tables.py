@@ -15,6 +15,7 @@ from kdsr_tf.evaluation.evaluation_files import read_evaluation
 from kdsr_tf.evaluation.seeds import Spread
 from kdsr_tf.runs.plan import State
 from kdsr_tf.runs.write_stage import NOT_NEEDED, UP_TO_DATE, StageOutcome
+from kdsr_tf.schema import ACCURACY, HEADLINES
 from kdsr_tf.stages import count_name
 
 _MIB = 2**20
@@ -29,8 +30,6 @@ _KEY_COUNTS = {
     "report": ("bytes",),
 }
 """Counts in the table of a run; a stage's own table shows all."""
-
-_HEADLINES = ("hr", "mrr")
 
 
 def show_plan(states: Iterable[State]) -> None:
@@ -122,7 +121,7 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     """
     metrics, intervals = details["metrics"], details["intervals"]
     oracle, rows = details.get("oracle", {}), []
-    names = [f"{kind}_{k}" for kind in ("hr", "mrr", "ndcg") for k in cutoffs]
+    names = [f"{kind}_{k}" for kind in ACCURACY for k in cutoffs]
     for name in (name for name in names if name in intervals):
         low, high = intervals[name]
         rows.append(
@@ -161,11 +160,11 @@ def slices_table(slices: Mapping[str, Any], k: int) -> Table:
     for name, groups in slices.items():
         for group, found in groups.items():
             cells: list[object] = [f"{_words(name)}: {group}", found["counts"]["test_points"]]
-            for kind in (f"{kind}_{k}" for kind in _HEADLINES):
+            for kind in (f"{kind}_{k}" for kind in HEADLINES):
                 low, high = found["intervals"][kind]
                 cells.append(f"{found['metrics'][kind]:.1f} ({low:.1f} – {high:.1f})")
             rows.append(cells)
-    headlines = (f"{kind.upper()}@{k}" for kind in _HEADLINES)
+    headlines = (f"{kind.upper()}@{k}" for kind in HEADLINES)
     title = "Kinds of test points, in % (95% interval)"
     return table(title, ["slice", "points", *headlines], rows)
 

@@ -11,8 +11,7 @@ from kdsr_tf.evaluation.comparison import compare
 from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING
 from kdsr_tf.evaluation.rank_metrics import ACCURACY, metric_name
 from kdsr_tf.report.finished_run import FinishedRun
-
-_SLICE_METRICS = ("hr", "mrr")
+from kdsr_tf.schema import HEADLINES
 
 
 def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -108,11 +107,11 @@ def _slices(summaries: Sequence[dict[str, Any]], k: int) -> list[dict[str, Any]]
                             for group in shared
                         ],
                     }
-                    for kind in _SLICE_METRICS
+                    for kind in HEADLINES
                 ],
             }
         )
-    for kind in range(len(_SLICE_METRICS)):
+    for kind in range(len(HEADLINES)):
         _with_largest_end([row for part in shown for row in part["metrics"][kind]["rows"]])
     return shown
 

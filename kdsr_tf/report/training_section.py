@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from kdsr_tf.report import plots
 from kdsr_tf.report.finished_run import Columns, FinishedRun
+from kdsr_tf.schema import HEADLINES
 
 Series = dict[str, list[float | None]]
 
@@ -62,7 +63,7 @@ def _positive(curves: Sequence[plots.Curve]) -> bool:
 def _ranking(run: FinishedRun) -> Series:
     """HR and MRR at the largest cutoff, in %, of the split that selects."""
     k = max(run.config.evaluate.cutoffs)
-    names = {f"{split}_{m}_{k}": m for split in ("val", "test") for m in ("hr", "mrr")}
+    names = {f"{split}_{m}_{k}": m for split in ("val", "test") for m in HEADLINES}
     return {
         f"{metric.upper()}@{k}": [None if v is None else 100 * v for v in run.history[name]]
         for name, metric in names.items()
