@@ -119,7 +119,7 @@ class CachedOptions(PipelineOptions):
 def fresh_metrics(result: beam.runners.runner.PipelineResult) -> Any:
     """The metrics of a running or finished pipeline as they are now.
 
-    The result of a portable runner keeps its first answer for good, and the first is asked for
+    The result of a portable runner keeps its first answer, and the first is asked for
     while the job runs; a copy has none yet. If a later Beam keeps the answer in what a copy
     shares, tests/beam_pipelines/test_portable.py fails: find the new place, and drop it.
     """

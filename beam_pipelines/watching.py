@@ -12,7 +12,7 @@ def watching(look: Callable[[], None], seconds: float) -> Iterator[None]:
     """Call `look` on a thread of its own, every so many seconds, until the block ends.
 
     Args:
-        look: Must not raise: nobody would see it.
+        look: Function to call. It must not raise: the error would be lost.
         seconds: Between two calls, > 0; the first call is after as many.
     """
     stopped = threading.Event()

@@ -23,7 +23,7 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
     Args:
         data: Content of the file.
         size: Side of the result in pixels, > 0.
-        max_pixels: Pictures with more pixels are refused from their header alone.
+        max_pixels: Pictures with more pixels are refused by their header, before decoding.
 
     Returns:
         uint8 array `[size, size, 3]`.
@@ -45,7 +45,7 @@ def read_picture(data: bytes, size: int, max_pixels: int) -> np.ndarray:
         # PIL has a limit of its own, twice what it warns of.
         picture, max_pixels = None, min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
     except Exception:
-        # Over a broken file a decoder raises whatever comes to its mind.
+        # For a broken file, decoders raise many kinds of errors.
         raise ValueError("image is broken or truncated") from None
     if picture is None:
         raise ValueError(f"image has more than {max_pixels} pixels")

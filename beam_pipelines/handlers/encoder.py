@@ -237,7 +237,7 @@ class ImageEncoder(Encoder):
             try:
                 yield [pool.submit(self._prepare_one, content) for content in batch]
             finally:
-                # After an error nobody waits for the rest.
+                # After an error the rest is not waited for.
                 pool.shutdown(cancel_futures=True)
 
     def _prepared(self, batch: Sequence[str | bytes]) -> list[Any]:

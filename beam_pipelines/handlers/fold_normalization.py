@@ -61,7 +61,7 @@ def fold(network: Any) -> Any:
 
 
 def _norm_after(layer: Any) -> Any | None:
-    """The batch normalisation that alone reads a convolution."""
+    """The batch normalisation that is the only reader of a convolution."""
     import keras
 
     if not _is_convolution(layer) or layer.activation is not keras.activations.linear:
@@ -73,7 +73,7 @@ def _norm_after(layer: Any) -> Any | None:
 
 
 def _padding_before(layer: Any) -> Any | None:
-    """The layer of zeros that a convolution alone reads, and would add by itself."""
+    """The layer of zeros before a convolution that is its only reader and could add them."""
     import keras
 
     if not _is_convolution(layer) or layer.padding != "valid" or set(layer.dilation_rate) != {1}:

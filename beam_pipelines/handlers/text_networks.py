@@ -121,7 +121,7 @@ def _pooled(hub: Any, backbone: Any, pooling: str) -> Any:
 
 
 def _over_tokens(model: Any) -> Any:
-    """A backbone or embedder as a model of `token_ids` and `padding_mask` alone."""
+    """A backbone or embedder as a model of `token_ids` and `padding_mask` only."""
     import keras
 
     names = _names(model)
@@ -165,7 +165,7 @@ def _check_bytes(hub: Any, tokenizer: Any, preset: str) -> None:
     """Refuse a vocabulary that Keras Hub reads as byte-level BPE, but is not.
 
     Hugging Face folders of Llama 2 and its kin spell a space "▁" instead of "Ġ". Keras
-    Hub 0.32 would drop, without a word, spaces and every letter outside ASCII.
+    Hub 0.32 would drop spaces and every letter outside ASCII, without an error.
     """
     byte_pairs = isinstance(tokenizer, hub.tokenizers.BytePairTokenizer)
     if byte_pairs and "Ġ" not in tokenizer.get_vocabulary():

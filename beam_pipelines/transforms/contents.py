@@ -60,7 +60,7 @@ class Known(NamedTuple):
     """In place of a content: what an encoder need not find out.
 
     Args:
-        found: An earlier vector, or why there is none.
+        found: An earlier vector, or the reason why the content is unusable.
     """
 
     found: np.ndarray | Unusable

@@ -63,7 +63,7 @@ class Declare:
 
     @property
     def wanted(self) -> str:
-        """What an item must have, for the error when none has it."""
+        """What an item must have, for the error if no item has it."""
         if self.column is not None:
             return f"a vector in the column {self.column!r}"
         if self.modality == "text":

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
     Args:
         item_id: Its id.
-        title: Shown to people; the id where there is none.
+        title: Name shown to people; the id if it has no title.
         image: Path or URI of the first picture that has one, or None.
         has_picture: Whether a picture can be used; one within the catalogue has no path.
         columns: Other columns of the catalogue that have a value.

@@ -51,7 +51,7 @@ class ModelConfig(Section):
             `fused`, which adds each modality's table times a learnt matrix. Without
             modality tables they are the same.
         logit_scale: None scores items by a product (the paper), a number by their cosine
-            times it, which keeps frequent items from winning by their length alone.
+            times it, which keeps frequent items from winning only by their length.
         first_order: Whether the last item adds a term of its own to the head's result, in
             the space in which items are scored: what looks and reads like it comes first,
             until training knows better. Needs `output: fused`.

@@ -37,7 +37,7 @@ class ExportConfig(Section):
             these come back from any signature. None allows all.
         deny_items: File of items that never come back. In a history they still count.
         add_items: Local path or URI of new items in the format of the catalogue. They
-            enter by their texts, pictures or vectors alone, without training.
+            enter by only their texts, pictures or vectors, without training.
         added_items_boost: Factor of the length of their ids, and so of their scores: above
             1 they are recommended more, at the cost of all others. Under
             `model.logit_scale` scores do not grow with it.

@@ -12,7 +12,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 class UniqueKeyLoader(yaml.SafeLoader):
     """Safe, and refuses what YAML forbids and PyYAML lets pass: of two equal keys the last wins.
 
-    An arm of an experiment, or a section of a configuration, would be lost without a word.
+    An arm of an experiment, or a section of a configuration, would be lost without an error.
 
     Example:
         >>> yaml.load("a: 1\\nb: 2", UniqueKeyLoader)

@@ -150,7 +150,7 @@ class Pictures:
             )
 
     def _resolve(self, value: str) -> str:
-        """The path in the first folder that has it."""
+        """The path in the first folder that holds the picture."""
         if not self._folders:
             return allowed_path(value, ())
         candidates = [allowed_path(value, (first, *self._folders)) for first in self._folders]

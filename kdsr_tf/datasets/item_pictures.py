@@ -20,7 +20,7 @@ _LONGEST_EXAMPLE = 120
 _NUMBER = re.compile(r"(\d+)")
 
 Known = Callable[[str], str | None]
-"""From a name to the id of the item that has it."""
+"""Function from a name to the id of the item with that name."""
 
 
 class File(NamedTuple):
@@ -123,7 +123,7 @@ def files_below(folder: str) -> Iterator[File]:
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a name is none that Unix or a Mac's archives hide."""
+    """Whether a name is not one that Unix or a Mac's archives hide."""
     return not name.startswith(".") and name != "__MACOSX"
 
 

@@ -69,7 +69,7 @@ class FilePiece(Piece):
 
 
 def pieces_of(path: str, form: Form, names: Names = ()) -> list[Piece]:
-    """The pieces of a file, from its metadata alone.
+    """The pieces of a file, from its metadata only.
 
     Args:
         path: Local path or URI.

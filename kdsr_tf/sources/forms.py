@@ -87,7 +87,7 @@ def kind_of(path: str) -> str:
     """Ending of a file's name without that of its compression, in small letters.
 
     Raises:
-        InputError: if it is none of `ENDINGS`.
+        InputError: if it is not one of `ENDINGS`.
     """
     name = unpacked_name(path)
     kind = posixpath.splitext(name)[1][1:].lower()

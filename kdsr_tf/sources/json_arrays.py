@@ -92,7 +92,7 @@ def _whole_objects(buffer: str, place: int) -> tuple[list[dict[str, Any]], int]:
     """The objects from a place on that can be parsed together, and the place behind them.
 
     None of them if a single one is malformed, deep or not Unicode, or is no object: then each is
-    looked at alone.
+    read by itself.
     """
     end = buffer.rfind("}", place) + 1
     text = buffer[place:end]
@@ -111,7 +111,7 @@ def _whole_objects(buffer: str, place: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _end_of_element(buffer: str, place: int) -> tuple[int | None, str]:
-    """End of the element at a place, and why there is none."""
+    """End of the element at a place, or None and why it cannot be told."""
     try:
         return _DECODER.raw_decode(buffer, place)[1], ""
     except (ValueError, RecursionError) as error:

@@ -50,7 +50,7 @@ def read(file: Any) -> Iterator[bytes | None]:
 
 
 def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
-    """A line of `read` as an object, or None and the reason why it is none."""
+    """A line of `read` as an object, or None and the reason why it is not one."""
     if line is None:
         return None, f"longer than {LONGEST_LINE_BYTES:,} bytes"
     try:

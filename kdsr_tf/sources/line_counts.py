@@ -1,4 +1,4 @@
-"""Counts the records of a text beside its reader, so that no row can be lost in silence."""
+"""Counts the records of a text while it is read, so that a reader cannot lose a row unnoticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPACES = (9, 11, 12, 13, 32)
 
 
 class Counter(Protocol):
-    """Counts records from bytes alone; `count` is the number so far."""
+    """Counts records from bytes; `count` is the number so far."""
 
     count: int
 

@@ -86,7 +86,7 @@ class TableRows:
         """Lines that the row of `first` takes."""
 
     def first(self) -> list[bytes] | None:
-        """Fields of the first row, which is no row of `blocks` then; [] if there is none.
+        """Fields of the first row, which `blocks` then leaves out; [] if there is no row.
 
         None stands for a row with a stray quotation mark.
         """

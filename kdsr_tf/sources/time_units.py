@@ -2,7 +2,7 @@
 
 A number is a time of 1973 to 2262 in at most one unit. Below 10^8 it is a mere position:
 it only orders the interactions of a user. Numbers that are written dates, such as 20200131
-or 20200131235959, are none of these, although a program that guesses takes them for
+or 20200131235959, are neither times nor positions, although a program that guesses takes them for
 milliseconds of the year 2610.
 """
 

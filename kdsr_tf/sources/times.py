@@ -166,14 +166,14 @@ def _parse(value: Any) -> tuple[int, bool, int]:
 
 
 def _with_fraction(value: Any) -> tuple[int, int]:
-    """The whole number below a value that is none, and the millionths that it has beyond."""
+    """The whole number below a value with a fraction, and the fraction in millionths."""
     try:
         number = decimal.Decimal(str(value))
         if number.is_finite() and number >= LEAST_TIME:
             # The precision of a context would round numbers of more digits.
             scaled = number.scaleb(6, decimal.Context(prec=100)).to_integral_value()
             return divmod(int(scaled), _MILLIONTHS)
-    except decimal.InvalidOperation:  # no number at all
+    except decimal.InvalidOperation:  # not a number
         pass
     raise ValueError(NO_TIME)
 

@@ -27,10 +27,10 @@ class LostDigits(ValueError):
 
 
 def of_number(value: Any) -> int | None:
-    """The whole number that a number equals, or None where there is none.
+    """The whole number that a number equals, or None if it equals none.
 
     Args:
-        value: Any value; a bool is no number.
+        value: Any value; a bool is not taken for a number.
 
     Raises:
         LostDigits: for a float that several whole numbers share.
@@ -78,7 +78,7 @@ class Floats(NamedTuple):
     """A floating-point column as whole numbers.
 
     Args:
-        numbers: int64 `[n]`; 0 where there is none.
+        numbers: int64 `[n]`; 0 for a value that is not a whole number.
         missing: Whether a value is null or NaN, bool `[n]`.
         fractional: Whether it is no whole number, bool `[n]`.
         lost_digits: Whether several whole numbers share it, bool `[n]`.

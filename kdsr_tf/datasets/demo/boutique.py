@@ -84,7 +84,7 @@ def _row(product: Product) -> dict[str, str | int | None]:
 def _write_interactions(
     folder: str, products: list[Product], histories: list[tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    """A log of everybody's clicks in the order of time."""
+    """A log of all clicks in the order of time."""
     users = np.repeat(np.arange(len(histories)), [len(items) for items, _ in histories])
     items = np.concatenate([items for items, _ in histories])
     seconds = np.concatenate([seconds for _, seconds in histories])
