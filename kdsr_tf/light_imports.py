@@ -1,4 +1,10 @@
-"""Starting TensorFlow and Keras without what they import only because it is installed."""
+"""Starting TensorFlow and Keras without what they import only because it is installed.
+
+The names of their modules are private; they were read in TensorFlow 2.20, Keras 3.15 and tf_keras
+2.20. If one is gone, nothing fails: a process starts seconds later, as without this module, and
+tests/test_light_imports.py names the framework that is imported again. Then find the module that
+imports it (`python -X importtime`) and put it into `_WITHOUT`, or drop the entry.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,11 @@ _WITHOUT = {
     ),
     "sklearn": ("keras.src.wrappers",),
 }
-"""What is not imported, and by which modules, of TensorFlow 2.20, Keras 3.15 and tf_keras 2.20."""
+"""Frameworks that are not imported, and the modules that would import them."""
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Tells those modules, while they are imported themselves, that it is not installed."""
+    """Tells these modules, while they are imported themselves, that a framework is missing."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if any(map(_is_starting, _WITHOUT.get(fullname, ()))):
@@ -29,7 +35,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _is_starting(name: str) -> bool:
-    # Where Python has no such attribute, everything is imported as usual.
+    # Private in Python's importlib; without it everything is imported as usual.
     return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)
 
 
@@ -37,7 +43,7 @@ def install() -> None:
     """Let this process start TensorFlow and Keras with about half the processor time.
 
     They try to import other frameworks, for wrappers and converters that nothing here uses:
-    3 of 6.8 seconds (medians of three starts). Everybody else finds these frameworks as usual.
+    3 of 6.8 seconds (medians of three starts). All other modules find these frameworks as usual.
     Call it in a process of this package's own, before TensorFlow or Keras is imported: the
     wrappers of Keras for scikit-learn, for example, do not work there.
     """

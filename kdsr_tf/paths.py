@@ -19,8 +19,19 @@ from kdsr_tf.errors import InputError
 _HOME = re.compile(r"^((?:tfds:|file://|local://)?)(~.*)$", re.DOTALL)
 
 
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sort key of names in which 2 comes before 10.
+
+    Example:
+        >>> sorted(["part.10", "part.2"], key=natural_order)
+        ['part.2', 'part.10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if k % 2 else (0, part) for k, part in enumerate(parts)]
+
+
 class NoHomeError(InputError, ValueError):
-    """A path begins with the home folder of nobody."""
+    """A path begins with the home folder of a user that does not exist."""
 
 
 def expand_home(path: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,18 @@ names = sys.argv[1:]
 started = [name for name in names if name in sys.modules]
 print(json.dumps([started, [importlib.import_module(name).__name__ for name in names]]))
 """
+
+
+def test_the_modules_are_where_they_were():
+    """Read as files, because importing them takes seconds."""
+    for framework, modules in light_imports._WITHOUT.items():
+        for name in modules:
+            package, *parts = name.split(".")
+            (folder,) = importlib.util.find_spec(package).submodule_search_locations
+            path = Path(folder, *parts)
+            files = [path.with_suffix(".py")] if not path.is_dir() else list(path.rglob("*.py"))
+            imported = re.compile(rf"^\s*(import|from) {framework}\b", re.MULTILINE)
+            assert any(imported.search(file.read_text()) for file in files), (framework, name)
 
 
 @pytest.mark.parametrize("legacy", [pytest.param("0", marks=pytest.mark.slow), "1"])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdsr_tf.console import cut
+from kdsr_tf.paths import natural_order
 from kdsr_tf.sources.image_values import ENDINGS
 
 _VIEWS = "front|back|side|left|right|top|main|detail|model|large|small|thumb"
@@ -17,7 +18,6 @@ _NUMBERED = re.compile(rf"(.+?)[ _.-]+\(?(?:\d{{1,4}}|[a-z]|{_VIEWS})\)?", re.IG
 
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 120
-_NUMBER = re.compile(r"(\d+)")
 
 Known = Callable[[str], str | None]
 """Function from a name to the id of the item with that name."""
@@ -145,7 +145,7 @@ def _claimed(files: Sequence[File], known: Known) -> dict[str, list[str]]:
         spellings.setdefault(item, set()).add(name)
         found.setdefault(item, {}).setdefault(place, file.path)
     return {
-        item: [places[place] for place in sorted(places, key=_natural)]
+        item: [places[place] for place in sorted(places, key=natural_order)]
         for item, places in found.items()
         if len(spellings[item]) == 1
     }
@@ -179,9 +179,3 @@ def _loosely(item_ids: Iterable[str]) -> Known:
 
 def _spelling(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold().lstrip("0")
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Order in which 2 comes before 10."""
-    parts = _NUMBER.split(name)
-    return [(int(part), "") if k % 2 else (0, part) for k, part in enumerate(parts)]

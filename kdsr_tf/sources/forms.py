@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -164,7 +165,7 @@ def _parquet(parts: list[Part]) -> Form:
 
 def _json(path: str, told: Told) -> Form:
     with opened(path, told.encoding) as file:
-        start = _head(file).removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = _head(file).removeprefix(BOM_UTF8).lstrip()
     first = start.splitlines()[0] if start else b""
     over_lines = first.strip() == b"{" or first.lstrip().startswith(b"[")
     kind = ARRAY if over_lines else LINES
@@ -259,7 +260,7 @@ def _head(file: Any) -> bytes:
 
 def _lines(head: bytes) -> list[str]:
     """The first lines that are not blank; the last one only if it is whole."""
-    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    text = head.removeprefix(BOM_UTF8).decode("utf-8", "replace")
     lines = re.split(r"[\r\n]+", text)
     if len(head) >= _HEAD_BYTES and len(lines) > 1:
         lines.pop()

@@ -150,7 +150,7 @@ class ElementCounter:
         """Take the next bytes of the file."""
         block, self._rest = self._rest + data, b""
         if self._base is None:
-            block = block.lstrip(b"\xef\xbb\xbf \t\r\n")  # a byte order mark and spaces
+            block = block.lstrip(codecs.BOM_UTF8 + b" \t\r\n")
             if not block:
                 return
             self._base = self._depth = int(block[:1] == b"[")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,7 +22,6 @@ TOO_DEEP = f"nested deeper than {DEEPEST} levels"
 """Why a line has no values."""
 
 _HEAD_LINES = 100
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Objects(NamedTuple):
@@ -38,7 +38,7 @@ class Objects(NamedTuple):
 
 def read(file: Any) -> Iterator[bytes | None]:
     """Lines of a binary file, without a byte order mark; None for one that is too long."""
-    reader, mark = io.BufferedReader(file, 1 << 20), _BYTE_ORDER_MARK
+    reader, mark = io.BufferedReader(file, 1 << 20), BOM_UTF8
     while line := reader.readline(LONGEST_LINE_BYTES + 1):
         if len(line) <= LONGEST_LINE_BYTES:
             yield line.removeprefix(mark)

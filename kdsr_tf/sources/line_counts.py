@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -11,7 +12,6 @@ import numpy as np
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import Batch
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACES = (9, 11, 12, 13, 32)
 
 
@@ -55,9 +55,9 @@ class LineCounter:
         """Take the next bytes of the file."""
         if not self._has_started:
             self._start += data
-            if len(self._start) < len(_BYTE_ORDER_MARK) and data:
+            if len(self._start) < len(BOM_UTF8) and data:
                 return
-            data, self._has_started = self._start.removeprefix(_BYTE_ORDER_MARK), True
+            data, self._has_started = self._start.removeprefix(BOM_UTF8), True
         characters = np.frombuffer(data, np.uint8)
         is_end = self._is_end[characters[~self._is_blank[characters]]]
         if len(is_end):

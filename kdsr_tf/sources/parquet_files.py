@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdsr_tf.errors import InputError
+from kdsr_tf.paths import natural_order
 from kdsr_tf.sources.batches import BATCH_ROWS, Batch
 
 _BATCH_BYTES = 64 << 20
@@ -50,7 +50,7 @@ def parts_of(path: str) -> list[Part]:
     filesystem, local = fsspec.core.url_to_fs(path)
     local = local.rstrip("/")
     found = []
-    for name in sorted(filesystem.find(local), key=_natural):
+    for name in sorted(filesystem.find(local), key=natural_order):
         *folders, last = name[len(local) + 1 :].split("/")
         if not any(step.startswith(("_", ".")) for step in (*folders, last)):
             values = [folder.partition("=") for folder in folders if "=" in folder]
@@ -138,11 +138,6 @@ def read(part: Part, group: int, first_row: int, columns: list[str] | None) -> I
             raise InputError(
                 f"{part.path} is damaged after row {row:,}: {error}. Write it again."
             ) from None
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    """Sorts part.10 behind part.2."""
-    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _as_bytes_unless_utf8(column: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -21,7 +22,6 @@ WRONG_NUMBER = "wrong number of CSV fields"
 STRAY_MARK = "quotation mark that is not closed, or closed inside the text"
 
 _BLOCK_BYTES = 4 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MARK = ord('"')
 _LINES_LIKE_ROWS = 3
 """Lines of a quoted text that make it a mistake if every one of them looks like a row."""
@@ -124,7 +124,7 @@ class TableRows:
             self._ended = not data
             block += data
             if self._is_start and block:
-                block, self._is_start = block.removeprefix(_BYTE_ORDER_MARK), False
+                block, self._is_start = block.removeprefix(BOM_UTF8), False
             # A carriage return at the very end may be half of a line end.
             cut = max(block.rfind(b"\n"), block.rfind(b"\r", 0, len(block) - 1)) + 1
             if cut > len(rest):
