@@ -4,7 +4,7 @@
 
 Exports an untrained student and starts `kdsr serve` as a child process. First it measures how
 many calls a second the server answers over gRPC and REST at once. Then it sends `--share` of
-that by a clock, from this process, with the product's own asyncio client; while 60 calls are
+that by a clock, from this process, with the product's own asyncio client; while 48 calls are
 under way, because other work has taken the processors, calls are held back: more would be an
 overload, which the server refuses. Meanwhile a new version appears every `--swap-seconds` and
 the oldest goes, and every second a further client is killed while its calls are under way and
@@ -48,7 +48,7 @@ _TAKE_OVER_SECONDS = 300.0
 _REST_SHARE = 0.25
 _CAPACITY_CLIENTS = {"gRPC": 12, "REST": 4}
 _KEPT_VERSIONS = 2
-_MOST_UNDER_WAY = 60
+_MOST_UNDER_WAY = 48
 _COLUMNS = (
     "seconds", "calls", "held back", "failed", "p50 ms", "p99 ms", "RSS MB", "descriptors",
     "threads",
