@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from kdsr_tf.sources.html_text import text_with_entities
 from kdsr_tf.sources.time_units import TimesFound
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclass(kw_only=True)
 class Findings:
     """What the first reading found.
 
@@ -37,20 +37,18 @@ class Findings:
         samples: The first usable interactions and items.
     """
 
-    numbers: dict[str, int] = dataclasses.field(default_factory=dict)
-    users: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-    items: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-    times: TimesFound = dataclasses.field(default_factory=TimesFound)
-    is_repeat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
-    columns: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    lost_pictures: dict[tuple[str, str], tuple[int, str, str]] = dataclasses.field(
-        default_factory=dict
-    )
+    numbers: dict[str, int] = field(default_factory=dict)
+    users: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    items: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    times: TimesFound = field(default_factory=TimesFound)
+    is_repeat: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    columns: collections.Counter[str] = field(default_factory=collections.Counter)
+    pictures: collections.Counter[str] = field(default_factory=collections.Counter)
+    lost_pictures: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
     escaped: int = 0
     escaped_example: tuple[str, str] | None = None
-    rejected: dict[tuple[str, str], tuple[int, str]] = dataclasses.field(default_factory=dict)
-    samples: tuple[list[dict[str, Any]], list[dict[str, Any]]] = dataclasses.field(
+    rejected: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    samples: tuple[list[dict[str, Any]], list[dict[str, Any]]] = field(
         default_factory=lambda: ([], [])
     )
 
