@@ -185,19 +185,18 @@ def job_arguments(
     return config, [argument for argument in beam_args if argument != "--"]
 
 
-def main_of(job: str, function: str | None = None) -> None:
+def main_of(job: str) -> None:
     """Run a job from its command line, for launchers such as Dataflow templates.
 
     Args:
-        job: Name of the module in `beam_pipelines`; it is imported by this name, so that workers
-            find its functions.
-        function: Name of the job's function in it; None is that of the module.
+        job: Name of the module in `beam_pipelines` and of its function; it is imported by this
+            name, so that workers find its functions.
     """
 
     def run() -> None:
         module = importlib.import_module(f"beam_pipelines.{job}")
         config, beam_args = job_arguments(None, job, module.__doc__ or "")
-        getattr(module, function or job)(config, beam_args)
+        getattr(module, job)(config, beam_args)
 
     run_as_program(run)
 

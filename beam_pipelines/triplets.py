@@ -49,7 +49,7 @@ _COLUMNS = pa.schema(
 )
 
 
-def export_triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
+def triplets(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
     """Write every scored pair of items once, with the items' own ids.
 
     Rows are sorted by the index of `item_i`, then of `item_j`, inside a file.
@@ -190,4 +190,4 @@ class _WriteTriplets(beam.DoFn):
 
 
 if __name__ == "__main__":
-    main_of("triplets", "export_triplets")
+    main_of("triplets")

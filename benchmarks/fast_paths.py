@@ -31,11 +31,10 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.backbones.catalogue import BACKBONES
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.evaluation import rank_metrics
+from kdsr_tf.evaluation import rank_metrics, resampling
 from kdsr_tf.evaluation.evaluate import rank
 from kdsr_tf.evaluation.item_catalogue import read_catalogue
 from kdsr_tf.evaluation.ranker import Ranker
-from kdsr_tf.evaluation.resampling import bootstrap_intervals
 from kdsr_tf.evaluation.seeds import over_seeds
 from kdsr_tf.evaluation.summary import Rankings
 from kdsr_tf.methods.training_inputs import read_training_inputs
@@ -99,8 +98,11 @@ def compare(config: Config, seeds: int) -> dict[str, Any]:
     ]
     means = [{name: float(value.mean()) for name, value in row.items()} for row in differences]
     spreads = over_seeds(means)
-    mean_points = {name: np.mean([row[name] for row in differences], axis=0) for name in means[0]}
-    intervals = bootstrap_intervals(mean_points, users, config.seed)
+    mean_points = [np.mean([row[name] for row in differences], axis=0) for name in means[0]]
+    counts = np.bincount(users)[:, None]
+    sums = resampling.user_sums(np.stack(mean_points, axis=1), users, len(counts))
+    ends = resampling.percentile_interval(resampling.bootstrap_means(sums, counts, config.seed))
+    intervals = dict(zip(means[0], np.stack(ends, axis=1).tolist(), strict=True))
     result = {
         name: {way: [round(float(row[name].mean()), 3) for row in values[way]] for way in WAYS}
         | {

@@ -5,14 +5,18 @@ from __future__ import annotations
 import collections
 import datetime
 import json
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdsr_tf.config import PrepareConfig
-from kdsr_tf.console import console, output, table
+from kdsr_tf.console import console, cut, output, table
 from kdsr_tf.cores import cores_table, cores_warning
+from kdsr_tf.datasets.published.published_source import PublishedSource
 from kdsr_tf.schema import ITEM_ID, USER_ID
+from kdsr_tf.sources.batches import label
+from kdsr_tf.sources.folder import FolderSource
 from kdsr_tf.sources.time_units import CALENDAR, MOMENT, POSITION, UNITS, to_microseconds
 from kdsr_tf.sources.times import TIMESTAMP
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 _FORMS = {CALENDAR: "dates written as digits"}
 _LONGEST_CELL = 60
+_LONGEST_TEXT = 80
+_IMAGE_URL = "image_url"
 _ORDINALS = ("first", "second", "third")
 
 
@@ -76,6 +82,54 @@ def show_pictures(found: Findings, pictures: Pictures) -> None:
         output.print(table("Pictures that are not taken", heading, rows))
     for warning in pictures.warnings(found.pictures):
         console.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
+def show_notes(found: Findings, source: Source) -> None:
+    """Sentences about what is left out or odd, each with its numbers and the remedy."""
+
+    if found.escaped_example:
+        name, text = found.escaped_example
+        shown = cut(text[max(0, text.index("&") - _LONGEST_TEXT // 2) :], _LONGEST_TEXT)
+        _note(
+            f"Items with HTML entities in their texts: {found.escaped:,} of {found.catalogue:,} "
+            f"({found.escaped / found.catalogue:.1%}), such as {name} {shown!r}. Decode them with "
+            "--unescape-html."
+        )
+    if isinstance(source, FolderSource):
+        for path, form in (
+            (source.interactions, source.interaction_form),
+            (source.items, source.item_form),
+        ):
+            if form.stray_row is not None:
+                _note(
+                    f"{label(path)} has fields in quotation marks, and in row "
+                    f"{form.stray_row + 1:,} a mark that does not fit. So all its marks are read "
+                    "as characters. If its fields are quoted, correct that row."
+                )
+    if not isinstance(source, PublishedSource):
+        return
+    for file, counts in source.left_out().items():
+        listed = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        _note(f"Left out of {file}: {listed}.")
+    addresses = found.columns[_IMAGE_URL]
+    if addresses and source.image_column not in found.columns:
+        _note(
+            f"Items with addresses of pictures (column {_IMAGE_URL}): {addresses:,}, none of them "
+            f"declared. Their pictures are used with {_declaration(found)}."
+        )
+
+
+def _declaration(found: Findings) -> str:
+    """The option for the server of the first address."""
+    for sample in found.samples[1]:
+        if address := sample.get(_IMAGE_URL):
+            parts = urllib.parse.urlsplit(address if isinstance(address, str) else address[0])
+            return f"--images {parts.scheme}://{parts.netloc}"
+    return "--images https://SERVER"
+
+
+def _note(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def show_cores(found: Findings, drop_repeats: bool) -> None:

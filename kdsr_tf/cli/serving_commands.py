@@ -93,10 +93,9 @@ def query(
         return
     certificates = (root_certificates, certificate, key)
     model = ask_server.ServedModel(rest, model_version, label, certificates)
-    if similar is None:
-        answer = ask_server.recommend(config, model, item_ids, k, with_seen, wait_seconds)
-    else:
-        answer = ask_server.similar_items(config, model, item_ids[0], k, wait_seconds)
+    answer = ask_server.ask(
+        config, model, item_ids, k, similar is not None, with_seen, wait_seconds
+    )
     heading = "Recommended" if similar is None else f"Similar to {similar}"
     show_answer(config, answer, heading, as_json)
 

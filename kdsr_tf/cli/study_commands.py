@@ -125,12 +125,14 @@ def experiment(
     """
     from kdsr_tf.cli.experiment_display import show_arms, show_results
     from kdsr_tf.experiments.experiment import load_experiment
-    from kdsr_tf.runs.experiment_runs import left_to_do, plan_experiment, run_experiment
+    from kdsr_tf.experiments.planned_arms import plan_arms
+    from kdsr_tf.runs.experiment_runs import cached_external, left_to_do, run_experiment
 
     chosen = load_experiment(name)
     values = _assignments("--var", "NAME=VALUE", variables)
     # The values of --set stand above those of the experiment.
-    arms = plan_experiment(chosen, config, context.params["overrides"], only, values)
+    overrides = context.params["overrides"]
+    arms = plan_arms(chosen, config, cached_external(), overrides, only, values)
     if dry_run:
         show_arms(chosen, left_to_do(arms, seeds), seeds)
         return

@@ -5,7 +5,7 @@ The test points of a user stand or fall together, so users are drawn, never poin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -70,25 +70,6 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.n
     tail = (1 - level) / 2
     low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
     return low, high
-
-
-def bootstrap_intervals(
-    values: Mapping[str, np.ndarray], users: np.ndarray, seed: int
-) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals of means over test points, by drawing users.
-
-    Args:
-        values: Per metric, a value per test point `(points,)`.
-        users: User of each point, `0..users-1`, `(points,)`.
-        seed: Seed of the draws.
-
-    Returns:
-        Per metric, the lower and the upper end.
-    """
-    counts = np.bincount(users)[:, None]
-    sums = user_sums(np.stack(list(values.values()), axis=1), users, len(counts))
-    low, high = percentile_interval(bootstrap_means(sums, counts, seed))
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(values)}
 
 
 def randomisation_p_values(

@@ -51,35 +51,36 @@ class Answer(NamedTuple):
     unknown: list[str]
 
 
-def recommend(
+def ask(
     config: Config,
     model: ServedModel,
-    history: Sequence[str],
+    item_ids: Sequence[str],
     k: int,
-    with_seen: bool,
-    limit_seconds: float | None,
+    similar: bool = False,
+    with_seen: bool = False,
+    limit_seconds: float | None = None,
 ) -> Answer:
-    """Ask for recommendations after a history; see `ask_when_ready` for the wait."""
+    """Ask for recommendations, and wait while the server starts; see `ask_when_ready`.
 
-    def ask(target: str) -> Answer:
+    Args:
+        config: The configuration.
+        model: What is asked.
+        item_ids: A history, or the one item whose neighbours are wanted.
+        k: Number of items.
+        similar: Whether neighbours are wanted.
+        with_seen: Whether items of the history may come back.
+        limit_seconds: Longest wait for a server that starts; None waits while it lives.
+    """
+
+    def ask_at(target: str) -> Answer:
         with _client(config, target, model) as client:
-            [items] = client.recommend([history], k, with_seen)
-            return Answer(target, items, _unknown(client, history))
+            if similar:
+                [items] = client.similar_items(item_ids, k)
+            else:
+                [items] = client.recommend([item_ids], k, with_seen)
+            return Answer(target, items, _unknown(client, item_ids))
 
-    return ask_when_ready(config, model.rest, limit_seconds, ask)
-
-
-def similar_items(
-    config: Config, model: ServedModel, item_id: str, k: int, limit_seconds: float | None
-) -> Answer:
-    """Ask for the neighbours of an item; see `ask_when_ready` for the wait."""
-
-    def ask(target: str) -> Answer:
-        with _client(config, target, model) as client:
-            [items] = client.similar_items([item_id], k)
-            return Answer(target, items, _unknown(client, [item_id]))
-
-    return ask_when_ready(config, model.rest, limit_seconds, ask)
+    return ask_when_ready(config, model.rest, limit_seconds, ask_at)
 
 
 def find_target(config: Config, rest: bool) -> str:

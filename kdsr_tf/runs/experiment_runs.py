@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kdsr_tf import artifacts, stages
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = "experiments"
 """Folder of the tables, below the working directory."""
-
-
-def plan_experiment(
-    experiment: Experiment,
-    config: Config,
-    overrides: Iterable[str],
-    only: Sequence[str],
-    variables: Mapping[str, str],
-) -> list[PlannedArm]:
-    """The arms to run; see `kdsr_tf.experiments.planned_arms.plan_arms`."""
-    from kdsr_tf.experiments.planned_arms import plan_arms
-
-    return plan_arms(experiment, config, cached_external(), overrides, only, variables)
 
 
 def run_experiment(

@@ -80,9 +80,9 @@ def write_triplets(config: Config, beam_args: Sequence[str]) -> StageOutcome:
             return StageOutcome(stage=stage, state=NOT_NEEDED)
         if plan.plan_of_artifact(config, stages.triplets_of(config)).up_to_date:
             return StageOutcome(stage=stage, state=UP_TO_DATE)
-        from beam_pipelines.triplets import export_triplets
+        from beam_pipelines.triplets import triplets
 
-        return StageOutcome(stage=stage, state=DONE, manifests=[export_triplets(config, beam_args)])
+        return StageOutcome(stage=stage, state=DONE, manifests=[triplets(config, beam_args)])
 
 
 def write_new_items(config: Config) -> StageOutcome:

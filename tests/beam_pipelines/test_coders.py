@@ -15,7 +15,7 @@ from PIL import Image
 from beam_pipelines.distill import distill
 from beam_pipelines.encode import encode
 from beam_pipelines.prepare import prepare
-from beam_pipelines.triplets import export_triplets
+from beam_pipelines.triplets import triplets
 from kdsr_tf.config import load_config
 from tests import factories
 from tests.beam_pipelines import clicks
@@ -92,5 +92,5 @@ def test_of_distill_and_triplets(tmp_path, pipelines):
     factories.write_features(config, "text")
     factories.write_teacher(config, "text")
     distill(config)
-    export_triplets(config)
+    triplets(config)
     _check(pipelines, "CoGroupByKey", "By shard")

@@ -128,7 +128,7 @@ def _run_stages(config: Config, beam_args: Sequence[str]) -> dict[str, dict[str,
     (found["encode"],) = encode(config, beam_args)
     factories.write_teacher(config, "text")
     found["distill"] = distill(config, beam_args)
-    found["triplets"] = triplets.export_triplets(config, beam_args)
+    found["triplets"] = triplets.triplets(config, beam_args)
     found["new items"] = encode_new_items(config, beam_args)
     return {name: manifest.counts for name, manifest in found.items()}
 

@@ -40,7 +40,7 @@ def test_every_pair_of_a_train_or_validation_window_is_one_row(config, monkeypat
     distill(config)
     monkeypatch.setattr(triplets, "_PAIRS_PER_SHARD", 500)
     monkeypatch.setattr(triplets, "_PAIRS_PER_CHUNK", 200)
-    manifest = triplets.export_triplets(config)
+    manifest = triplets.triplets(config)
     table, num_files = _read(config)
     expected = set()
     for _, items, num_train in sequences.read_users(stages.location(config, "sequences")):
@@ -67,7 +67,7 @@ def test_same_bytes_with_two_processes(config):
     distill(config)
     found = []
     for beam_args in ((), ("--direct_running_mode=multi_processing", "--direct_num_workers=2")):
-        triplets.export_triplets(config, beam_args)
+        triplets.triplets(config, beam_args)
         folder = pathlib.Path(stages.location(config, "triplets"), "text")
         found.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert found[0] == found[1] and len(found[0]) == 1
@@ -76,4 +76,4 @@ def test_same_bytes_with_two_processes(config):
 def test_without_windows_it_names_the_stage(config):
     factories.write_teacher(config, "text")
     with pytest.raises(MissingArtifactError, match="kdsr distill"):
-        triplets.export_triplets(config)
+        triplets.triplets(config)

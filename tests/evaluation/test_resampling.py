@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from kdsr_tf.evaluation import resampling
-from kdsr_tf.evaluation.resampling import bootstrap_intervals
+
+
+def bootstrap_intervals(values, users, seed):
+    """Per metric, the ends of its interval, from a value per test point."""
+    counts = np.bincount(users)[:, None]
+    sums = resampling.user_sums(np.stack(list(values.values()), axis=1), users, len(counts))
+    ends = resampling.percentile_interval(resampling.bootstrap_means(sums, counts, seed))
+    return dict(zip(values, zip(*ends, strict=True), strict=True))
 
 
 def test_intervals_draw_users_not_points():
