@@ -27,7 +27,7 @@ import keras
 import numpy as np
 
 from benchmarks import train_epoch
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.backbones.catalogue import BACKBONES
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.data.examples import Examples
@@ -47,7 +47,7 @@ MEASURED = ("hr", "mrr")
 
 def train(config: Config, way: str) -> tuple[Rankings, float]:
     """Rankings of the test points after training one way, and its processor seconds."""
-    inputs = stages.read_inputs(config, "student")
+    inputs = stage_frame.read_inputs(config, "student")
     strategy = set_up(config)
     max_length = config.windows.max_length
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.processes import alone, peak_rss_bytes
-from kdsr_tf import artifacts, schema, stages
+from kdsr_tf import artifacts, schema, stage_frame, stages
 from kdsr_tf.artifacts import versions
 from kdsr_tf.config import Config, load_config
 
@@ -33,7 +33,7 @@ def write_inputs(config: Config, num_items: int, size: int) -> None:
     """`sequences/` and `features/text/` of a made-up catalogue of grouped items."""
     rng = np.random.default_rng(0)
     external = dict.fromkeys(stages.artifact_of(config, "features/text").inputs, "0" * 16)
-    sequences = stages.new_manifest(config, "sequences", {}, external)
+    sequences = stage_frame.new_manifest(config, "sequences", {}, external)
     with artifacts.committing(stages.location(config, "sequences"), sequences) as folder:
         items = pa.table({schema.ITEM: np.arange(1, num_items + 1, dtype=np.int32)})
         pq.write_table(items, os.path.join(folder, "items.parquet"))
@@ -43,7 +43,7 @@ def write_inputs(config: Config, num_items: int, size: int) -> None:
         pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
         table = pa.table({"first": pairs[:, 0], "second": pairs[:, 1]})
         pq.write_table(table, os.path.join(folder, "pairs.parquet"))
-    features = stages.new_manifest(config, "features/text", {"sequences": sequences}, external)
+    features = stage_frame.new_manifest(config, "features/text", {"sequences": sequences}, external)
     features.details = {"size": size}
     centres = rng.normal(size=(GROUPS, size)).astype(np.float32)
     starts = range(0, num_items, ITEMS_PER_FILE)

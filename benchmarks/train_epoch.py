@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import floor
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.methods.training_inputs import read_training_inputs
 from kdsr_tf.runs import plan
@@ -100,7 +100,7 @@ def measure(config: Config, epochs: int, steps: int | None = None) -> dict[str, 
         epochs: Epochs after the first.
         steps: Batches of every epoch, > 0; None takes all.
     """
-    inputs = stages.read_inputs(config, "student")
+    inputs = stage_frame.read_inputs(config, "student")
     strategy = set_up(config)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, read_training_inputs(config, inputs), folder, strategy)

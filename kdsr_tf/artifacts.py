@@ -24,7 +24,7 @@ from typing import Any
 
 import fsspec
 
-from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
+from kdsr_tf.errors import MissingArtifactError
 from kdsr_tf.paths import copy_folder, remove_folder
 
 MANIFEST = "manifest.json"
@@ -164,28 +164,6 @@ def read_manifest(directory: str, *, written_by: str) -> Manifest:
             state = "has no manifest (an unfinished write)"
         raise MissingArtifactError(f"{directory} {state}. Run `kdsr {written_by}` first.")
     return manifest
-
-
-def check_input(reader: str, manifest: Manifest, name: str, expected: Manifest) -> None:
-    """Refuse two artifacts that do not descend from the same input.
-
-    Args:
-        reader: Stage that reads both.
-        manifest: The artifact whose recorded input is checked.
-        name: Name of that input in `manifest.inputs`.
-        expected: The input as it is in the working directory now.
-
-    Raises:
-        StaleArtifactError: naming both artifacts and both fingerprints.
-    """
-    found = manifest.inputs.get(name)
-    if found != expected.fingerprint:
-        raise StaleArtifactError(
-            f"`{reader}` cannot combine {manifest.artifact} with {name}: "
-            f"{manifest.artifact} was made from {name} {found}, "
-            f"but {name} is now {expected.fingerprint}. "
-            f"Run the stage that writes {manifest.artifact} again, or use `kdsr run`."
-        )
 
 
 @contextlib.contextmanager

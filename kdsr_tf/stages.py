@@ -8,14 +8,10 @@ runs.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from kdsr_tf import artifacts
-from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, select
-from kdsr_tf.errors import StaleArtifactError
 
 SOURCE = "source"
 """Name of the user's own data among the inputs; it has no manifest."""
@@ -287,100 +283,3 @@ def fingerprints(
         inputs = {name: found[name] for name in artifact.inputs}
         found[artifact.name] = fingerprint_of(config, artifact, inputs)
     return found
-
-
-def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
-    """The committed inputs of an artifact, checked against each other.
-
-    Args:
-        config: The configuration.
-        name: Artifact about to be written.
-
-    Returns:
-        Manifest of every input that has one.
-
-    Raises:
-        MissingArtifactError: naming the stage to run first.
-        StaleArtifactError: if two inputs descend from different data, or one was
-            made with another configuration.
-    """
-    artifact = artifact_of(config, name)
-    manifests = {
-        given: artifacts.read_manifest(
-            location(config, given), written_by=artifact_of(config, given).stage
-        )
-        for given in artifact.inputs
-        if given not in external_inputs(config)
-    }
-    for manifest in manifests.values():
-        for given in manifest.inputs:
-            if given in manifests:
-                artifacts.check_input(artifact.stage, manifest, given, manifests[given])
-    for given, manifest in manifests.items():
-        changed = changed_keys(manifest, artifact_of(config, given), config)
-        if changed:
-            key, (before, after) = next(iter(changed.items()))
-            raise StaleArtifactError(
-                f"`{artifact.stage}` cannot read {given}: it was made with "
-                f"{key}={json.dumps(before)}, and the configuration says {json.dumps(after)}. "
-                f"Run `kdsr {artifact_of(config, given).stage}` again, use `kdsr run`, or give "
-                "the same configuration."
-            )
-    return manifests
-
-
-def changed_keys(
-    manifest: Manifest, artifact: Artifact, config: Config
-) -> dict[str, tuple[Any, Any]]:
-    """Configuration an artifact depends on and that is not what it was made with.
-
-    Returns:
-        Value then and value now, by dotted key; None stands for a key that is absent.
-    """
-    before = dict(_flatten(manifest.config))
-    after = dict(_flatten(select(config, artifact.keys)))
-    return {
-        key: (before.get(key), after.get(key))
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    }
-
-
-def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, nested in value.items():
-            yield from _flatten(nested, f"{path}.{key}" if path else key)
-    else:
-        yield path, value
-
-
-def new_manifest(
-    config: Config,
-    name: str,
-    inputs: Mapping[str, Manifest],
-    external: Mapping[str, str] | None = None,
-) -> Manifest:
-    """A manifest for `artifacts.committing`, from the inputs just read.
-
-    Args:
-        config: The configuration.
-        name: Artifact about to be written.
-        inputs: Result of `read_inputs`.
-        external: Fingerprints of inputs without a manifest, by name; more than
-            the artifact needs may be given.
-
-    Raises:
-        ValueError: if an input's fingerprint is missing.
-    """
-    artifact = artifact_of(config, name)
-    known = {**(external or {}), **{given: m.fingerprint for given, m in inputs.items()}}
-    missing = [given for given in artifact.inputs if given not in known]
-    if missing:
-        raise ValueError(f"`{name}` needs the fingerprints of: {', '.join(missing)}.")
-    fingerprints = {given: known[given] for given in artifact.inputs}
-    return Manifest(
-        artifact=name,
-        fingerprint=fingerprint_of(config, artifact, fingerprints),
-        config=select(config, artifact.keys),
-        inputs=fingerprints,
-    )

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdsr_tf import artifacts, schema, stages
+from kdsr_tf import artifacts, schema, stage_frame, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.teacher import pair_correlations
@@ -45,7 +45,7 @@ def write_sequences(
     }
     first, second = (list(column) for column in zip(*sorted(pairs), strict=True))
     indices = range(1, num_items + 1)
-    manifest = stages.new_manifest(config, "sequences", {}, _external(config))
+    manifest = stage_frame.new_manifest(config, "sequences", {}, _external(config))
     manifest.counts = {"users": num_users, "items": num_items, "interactions": sum(map(len, items))}
     with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
         table = {
@@ -95,7 +95,7 @@ def write_features(
     items = 1 + np.flatnonzero(rng.random(num_items) >= absent)
     vectors = vectors[items - 1].astype(np.float32)
     name = f"features/{modality}"
-    manifest = stages.new_manifest(config, name, {"sequences": sequences}, _external(config))
+    manifest = stage_frame.new_manifest(config, name, {"sequences": sequences}, _external(config))
     manifest.counts = {"items": len(items)}
     manifest.details = {"encoder": {"name": "random", "digest": str(seed)}, "size": size}
     with artifacts.committing(stages.location(config, name), manifest) as target:
@@ -116,7 +116,7 @@ def write_teacher(
     Needs `sequences/` and `features/<modality>/`. Returns the arrays written:
     vectors, present and codebook.
     """
-    inputs = stages.read_inputs(config, f"teacher/{modality}")
+    inputs = stage_frame.read_inputs(config, f"teacher/{modality}")
     num_items = inputs["sequences"].counts["items"]
     rng = np.random.default_rng([seed, 3, schema.MODALITIES.index(modality)])
     vectors = rng.normal(size=(num_items + 1, config.model.dim)).astype(np.float32)
@@ -125,7 +125,7 @@ def write_teacher(
     vectors[~present] = 0
     teach = config.teach
     codebook = rng.uniform(-1, 1, (teach.num_codes, teach.num_domains)).astype(np.float32)
-    manifest = stages.new_manifest(config, f"teacher/{modality}", inputs)
+    manifest = stage_frame.new_manifest(config, f"teacher/{modality}", inputs)
     manifest.counts = {"items": int(present.sum())}
     manifest.details = {
         "correlation": teach.correlation,
@@ -148,7 +148,7 @@ def write_examples(config: Config, num_shards: int = 2) -> Manifest:
     from beam_pipelines.transforms import tfds_records
 
     name, pairs = stages.windows_of(config), config.needs.pairs
-    inputs = stages.read_inputs(config, name)
+    inputs = stage_frame.read_inputs(config, name)
     features = tfds_records.example_features(dict.fromkeys(pairs, config.teach.num_codes))
     encode = tfds_records.record_encoder(features)
     teachers = {m: _load_teacher(config, m) for m in pairs}
@@ -166,7 +166,7 @@ def write_examples(config: Config, num_shards: int = 2) -> Manifest:
             for modality, teacher in teachers.items():
                 window |= _pairs(items if split != "test" else items[:0], modality, teacher)
             records[split][number % num_shards].append(encode(window))
-    manifest = stages.new_manifest(config, name, inputs)
+    manifest = stage_frame.new_manifest(config, name, inputs)
     for split in schema.SPLITS:
         manifest.counts[f"{split}_windows"] = sum(map(len, records[split]))
     with artifacts.committing(stages.location(config, name), manifest) as target:
@@ -193,7 +193,7 @@ def write_student(config: Config, std: float = 0.3):
 
     from kdsr_tf.methods.student import Student
 
-    inputs = stages.read_inputs(config, "student")
+    inputs = stage_frame.read_inputs(config, "student")
     model = config.model
     student = Student(
         num_items=inputs["sequences"].counts["items"],
@@ -211,7 +211,7 @@ def write_student(config: Config, std: float = 0.3):
     for variable in student.trainable_variables:
         variable.assign(rng.normal(scale=std, size=variable.shape))
     columns = [f"retention_{m}" for m in config.modalities]
-    manifest = stages.new_manifest(config, "student", inputs)
+    manifest = stage_frame.new_manifest(config, "student", inputs)
     manifest.counts = {"epochs": 2}
     manifest.details = {"selection": "validation", "best_epoch": 2}
     with artifacts.committing(stages.location(config, "student"), manifest) as target:
@@ -237,11 +237,11 @@ def write_new_items(config: Config, item_ids: list[str], without: int = 0, size:
         file.writelines(f'{{"item_id": "{item_id}"}}\n' for item_id in item_ids)
     if stages.taught_modalities(config):
         _write_autoencoder(config, size, rng)
-    inputs = stages.read_inputs(config, stages.NEW_ITEMS)
+    inputs = stage_frame.read_inputs(config, stages.NEW_ITEMS)
     first = inputs["sequences"].counts["items"] + 1
     items = pa.array(range(first, first + len(item_ids)), pa.int32())
     encoded = len(item_ids) - without
-    manifest = stages.new_manifest(config, stages.NEW_ITEMS, inputs, fingerprints(config))
+    manifest = stage_frame.new_manifest(config, stages.NEW_ITEMS, inputs, fingerprints(config))
     manifest.counts = {"items": len(item_ids), "known": 0, "text_vectors": encoded}
     with artifacts.committing(stages.location(config, stages.NEW_ITEMS), manifest) as target:
         table = pa.table({schema.ITEM: items, schema.ITEM_ID: item_ids, schema.TITLE: item_ids})

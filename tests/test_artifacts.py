@@ -11,7 +11,7 @@ import sys
 import fsspec
 import pytest
 
-from kdsr_tf import artifacts
+from kdsr_tf import artifacts, stage_frame
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 
@@ -185,10 +185,10 @@ def test_a_mismatch_names_both_sides():
     features = _manifest(inputs={"sequences": "1" * 16})
     sequences = _manifest(artifact="sequences", fingerprint="2" * 16)
     with pytest.raises(StaleArtifactError) as caught:
-        artifacts.check_input("teach", features, "sequences", sequences)
+        stage_frame.check_input("teach", features, "sequences", sequences)
     for part in ("teach", "features/text", "sequences", "1" * 16, "2" * 16, "kdsr run"):
         assert part in str(caught.value)
-    artifacts.check_input(
+    stage_frame.check_input(
         "teach", features, "sequences", _manifest(artifact="sequences", fingerprint="1" * 16)
     )
 

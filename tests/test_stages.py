@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.config import load_config, select
 from kdsr_tf.config.learning_sections import ModelConfig
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
@@ -17,9 +17,9 @@ def _config(workdir="work", *overrides):
 
 
 def _commit(config, name, source="s" * 16):
-    inputs = stages.read_inputs(config, name)
+    inputs = stage_frame.read_inputs(config, name)
     external = dict.fromkeys(stages.external_inputs(config), source)
-    manifest = stages.new_manifest(config, name, inputs, external)
+    manifest = stage_frame.new_manifest(config, name, inputs, external)
     with artifacts.committing(stages.location(config, name), manifest):
         pass
     return manifest
@@ -56,12 +56,12 @@ def test_inputs_are_read_and_recorded(tmp_path):
         "source": "s" * 16,
         "encoder/text": "s" * 16,
     }
-    assert set(stages.read_inputs(config, "teacher/text")) == {"sequences", "features/text"}
+    assert set(stage_frame.read_inputs(config, "teacher/text")) == {"sequences", "features/text"}
 
 
 def test_a_missing_input_names_the_stage_to_run(tmp_path):
     with pytest.raises(MissingArtifactError, match="Run `kdsr prepare` first"):
-        stages.read_inputs(_config(tmp_path), "features/text")
+        stage_frame.read_inputs(_config(tmp_path), "features/text")
 
 
 def test_features_of_another_vocabulary_are_refused(tmp_path):
@@ -71,21 +71,21 @@ def test_features_of_another_vocabulary_are_refused(tmp_path):
     changed = _config(tmp_path, "prepare.k_core=2")
     _commit(changed, "sequences")
     with pytest.raises(StaleArtifactError, match="features/text was made from sequences"):
-        stages.read_inputs(changed, "teacher/text")
+        stage_frame.read_inputs(changed, "teacher/text")
 
 
 def test_input_made_with_another_configuration_is_refused(tmp_path):
     _commit(_config(tmp_path), "sequences")
-    stages.read_inputs(_config(tmp_path, "teach.num_codes=7"), "features/text")
+    stage_frame.read_inputs(_config(tmp_path, "teach.num_codes=7"), "features/text")
     with pytest.raises(StaleArtifactError) as caught:
-        stages.read_inputs(_config(tmp_path, "windows.max_length=40"), "features/text")
+        stage_frame.read_inputs(_config(tmp_path, "windows.max_length=40"), "features/text")
     for part in ("encode", "sequences", "windows.max_length=50", "says 40", "kdsr prepare"):
         assert part in str(caught.value)
 
 
 def test_a_source_reader_must_give_its_fingerprint():
     with pytest.raises(ValueError, match="needs the fingerprints of: source"):
-        stages.new_manifest(_config(), "sequences", {})
+        stage_frame.new_manifest(_config(), "sequences", {})
 
 
 @pytest.mark.parametrize(

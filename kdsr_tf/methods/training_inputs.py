@@ -33,7 +33,7 @@ def read_training_inputs(config: Config, inputs: Mapping[str, Manifest]) -> Trai
 
     Args:
         config: The configuration.
-        inputs: Result of `stages.read_inputs` for a student.
+        inputs: Result of `stage_frame.read_inputs` for a student.
     """
     num_items = sequences.count_items(stages.location(config, "sequences"))
     return TrainingInputs(

@@ -7,7 +7,7 @@ import dataclasses
 
 import fsspec
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.evaluation.evaluation_files import Evaluation, read_evaluation
@@ -68,7 +68,7 @@ def read_finished_run(config: Config, name: str | None = None) -> FinishedRun:
     return FinishedRun(
         name=name or config.run_directory.rstrip("/").rsplit("/", 1)[-1],
         config=config,
-        inputs=stages.read_inputs(config, "report"),
+        inputs=stage_frame.read_inputs(config, "report"),
         evaluation=read_evaluation(stages.location(config, "evaluation")),
         history=_read_history(join(stages.location(config, "student"), "history.csv")),
     )

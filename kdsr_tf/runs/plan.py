@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.stages import SOURCE, Artifact
@@ -105,7 +105,7 @@ def plan_of_artifact(config: Config, artifact: Artifact) -> State:
     """State of one artifact, given its inputs as they are on disk; raises likewise."""
     from kdsr_tf.sources import export_files
 
-    manifests = stages.read_inputs(config, artifact.name)
+    manifests = stage_frame.read_inputs(config, artifact.name)
     inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
     # `prepare` needs no encoder yet, and each encoder only its own files.
     own = [m for m in config.modalities if stages.encoder_input(m) in artifact.inputs]
@@ -132,7 +132,7 @@ def _state(config: Config, artifact: Artifact, inputs: Mapping[str, str]) -> Sta
 def _differences(
     config: Config, artifact: Artifact, manifest: Manifest, inputs: Mapping[str, str]
 ) -> Iterator[str]:
-    changed = stages.changed_keys(manifest, artifact, config)
+    changed = stage_frame.changed_keys(manifest, artifact, config)
     found = bool(changed)
     for key, (before, after) in changed.items():
         yield f"`{key}` changed from {_short(before)} to {_short(after)}"

@@ -18,7 +18,7 @@ def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, T
 
     Args:
         config: The configuration.
-        inputs: Result of `stages.read_inputs`.
+        inputs: Result of `stage_frame.read_inputs`.
     """
     teachers = {}
     for modality in config.needs.teachers:

@@ -6,7 +6,7 @@ import datetime
 
 import tensorflow as tf
 
-from kdsr_tf import stages
+from kdsr_tf import stage_frame, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
 from kdsr_tf.console import progress
@@ -37,7 +37,7 @@ def profile(config: Config) -> str:
             "`--profile` traces one replica. Received: train.strategy="
             f"{config.train.strategy}. Add --set train.strategy=single."
         )
-    inputs = stages.read_inputs(config, "student")
+    inputs = stage_frame.read_inputs(config, "student")
     strategy = set_up(config)
     location = f"{stages.location(config, 'student')}.profile"
     folder = join(location, f"{datetime.datetime.now():%Y%m%d-%H%M%S}")

@@ -13,7 +13,7 @@ from PIL import Image
 from beam_pipelines.encode import encode
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.transforms import declarations
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, InputError, MissingArtifactError
 from kdsr_tf.runs.plan import external_fingerprints
@@ -72,7 +72,7 @@ def _config(source, workdir, *overrides):
 def _vocabulary(config, item_ids):
     """`sequences/` as far as `encode` reads it."""
     fingerprint = open_source(config.source).fingerprint()
-    manifest = stages.new_manifest(config, "sequences", {}, {stages.SOURCE: fingerprint})
+    manifest = stage_frame.new_manifest(config, "sequences", {}, {stages.SOURCE: fingerprint})
     manifest.counts = {"items": len(item_ids)}
     with artifacts.committing(stages.location(config, "sequences"), manifest) as target:
         table = {

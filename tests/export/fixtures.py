@@ -45,14 +45,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def _export(folder: pathlib.Path) -> None:
     """Sequences, an untrained student and what it is made of; then the exports."""
-    from kdsr_tf import artifacts, stages
+    from kdsr_tf import artifacts, stage_frame, stages
     from kdsr_tf.config import load_config
     from kdsr_tf.methods.student import Student
     from tests import factories
 
     config = load_config(overrides=OVERRIDES, workdir=str(folder))
     factories.write_workdir(config)
-    inputs = stages.read_inputs(config, "student")
+    inputs = stage_frame.read_inputs(config, "student")
     student = Student(
         num_items=inputs["sequences"].counts["items"],
         dim=16,
@@ -63,7 +63,7 @@ def _export(folder: pathlib.Path) -> None:
         logit_scale=20.0,
         first_order=True,
     )
-    manifest = stages.new_manifest(config, "student", inputs)
+    manifest = stage_frame.new_manifest(config, "student", inputs)
     with artifacts.committing(stages.location(config, "student"), manifest) as target:
         student.save(os.path.join(target, "student.keras"))
     outcomes = run_python(_DRIVER, str(folder), *OVERRIDES)

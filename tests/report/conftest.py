@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.config import Config, dump_config, load_config
 from tests import factories
 
@@ -91,8 +91,8 @@ def _finish(config: Config) -> None:
     evaluate(config)
     path = artifacts.join(config.run_directory, "config.yaml")
     artifacts.write_text(path, dump_config(config))
-    inputs = stages.read_inputs(config, "serving_model")
-    manifest = stages.new_manifest(config, "serving_model", inputs)
+    inputs = stage_frame.read_inputs(config, "serving_model")
+    manifest = stage_frame.new_manifest(config, "serving_model", inputs)
     manifest.counts = {"items": 40, "k": 10, "version": 3}
     manifest.details = {
         "index": {"num_leaves": 0, "num_leaves_to_search": 0, "num_reordering_candidates": 40},

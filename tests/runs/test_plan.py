@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
 from kdsr_tf.runs.plan import make_plan, plan_of_stage
@@ -17,8 +17,8 @@ def config_in(folder, *overrides):
 def commit_all(config):
     """Commit every artifact, empty, as a complete run would have left it."""
     for artifact in stages.artifacts_of(config):
-        inputs = stages.read_inputs(config, artifact.name)
-        manifest = stages.new_manifest(config, artifact.name, inputs, EXTERNAL)
+        inputs = stage_frame.read_inputs(config, artifact.name)
+        manifest = stage_frame.new_manifest(config, artifact.name, inputs, EXTERNAL)
         with artifacts.committing(stages.location(config, artifact.name), manifest):
             pass
 
@@ -88,7 +88,7 @@ def test_stage_refuses_inputs_of_different_descent(tmp_path):
     config = config_in(tmp_path)
     commit_all(config)
     other = config_in(tmp_path, "seed=5")
-    manifest = stages.new_manifest(other, "sequences", {}, EXTERNAL)
+    manifest = stage_frame.new_manifest(other, "sequences", {}, EXTERNAL)
     with artifacts.committing(stages.location(config, "sequences"), manifest):
         pass
     with pytest.raises(StaleArtifactError, match="sequences"):

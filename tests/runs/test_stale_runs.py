@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kdsr_tf import artifacts, stages
+from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.config import dump_config, load_config
 from kdsr_tf.runs.stale_runs import stale_notes, stale_run
@@ -72,8 +72,8 @@ def test_compare_says_which_run_is_stale(tmp_path, capsys, style):
         write_evaluation(f"{tmp_path}/{name}/evaluation", POINTS, POINTS.positions % 7 + 1)
     config = load_config(overrides=["encode.text.encoder=embedded"], workdir=str(tmp_path / "old"))
     for artifact in stages.artifacts_of(config)[:5]:
-        inputs = stages.read_inputs(config, artifact.name)
-        manifest = stages.new_manifest(config, artifact.name, inputs, EXTERNAL)
+        inputs = stage_frame.read_inputs(config, artifact.name)
+        manifest = stage_frame.new_manifest(config, artifact.name, inputs, EXTERNAL)
         with artifacts.committing(stages.location(config, artifact.name), manifest):
             pass
     left_by_a_run(config)
