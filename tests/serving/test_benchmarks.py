@@ -61,6 +61,14 @@ def test_a_served_model_survives_what_is_malformed():
 
 
 @pytest.mark.slow
+def test_a_light_caller_is_measured_beside_a_heavy_one():
+    found = line("heavy_caller", "--items", "50", "--rates", "200", "--seconds", "1")
+    assert (found["rate"], found["rows"]) == (200, 1)
+    assert 0 < found["light"]["p50_ms"] <= found["light"]["p99_ms"] <= found["light"]["longest_ms"]
+    assert found["heavy"]["sent"] == sum(found["heavy"]["statuses"].values()) > 0
+
+
+@pytest.mark.slow
 def test_a_soak_sees_every_call():
     sizes = ("--seconds", "8", "--sample-seconds", "1", "--swap-seconds", "4", "--items", "50")
     command = ("-m", "benchmarks.soak", *sizes, "--rate", "10", "--capacity-seconds", "1")
