@@ -16,6 +16,7 @@ import numpy as np
 from kdsr_tf import schema
 from kdsr_tf.data.buckets import Buckets, histogram
 from kdsr_tf.data.padding import few_lengths
+from kdsr_tf.items.content import Content
 
 _SIZES = "sizes/"
 
@@ -135,6 +136,7 @@ class ArrayBatches(keras.utils.PyDataset):
         seed: Shuffles epoch `e` by `(seed, e)`; None keeps the order within a length.
         prefixes: Whether every target becomes a row of its own that holds the items
             up to it, for backbones that are not causal.
+        content: Of all items, where they are computed: every batch brings that of its items.
     """
 
     def __init__(
@@ -144,9 +146,11 @@ class ArrayBatches(keras.utils.PyDataset):
         length: int,
         seed: int | None = None,
         prefixes: bool = False,
+        content: Content | None = None,
     ) -> None:
         super().__init__()
         self._windows = windows
+        self._content = content
         self._lengths = few_lengths(length)
         self._seed = seed
         self._epoch = 0
@@ -169,14 +173,16 @@ class ArrayBatches(keras.utils.PyDataset):
         rows = self._batches[index]
         stops = self._stops[rows]
         bucket = np.searchsorted(self._lengths, stops.max())
-        return (
-            self._windows.batch(
-                self._rows[rows],
-                self._lengths[bucket],
-                stops if self._prefixes else None,
-                int(self._buckets.capacities[bucket]),
-            ),
+        batch = self._windows.batch(
+            self._rows[rows],
+            self._lengths[bucket],
+            stops if self._prefixes else None,
+            int(self._buckets.capacities[bucket]),
         )
+        if self._content is not None:
+            asked = batch[schema.ITEMS], batch[schema.TARGET]
+            batch |= self._content.of_batch(*asked, round_up=True)
+        return (batch,)
 
     def on_epoch_end(self) -> None:
         self._epoch += 1

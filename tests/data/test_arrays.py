@@ -5,6 +5,7 @@ from kdsr_tf import schema, stages
 from kdsr_tf.config import Config
 from kdsr_tf.data.arrays import ArrayBatches, WindowArrays, write_arrays
 from kdsr_tf.data.examples import Examples
+from kdsr_tf.items.content import Content
 from tests import factories
 from tests.data.rows import prefix_rows
 
@@ -35,6 +36,19 @@ def test_batches_equal_those_of_tf_data(examples, tmp_path):
         for name, values in batch.items():
             assert made[name].dtype == values.dtype
             np.testing.assert_array_equal(made[name], values)
+
+
+def test_content_comes_with_the_batch_as_from_tf_data(examples, tmp_path):
+    path = str(tmp_path / "validation.npz")
+    write_arrays(examples, "validation", path)
+    content = Content({"text": np.random.default_rng(0).normal(size=(41, 3))})
+    ours = ArrayBatches(WindowArrays(path), batch_size=8, length=9, content=content)
+    reader = Examples(examples, 9, few_shapes=True, content=content)
+    for k, batch in enumerate(reader.batches("validation", 8).as_numpy_iterator()):
+        (made,) = ours[k]
+        for name in ("batch_items", "content_text"):
+            np.testing.assert_array_equal(made[name], batch[name])
+        assert set(made["items"].ravel()) <= set(made["batch_items"])
 
 
 def test_each_epoch_has_its_own_order(examples, tmp_path):
