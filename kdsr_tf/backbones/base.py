@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import keras
 
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.feature_fusion import FeatureFusion
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.rules import check_heads
@@ -142,8 +141,8 @@ class Backbone(keras.layers.Layer):
         """
         return self._fusion(embeddings)
 
-    def make_dropout(self, name: str) -> Dropout:
+    def make_dropout(self, name: str) -> keras.layers.Dropout:
         """A dropout layer with a seed of its own."""
-        return Dropout(
+        return keras.layers.Dropout(
             self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
         )

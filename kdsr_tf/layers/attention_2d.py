@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.masking import masked_softmax
@@ -69,7 +68,9 @@ class Attention2D(keras.layers.Layer):
         lecun, sources = keras.initializers.LecunUniform, range(num_sources)
         self._project = [seeded_dense(self, f"project_{k}", 3 * dim, lecun) for k in sources]
         self._join = [seeded_dense(self, f"join_{k}", dim, lecun) for k in sources]
-        self._drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy)
+        self._drop = keras.layers.Dropout(
+            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
+        )
 
     def build(self, states_shape=None, present_shape=None) -> None:
         for layer in (*self._project, *self._join):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.softmax import softmax
@@ -76,7 +75,9 @@ class CausalAttention(keras.layers.Layer):
         self.num_sources = num_sources
         self._make_projections()
         self._join = self._dense("join", 1)
-        self._drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy)
+        self._drop = keras.layers.Dropout(
+            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
+        )
 
     def build(self, states_shape=None, sources_shape=None) -> None:
         for layer in (self._project, self._join, *self._compare):

@@ -7,7 +7,7 @@ from keras import ops
 
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.correlation import CORRELATIONS
-from kdsr_tf.ops.pair_codes import summed_code_loss
+from kdsr_tf.ops.kernels.pair_codes import summed_code_loss
 from kdsr_tf.ops.pairs import Positions, pair_correlation, pair_differences
 from kdsr_tf.types import Tensor
 
@@ -106,7 +106,7 @@ class CorrelationHead(keras.layers.Layer):
             weights: Of the pairs, floats `(batch, pairs)`; those of weight 0 cost nothing.
 
         Returns:
-            A scalar; see `kdsr_tf.ops.pair_codes`.
+            A scalar; see `kdsr_tf.ops.kernels.pair_codes`.
         """
         inner, outer = (ops.convert_to_tensor(d.kernel) for d in (self._compare, self._classify))
         batch, length = ops.shape(embeddings)[:2]

@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.causal_attention import CausalAttention
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
@@ -110,7 +109,7 @@ class TransformerBlock(keras.layers.Layer):
         attention = keras.saving.deserialize_keras_object(config["attention"])
         return cls(**(config | {"attention": attention}))
 
-    def _dropout(self, name: str) -> Dropout:
-        return Dropout(
+    def _dropout(self, name: str) -> keras.layers.Dropout:
+        return keras.layers.Dropout(
             self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
         )

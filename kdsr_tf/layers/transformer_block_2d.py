@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import keras
 
 from kdsr_tf.layers.attention_2d import Attention2D
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
@@ -79,7 +78,7 @@ class TransformerBlock2D(keras.layers.Layer):
         self._outer = [seeded_dense(self, f"outer_{k}", dim) for k in sources]
         self._attention_norm = [self._norm(f"attention_norm_{k}") for k in sources]
         self._dense_norm = [self._norm(f"dense_norm_{k}") for k in sources]
-        self._drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=policy)
+        self._drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=policy)
 
     def build(self, states_shape=None, present_shape=None) -> None:
         self._attention.build()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from kdsr_tf.ops.cross_entropy import cross_entropy
+from kdsr_tf.ops.kernels.cross_entropy import cross_entropy
 from kdsr_tf.ops.pooling import weighted_mean
 from kdsr_tf.types import Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kdsr_tf.ops.cross_entropy import cross_entropy
+from kdsr_tf.ops.kernels.cross_entropy import cross_entropy
 from kdsr_tf.types import Tensor
 
 

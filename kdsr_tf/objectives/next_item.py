@@ -17,7 +17,8 @@ from kdsr_tf.metrics.ranking_metric import pessimistic_ranks
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.sampled_logits import SampledLogits
-from kdsr_tf.ops.cross_entropy import summed_cross_entropy
+from kdsr_tf.ops.kernels import chunks_fit
+from kdsr_tf.ops.kernels.cross_entropy import summed_cross_entropy
 from kdsr_tf.rules import check_smoothing
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
@@ -115,7 +116,7 @@ class NextItem(Objective):
         """Of all items, or of those of the batch, which are few."""
         table, places = recommender.item_vectors(step.known), step.known.places(step.targets)
         computed = recommender.item_encoder.computed
-        if step.dynamic and step.users.dtype == "float32" and not computed:
+        if chunks_fit(step.dynamic, step.users) and not computed:
             return summed_cross_entropy(step.users, table, places, self.label_smoothing)
         logits = recommender.logits(step.users, table)
         if computed:

@@ -9,6 +9,7 @@ from keras import ops
 
 from kdsr_tf.layers.correlation_head import CorrelationHead
 from kdsr_tf.ops import pairs
+from kdsr_tf.ops.kernels import chunks_fit
 from kdsr_tf.schema import pair_keys, pair_positions
 from kdsr_tf.types import Tensor
 
@@ -76,7 +77,7 @@ class PairRecords:
             codes = ops.take_along_axis(ops.cast(codes, "int32"), self._drawn.index, axis=1)
         weights, codes = ops.cast(valid, "float32"), ops.cast(codes, "int32")
         found = {"scores": ops.cast(scores, "float32"), "weights": weights, "share": share}
-        if sums_codes and keras.backend.standardize_dtype(embeddings.dtype) == "float32":
+        if chunks_fit(sums_codes, embeddings):
             of_window = (1.0 if share is None else share) / ops.maximum(ops.sum(weights, 1), 1.0)
             return found | {
                 "predicted": head.scores(embeddings, *self._positions),

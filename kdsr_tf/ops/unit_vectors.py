@@ -14,8 +14,7 @@ def unit_vectors(vectors: Tensor, length: float = 1.0) -> Tensor:
     """Vectors of one length, along the last axis.
 
     A zero vector stays one and passes no gradient. (`keras.ops.normalize` gives NaN for it
-    in float16, and a gradient of NaN under XLA.) The gradient is written out: found by the
-    backend it reads and writes arrays as large as the vectors twice as often.
+    in float16, and a gradient of NaN under XLA.)
 
     Args:
         vectors: Floats `(..., dim)`.
@@ -31,18 +30,9 @@ def unit_vectors(vectors: Tensor, length: float = 1.0) -> Tensor:
         [[0.6, 0.8], [0.0, 0.0]]
     """
 
-    @ops.custom_gradient
-    def scaled(vectors: Tensor):
-        squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-        nonzero = squares > _SMALLEST_SQUARE
-        factors = ops.where(nonzero, length * ops.rsqrt(ops.where(nonzero, squares, 1.0)), 0.0)
-        results = vectors * factors
-
-        def gradient(*arguments, upstream=None):
-            (upstream,) = arguments or (upstream,)
-            along = ops.sum(upstream * results, axis=-1, keepdims=True)
-            return factors * (upstream - results * (along / length**2))
-
-        return results, gradient
-
-    return scaled(ops.cast(vectors, "float32"))
+    vectors = ops.cast(vectors, "float32")
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    nonzero = squares > _SMALLEST_SQUARE
+    # The square root has an infinite slope at 0, and `where` around it would turn that into NaN.
+    inverse = ops.rsqrt(ops.where(nonzero, squares, 1.0))
+    return vectors * ops.where(nonzero, length * inverse, 0.0)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.types import Tensor
@@ -59,7 +58,9 @@ class LastItemTerm(keras.layers.Layer):
         self.dropout = dropout
         self.unit = unit
         self.seed = seed
-        self._drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy)
+        self._drop = keras.layers.Dropout(
+            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
+        )
 
     def build(self, representations_shape=None, ids_shape=None, features_shape=None) -> None:
         constant = keras.initializers.Constant

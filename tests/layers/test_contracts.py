@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from kdsr_tf.items.item_tables import ItemTables
 from kdsr_tf.layers.attribute_predictor import AttributePredictor
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.correlation_head import CorrelationHead
-from kdsr_tf.layers.dropout import Dropout
 from kdsr_tf.layers.feature_fusion import FeatureFusion
 from kdsr_tf.layers.item_tower import ItemTower
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
@@ -51,7 +49,6 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="add"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1, fusion="concat"), (STATES, [SOURCE]), True),
         (NonInvasiveAttention(6, 2, num_sources=1), (STATES, [SOURCE]), True),
-        (Dropout(0.3), (STATES,), False),
         (LastItemTerm(0.3, unit=True), (STATES, STATES, [SOURCE]), True),
         (AttributePredictor(6, ("text",)), (EMBEDDINGS, STATES), True),
         (ItemTower(6, ("text",)), (EMBEDDINGS | {"text_present": ITEMS > 0}, STATES), True),
@@ -64,15 +61,3 @@ PAIRS = np.array([[0, 0, 1], [0, 1, 2]], "int32"), np.array([[1, 2, 2], [3, 3, 3
 )
 def test_contract(layer, inputs, trains):
     check_layer(layer, *inputs, trains=trains)
-
-
-def test_a_row_norm_learns_as_that_of_keras():
-    weights = []
-    for norm in (keras.layers.LayerNormalization(), RowNorm()):
-        kernel = keras.initializers.GlorotUniform(seed=0)
-        model = keras.Sequential([keras.layers.Dense(6, kernel_initializer=kernel), norm])
-        model.compile(keras.optimizers.SGD(1.0), "mean_squared_error")
-        model.fit(STATES, SOURCE, epochs=3, verbose=0)
-        weights.append([np.asarray(weight) for weight in model.weights])
-    for theirs, own in zip(*weights, strict=True):
-        np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-5)

@@ -70,6 +70,13 @@ def cross_entropy(logits: Tensor, columns: Tensor) -> Tensor:
     return ops.reshape(loss(ops.reshape(logits, (-1, number))), ops.shape(columns))
 
 
+def plain_cross_entropy(logits: Tensor, columns: Tensor) -> Tensor:
+    """`cross_entropy` as the backend has it."""
+    return ops.sparse_categorical_crossentropy(
+        ops.cast(columns, "int32"), ops.cast(logits, "float32"), from_logits=True
+    )
+
+
 def summed_cross_entropy(
     representations: Tensor,
     table: Tensor,
@@ -134,6 +141,17 @@ def summed_cross_entropy(
         return total, gradients
 
     return loss(ops.cast(representations, "float32"), ops.cast(table, "float32"))
+
+
+def plain_summed_cross_entropy(
+    representations: Tensor, table: Tensor, targets: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """`summed_cross_entropy` from all logits at once, differentiated by the backend."""
+    logits = ops.matmul(representations, ops.transpose(table[1:]))
+    losses = plain_cross_entropy(logits, ops.maximum(targets - 1, 0))
+    uniform = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+    losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
+    return ops.sum(ops.where(targets > 0, losses, 0.0))
 
 
 def _of_chunks(

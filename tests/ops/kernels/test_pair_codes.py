@@ -1,22 +1,13 @@
 import numpy as np
 import pytest
-from keras import ops
 
-from kdsr_tf.ops import pair_codes
-from kdsr_tf.ops.pair_codes import summed_code_loss
+from kdsr_tf.ops.kernels import pair_codes
+from kdsr_tf.ops.kernels.pair_codes import plain_summed_code_loss, summed_code_loss
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = np.array([0, 0, 1, 4, 2]), np.array([1, 2, 2, 0, 3])
 CODES, WEIGHTS = np.array([3, 0, 3, 1, 2]), np.array([1.0, 0.5, 2.0, 0.0, 1.0], "float32")
-
-
-def plain(rows, inner, outer):
-    """The same from all logits, differentiated by the backend."""
-    distances = ops.abs(ops.take(rows, FIRST, axis=0) - ops.take(rows, SECOND, axis=0))
-    logits = ops.matmul(ops.relu(ops.matmul(distances, inner)), outer)
-    losses = ops.sparse_categorical_crossentropy(CODES, logits, from_logits=True)
-    return ops.sum(losses * WEIGHTS)
 
 
 @pytest.mark.parametrize(("chunk_pairs", "block_chunks"), [(2, 1), (1, 2), (2, 16), (4_096, 16)])
@@ -33,7 +24,11 @@ def test_equals_the_plain_loss_and_its_gradients(chunk_pairs, block_chunks, scal
         rows,
         *kernels,
     )
-    theirs, expected = value_and_gradients(lambda *weights: 0.5 * plain(*weights), rows, *kernels)
+    theirs, expected = value_and_gradients(
+        lambda *weights: 0.5 * plain_summed_code_loss(*weights, FIRST, SECOND, CODES, WEIGHTS),
+        rows,
+        *kernels,
+    )
     np.testing.assert_allclose(value, theirs, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6 * scale)

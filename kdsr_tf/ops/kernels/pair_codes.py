@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from kdsr_tf.ops.cross_entropy import cross_entropy_of
+from kdsr_tf.ops.kernels.cross_entropy import cross_entropy_of, plain_cross_entropy
 from kdsr_tf.types import Tensor
 
 CHUNK_PAIRS = 4_096
@@ -70,6 +70,21 @@ def summed_code_loss(
         return total, gradients
 
     return loss(*(ops.cast(part, "float32") for part in (rows, inner, outer)))
+
+
+def plain_summed_code_loss(
+    rows: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    first: Tensor,
+    second: Tensor,
+    codes: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """`summed_code_loss` from the logits of all pairs, differentiated by the backend."""
+    distances = ops.abs(ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0))
+    logits = ops.matmul(ops.relu(ops.matmul(distances, inner)), outer)
+    return ops.sum(plain_cross_entropy(logits, codes) * weights)
 
 
 def _of_chunks(
