@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
 
 from kdsr_tf.console import console, csv_text, markdown_table, output, table
+from kdsr_tf.evaluation.comparison import Comparison, Row
 from kdsr_tf.evaluation.rank_metrics import metric_name
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kdsr_tf.evaluation.comparison import Comparison, Row
 
 _DIFFERENCES = (
     ("diff.", "value", True),

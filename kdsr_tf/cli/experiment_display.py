@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kdsr_tf import stages
 from kdsr_tf.console import console, output, table
 from kdsr_tf.experiments import experiment_table
 from kdsr_tf.experiments.experiment import Experiment, load_experiment, packaged_experiments
+from kdsr_tf.experiments.experiment_results import Results
 from kdsr_tf.runs.seeded_runs import REPEATED
-
-if TYPE_CHECKING:
-    from kdsr_tf.experiments.experiment_results import Results
 
 
 def show_experiments() -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from kdsr_tf import artifacts
 from kdsr_tf.console import console, output, table
+from kdsr_tf.experiments.search_space import SearchSpace
+from kdsr_tf.experiments.study import importance, trial_rows
 from kdsr_tf.runs.trials import shown_value
 
 if TYPE_CHECKING:
     import optuna
-
-    from kdsr_tf.experiments.search_space import SearchSpace
 
 _SHOWN = 10
 
@@ -34,8 +34,6 @@ def show_study(study: optuna.Study, folder: str, metric: str) -> None:
         folder: Where its tables are.
         metric: What it was judged by.
     """
-    from kdsr_tf.experiments.study import importance, trial_rows
-
     rows = trial_rows(study)
     cells = []
     for row in rows[:_SHOWN]:

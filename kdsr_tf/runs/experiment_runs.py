@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, select
 from kdsr_tf.console import console
 from kdsr_tf.errors import KDSRError
+from kdsr_tf.experiments import experiment_table
+from kdsr_tf.experiments.experiment import Experiment
+from kdsr_tf.experiments.experiment_results import Results, collect
+from kdsr_tf.experiments.planned_arms import PlannedArm, input_locations, title
 from kdsr_tf.runs import plan
 from kdsr_tf.runs.seeded_runs import (
     REPEATED,
@@ -19,11 +22,6 @@ from kdsr_tf.runs.seeded_runs import (
     write_seeds,
 )
 from kdsr_tf.runs.workdir import locked
-
-if TYPE_CHECKING:
-    from kdsr_tf.experiments.experiment import Experiment
-    from kdsr_tf.experiments.experiment_results import Results
-    from kdsr_tf.experiments.planned_arms import PlannedArm
 
 EXPERIMENTS = "experiments"
 """Folder of the tables, below the working directory."""
@@ -41,8 +39,6 @@ def run_experiment(
     Returns:
         The table, or None if no arm has run; the reason of every failure; the folder.
     """
-    from kdsr_tf.experiments.planned_arms import title
-
     folder = artifacts.join(config.workdir, EXPERIMENTS, title(experiment, config))
     with locked(config):
         runs, failures = run_arms(arms, seeds, beam_args)
@@ -113,8 +109,7 @@ def write_results(
         failures: Reason by arm that has not run.
         folder: Local path or URI.
     """
-    from kdsr_tf.experiments import experiment_table
-    from kdsr_tf.experiments.experiment_results import collect
+    # It imports matplotlib.
     from kdsr_tf.experiments.retention_curves import (
         against_ids,
         read_curves,
@@ -167,8 +162,6 @@ def left_to_do(arms: Sequence[PlannedArm], seeds: int) -> list[list[str]]:
 def _run_all_inputs(
     arms: Sequence[PlannedArm], beam_args: Sequence[str], failures: dict[str, str]
 ) -> None:
-    from kdsr_tf.experiments.planned_arms import input_locations
-
     broken: dict[tuple[str, ...], str] = {}
     for arm in arms:
         locations = input_locations(arm.config)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.errors import InputError, StaleArtifactError
 from kdsr_tf.evaluation.compared_arms import find_arms, split_name
+from kdsr_tf.evaluation.comparison import Comparison, compare
 from kdsr_tf.runs.run_folder import find_config
 from kdsr_tf.runs.stale_runs import stale_notes
 from kdsr_tf.runs.workdir import locked
-
-if TYPE_CHECKING:
-    from kdsr_tf.artifacts import Manifest
-    from kdsr_tf.evaluation.comparison import Comparison
 
 
 def compare_runs(
@@ -31,8 +28,6 @@ def compare_runs(
     Raises:
         InputError: if the runs cannot be compared.
     """
-    from kdsr_tf.evaluation.comparison import compare
-
     arms = find_arms(runs)
     stale = list(stale_notes((arm.name, one.directory) for arm in arms for one in arm.evaluations))
     try:

@@ -12,6 +12,16 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, dump_config, override
 from kdsr_tf.console import console, csv_text, markdown_table
 from kdsr_tf.errors import ConfigError, KDSRError
+from kdsr_tf.experiments.planned_arms import with_own_locations
+from kdsr_tf.experiments.search_space import SearchSpace, assignment
+from kdsr_tf.experiments.study import (
+    RUN,
+    importance,
+    num_judged,
+    open_study,
+    report_epochs,
+    trial_rows,
+)
 from kdsr_tf.runs import plan
 from kdsr_tf.runs.experiment_runs import cached_external
 from kdsr_tf.runs.pipeline import run_stage
@@ -21,8 +31,6 @@ from kdsr_tf.splits import MIN_TRAIN_FOR_VALIDATION
 
 if TYPE_CHECKING:
     import optuna
-
-    from kdsr_tf.experiments.search_space import SearchSpace
 
 SEARCHES = "searches"
 """Folder of the searches, below the working directory."""
@@ -78,8 +86,6 @@ def search(
     Returns:
         The study, and the folder of its tables.
     """
-    from kdsr_tf.experiments.study import num_judged, open_study
-
     find_external = find_external or cached_external()
     common = _of_trials(config)
     usual = stages.fingerprints(common, find_external(common))
@@ -134,8 +140,6 @@ def run_trial(
     """
     import optuna
 
-    from kdsr_tf.experiments.planned_arms import with_own_locations
-    from kdsr_tf.experiments.study import RUN, report_epochs
     from kdsr_tf.training.checkpoints import Checkpoints
 
     own = override(config, space.suggest(trial))
@@ -195,9 +199,6 @@ def _dump(space: SearchSpace) -> str:
 
 def _write_results(study: optuna.Study, config: Config, folder: str) -> None:
     """`best.yaml`, `trials.csv` and `trials.md`, after every trial."""
-    from kdsr_tf.experiments.search_space import assignment
-    from kdsr_tf.experiments.study import importance, trial_rows
-
     rows = trial_rows(study)
     artifacts.write_text(artifacts.join(folder, "trials.csv"), csv_text(rows))
     names = list(dict.fromkeys(name for row in rows for name in row))
