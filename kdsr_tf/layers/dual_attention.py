@@ -134,9 +134,7 @@ class DualAttention(keras.layers.Layer):
         """Attention among the nodes of one item."""
         if self.num_types == 1:
             return values
-        scores = inner_products(
-            self._projected(compared, 0), self._projected(compared, 1), training
-        )
+        scores = inner_products(self._projected(compared, 0), self._projected(compared, 1))
         scores = ops.leaky_relu(scores * self.dim**-0.5, negative_slope=SLOPE)
         weights = masked_softmax(scores, ops.stack(present, axis=-1)[:, :, None, :])
         weights = self._drop(weights, training=training)

@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.kernels.step_scores import plain_step_scores, step_scores
 from kdsr_tf.ops.masking import masked_softmax
-from kdsr_tf.ops.session_graph import BACKWARD, BOTH, FORWARD, NUM_EDGE_TYPES, SELF, Steps
-from kdsr_tf.ops.step_scores import step_scores
+from kdsr_tf.ops.session_graph import NUM_EDGE_TYPES, Steps
 from kdsr_tf.types import Tensor
 
 SLOPE = 0.1
@@ -84,7 +84,7 @@ class RelationAttention(keras.layers.Layer):
     ) -> Tensor:
         relations = ops.cast(self.relations, states.dtype)
         if steps is None:
-            scores = _scores_of_all(states, relations, edges)
+            scores = plain_step_scores(states, relations, edges)
         else:
             scores = step_scores(states, relations, steps, training)
         scores = ops.leaky_relu(scores, negative_slope=SLOPE)
@@ -98,14 +98,3 @@ class RelationAttention(keras.layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
-
-
-def _scores_of_all(states: Tensor, relations: Tensor, edges: Tensor) -> Tensor:
-    """Scores `(batch, length, length)` of the edges, from products of all nodes."""
-    # A self edge needs no product of all pairs.
-    own = ops.matmul(states * states, relations[SELF - 1][:, None])
-    scores = own * ops.cast(ops.equal(edges, SELF), states.dtype)
-    for relation in (FORWARD, BACKWARD, BOTH):
-        among = ops.matmul(states * relations[relation - 1], ops.transpose(states, (0, 2, 1)))
-        scores = scores + among * ops.cast(ops.equal(edges, relation), states.dtype)
-    return scores

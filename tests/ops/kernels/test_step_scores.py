@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kdsr_tf.ops.kernels.step_scores import plain_step_scores, step_scores
 from kdsr_tf.ops.session_graph import edge_types, node_of_position, session_steps
-from kdsr_tf.ops.step_scores import step_scores
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)
@@ -19,18 +19,11 @@ SEQUENCES = {
 
 
 def plain(states, relations, items):
-    """Products of all positions of an item's node, by type."""
-    edges = np.asarray(edge_types(items))
+    """Products of all nodes; of the positions of one item the first has scores."""
     nodes = np.asarray(node_of_position(items))
-    states = ops.matmul(nodes, states)
-    own = nodes * np.eye(items.shape[1], dtype="float32")
-    total = 0.0
-    for relation in range(4):
-        kind = (edges == relation + 1).astype("float32")
-        among = ops.matmul(states * relations[relation], ops.transpose(states, (0, 2, 1)))
-        # Of the rows of one item the first is meant.
-        total = total + among * (kind * own.sum(axis=-1, keepdims=True))
-    return total
+    first = np.diagonal(nodes, axis1=1, axis2=2)[:, :, None]
+    scores = plain_step_scores(ops.matmul(nodes, states), relations, edge_types(items))
+    return first * scores
 
 
 @pytest.mark.parametrize("sequences", SEQUENCES.values(), ids=SEQUENCES)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from kdsr_tf.ops.session_graph import FORWARD, Steps
+from kdsr_tf.ops.session_graph import BACKWARD, BOTH, FORWARD, SELF, Steps
 from kdsr_tf.types import Tensor
 
 
@@ -76,6 +76,23 @@ def step_scores(
     if training:
         return ops.custom_gradient(along)(rows, relations)
     return along(rows, relations)[0]
+
+
+def plain_step_scores(states: Tensor, relations: Tensor, edges: Tensor) -> Tensor:
+    """Scores `(batch, length, length)` of the edges of any graph, from products of all nodes.
+
+    Args:
+        states: As in `step_scores`, of every node.
+        relations: As in `step_scores`.
+        edges: Types of the edges, ints `(batch, length, length)`; 0 for none.
+    """
+    # A self edge needs no product of all pairs.
+    own = ops.matmul(states * states, relations[SELF - 1][:, None])
+    scores = own * ops.cast(ops.equal(edges, SELF), states.dtype)
+    for relation in (FORWARD, BACKWARD, BOTH):
+        among = ops.matmul(states * relations[relation - 1], ops.transpose(states, (0, 2, 1)))
+        scores = scores + among * ops.cast(ops.equal(edges, relation), states.dtype)
+    return scores
 
 
 def _of_nodes(rows: Tensor, steps: Steps) -> Tensor:
