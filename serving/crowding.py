@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from serving.request_error import unavailable
 
-_PATIENCE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.5
 _ANSWERED_PART = 16
 """A sixteenth of the calls is answered even then, so that the processors have work."""
@@ -20,17 +19,20 @@ class Crowding:
     gRPC hands calls to Python in the order in which they came, so a call waits for all those
     before it. A connection may therefore have few calls at once; further ones wait at its client.
     Where they come faster than they are answered, they would wait there until their deadlines
-    pass. So after two seconds at the limit the calls of a connection are refused, all but a
-    sixteenth of the limit, until fewer come.
+    pass. So when a connection is still at the limit after many of its calls, further ones are
+    refused, all but a sixteenth of the limit, until fewer come.
 
     Args:
         most: Calls of a connection at once, >= 2.
+        patience: Calls that end before others are refused: how many may wait.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, patience: int) -> None:
         self._most = most
+        self._patience = patience
         self._calls: Counter[str] = Counter()
-        self._since: float | None = None
+        self._ended = 0
+        self._since: int | None = None
         self._last = 0.0
 
     @contextlib.contextmanager
@@ -40,6 +42,7 @@ class Crowding:
         try:
             yield
         finally:
+            self._ended += 1
             self._calls[caller] -= 1
             if not self._calls[caller]:
                 del self._calls[caller]
@@ -58,7 +61,7 @@ class Crowding:
         unread = max(0, received - self._calls.total())
         if unread + max(self._calls.values(), default=0) >= self._most:
             self._last = now
-            self._since = now if self._since is None else self._since
+            self._since = self._ended if self._since is None else self._since
         elif now - self._last > _PAUSE_SECONDS:
             self._since = None
         return unread
@@ -69,9 +72,9 @@ class Crowding:
         Raises:
             RequestError: UNAVAILABLE.
         """
-        crowded = self._since is not None and self._last - self._since >= _PATIENCE_SECONDS
+        crowded = self._since is not None and self._ended - self._since >= self._patience
         if crowded and self._calls[caller] > self._most // _ANSWERED_PART:
             raise unavailable(
-                f"This connection has had its {self._most} calls at once for "
-                f"{_PATIENCE_SECONDS:g} s. Further ones are refused until fewer come."
+                f"More than {self._patience} calls have waited for one of the {self._most} places "
+                "of this connection. Further ones are refused until fewer come."
             )

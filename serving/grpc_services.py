@@ -97,9 +97,13 @@ class GrpcServices:
                 log.exception("unexpected error")
                 message = f"{type(error).__name__}: {error}"
                 refused = RequestError(grpc.StatusCode.INTERNAL, message)
-            return await context.abort(
-                refused.code, refused.message[:_LONGEST_MESSAGE], _trailer(refused)
-            )
+            try:
+                return await context.abort(
+                    refused.code, refused.message[:_LONGEST_MESSAGE], _trailer(refused)
+                )
+            except grpc.aio.InternalError:
+                # The caller has gone, which grpcio would log with a traceback for each call.
+                raise asyncio.CancelledError from None
 
         writes_itself = answer == self._watch
         handler = (

@@ -125,7 +125,7 @@ class Server:
             running.push_async_callback(batcher.stop)
             running.callback(self.model.stop)
             health = Health()
-            crowding = Crowding(most_calls(options))
+            crowding = Crowding(most_calls(options), options.queue_rows)
             services = GrpcServices(
                 predictor, health, crowding, self._metrics, options.rest_timeout_seconds
             )

@@ -85,7 +85,8 @@ class ServeConfig(Section):
             milliseconds. With 0 a batch is what arrived while others were computed.
         batch_threads: Batches computed at once.
         queue_rows: Histories that may wait to be computed; more are refused
-            (UNAVAILABLE, HTTP 503).
+            (UNAVAILABLE, HTTP 503). So are calls of a gRPC connection that stays at its limit
+            while so many of them end.
         queue_elements: Item ids that may wait to be computed, with padding; more are refused.
         max_request_bytes: Longest request of either protocol.
         idle_seconds: A connection is closed after this time without a request under way,

@@ -12,7 +12,13 @@ from serving.request_error import RequestError
 
 @pytest.fixture
 def crowding():
-    return Crowding(32)
+    return Crowding(32, patience=5)
+
+
+def end(crowding, calls):
+    for _ in range(calls):
+        with crowding.call("another"):
+            pass
 
 
 def refused(crowding, caller):
@@ -39,7 +45,7 @@ def test_only_who_is_at_the_limit_for_long_is_refused_beyond_a_part_of_it(crowdi
         for now in (10.0, 11.0, 11.9):
             crowding.look(33, now)  # 3 of a and 29 unread
             assert not refused(crowding, "a")
-        crowding.look(33, 12.0)
+            end(crowding, calls=2 if now < 11.9 else 1)
         assert refused(crowding, "a") and not refused(crowding, "b")
     calls.enter_context(crowding.call("a"))
     assert not refused(crowding, "a")
@@ -48,7 +54,9 @@ def test_only_who_is_at_the_limit_for_long_is_refused_beyond_a_part_of_it(crowdi
 @pytest.mark.parametrize(("pause", "is_refused"), [(0.5, True), (0.6, False)])
 def test_a_moment_below_the_limit_changes_nothing_and_a_pause_does(crowding, pause, is_refused):
     with crowding.call("a"), crowding.call("a"), crowding.call("a"):
-        for now, received in ((10.0, 32), (12.0, 32), (12.0 + pause, 31), (12.7, 32)):
+        crowding.look(32, 10.0)
+        end(crowding, calls=5)
+        for now, received in ((12.0, 32), (12.0 + pause, 31), (12.7, 32)):
             crowding.look(received, now)
         assert refused(crowding, "a") == is_refused
 
@@ -58,6 +66,6 @@ def test_calls_of_all_together_are_no_crowd(crowding):
         for caller in "abcd":
             for _ in range(4):
                 calls.enter_context(crowding.call(caller))
-        for now in (10.0, 13.0):
-            crowding.look(16 + 27, now)
+        crowding.look(16 + 27, 10.0)
+        end(crowding, calls=9)
         assert not any(refused(crowding, caller) for caller in "abcd")

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import urllib.request
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -97,10 +98,9 @@ def test_a_connection_has_few_calls_at_once_so_that_few_are_before_those_of_othe
 def test_a_connection_that_stays_at_its_limit_is_refused_counted_and_never_cancelled(
     folder, monkeypatch
 ):
-    monkeypatch.setattr(crowding, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(crowding, "_PAUSE_SECONDS", 1e9)
     # A batch is never full: calls wait for the time, and the connection reaches its limit.
-    waits = {"max_batch_size": 65, "max_batch_elements": 1 << 16, "batch_timeout_ms": 500}
+    waits = {"max_batch_size": 65, "batch_timeout_ms": 500, "queue_rows": 70}
     with running(folder, **waits) as server, predictions(server.target) as stub:
         calls = [stub.Predict.future(predict_request(), timeout=120) for _ in range(600)]
         codes = collections.Counter(call.code() for call in calls)
@@ -179,6 +179,19 @@ def test_who_watches_is_told_of_the_end_and_does_not_hold_it_up(folder):
             with pytest.raises(grpc.RpcError):
                 next(watch)
             assert watch.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_who_has_gone_before_a_refusal_leaves_no_traceback():
+    async def abort(*_):
+        raise grpc.aio.InternalError
+
+    context = mock.Mock(abort=abort, peer=lambda: "a")
+    services = GrpcServices(None, None, crowding.Crowding(2, 2), None, 1.0)
+    [handler] = [h for h in services.handlers() if h.service_name().endswith("ModelService")]
+    details = mock.Mock(method="/tensorflow.serving.ModelService/HandleReloadConfigRequest")
+    call = handler.service(details).stream_unary
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(call(None, context))
 
 
 @pytest.mark.parametrize(
