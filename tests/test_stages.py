@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import typing
-
 import pytest
 
 from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.config import load_config, select
 from kdsr_tf.config.learning_sections import ModelConfig
-from kdsr_tf.errors import MissingArtifactError, StaleArtifactError
+from kdsr_tf.errors import ConfigError, MissingArtifactError, StaleArtifactError
 
 
 def _config(workdir="work", *overrides):
@@ -127,5 +125,8 @@ def test_every_method_says_what_it_reads_and_how_it_is_built():
     from kdsr_tf.config import methods
     from kdsr_tf.methods.registry import METHODS
 
-    known = typing.get_args(ModelConfig.model_fields["method"].annotation)
-    assert set(methods.NEEDS) == set(METHODS) == set(known)
+    assert set(methods.NEEDS) == set(METHODS)
+    for method in METHODS:
+        assert ModelConfig(method=method).method == method
+    with pytest.raises(ConfigError, match=r"model.method.*must be one of kdsr"):
+        load_config(overrides=["model.method=kdrs"])
