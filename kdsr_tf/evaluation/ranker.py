@@ -39,6 +39,7 @@ class Ranker:
         self._encode = tf.function(
             fold(student).user_vectors_at,
             input_signature=[tf.TensorSpec([None, None], tf.int32), ints, ints],
+            autograph=False,
         )
 
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:

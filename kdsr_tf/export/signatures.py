@@ -111,19 +111,19 @@ class ServingModule(tf.Module):
             log_frequency(train_counts)[: index.num_items], trainable=False, name="popularity"
         )
 
-    @tf.function(input_signature=[_HISTORY])
+    @tf.function(input_signature=[_HISTORY], autograph=False)
     def recommend(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """The K best items that are not in the history."""
         items = self.vocabulary.lookup(history)
         return self._answer(*self._rank(items, excluded=items))
 
-    @tf.function(input_signature=[_HISTORY])
+    @tf.function(input_signature=[_HISTORY], autograph=False)
     def recommend_with_seen(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """The K best items, those of the history included."""
         items = self.vocabulary.lookup(history)
         return self._answer(*self._rank(items, excluded=items[:, :0]))
 
-    @tf.function(input_signature=[_ITEM_ID])
+    @tf.function(input_signature=[_ITEM_ID], autograph=False)
     def similar_items(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """The K nearest items of an item by cosine, itself excluded."""
         item = self.vocabulary.lookup(item_id)
@@ -134,13 +134,13 @@ class ServingModule(tf.Module):
             *self._search(self.similar_index, queries, known, item[:, tf.newaxis], nowhere)
         )
 
-    @tf.function(input_signature=[_HISTORY])
+    @tf.function(input_signature=[_HISTORY], autograph=False)
     def embed(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """The user vector; zeros for an empty or wholly unknown history."""
         vectors, _ = self._encode(self.vocabulary.lookup(history))
         return {schema.EMBEDDING: vectors}
 
-    @tf.function(input_signature=[_HISTORY, _CANDIDATES])
+    @tf.function(input_signature=[_HISTORY, _CANDIDATES], autograph=False)
     def score(self, history: tf.Tensor, candidates: tf.Tensor) -> dict[str, tf.Tensor]:
         """The score of each candidate as the recommendations have it; −inf if it is unknown
         or may not come back."""

@@ -45,7 +45,7 @@ class NamedState(tf.Module):
         """The vectors that are searched, as they were given."""
         return self.state.dataset
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def recreate_handle(self) -> tf.Tensor:
         state = self.state
         return scann_ops.tensors_to_scann(

@@ -88,7 +88,7 @@ def fit(
 def wait_for_all(strategy: Strategy) -> None:
     """Return when every worker has come here."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def meet() -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(lambda: tf.constant(1)), axis=None)
 
@@ -125,7 +125,7 @@ def _distribute(batches: tf.data.Dataset, strategy: Strategy) -> tf.distribute.D
 def _on_replicas(step: Callable, strategy: Strategy) -> Callable:
     """A step of all replicas; its logs are those of the first one here."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def on_replicas(stream: Iterator[Any]) -> Any:
         return strategy.run(step, args=(next(stream),))
 
