@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from kdsr_tf.runs import environment
@@ -24,3 +25,9 @@ def pytest_collection_modifyitems(items: list) -> None:
     """Long modules first, so that no process of pytest is left alone with one at the end."""
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """What collecting has imported stays: looking for garbage passes it over from here on."""
+    gc.collect()
+    gc.freeze()
