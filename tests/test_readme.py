@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LIGHT = "from kdsr_tf import light_imports; light_imports.install()"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
@@ -19,7 +20,7 @@ def test_program_in_the_readme_learns(tmp_path, backend):
     assert program.count("\n") <= 40
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{LIGHT}\n{program}"],
         env=environment,
         capture_output=True,
         text=True,

@@ -79,6 +79,7 @@ def test_the_exact_variant_uses_stock_operations_only(workdir):
     """Read in a process where nothing has registered ScaNN's operations."""
     names = sorted(operations(saved_model(workdir / "serving_model" / "exact" / "1")))
     code = (
+        "from kdsr_tf import light_imports; light_imports.install()\n"
         "import json, sys, tensorflow\n"
         "from tensorflow.python.framework import op_def_registry\n"
         "print([n for n in json.loads(sys.argv[1]) if op_def_registry.get(n) is None])"

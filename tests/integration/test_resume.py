@@ -51,7 +51,7 @@ def make_config(workdir, checkpoint_steps=None):
         distillation={"pairs_per_window": 6},
         teach={"num_codes": 5},
         train={
-            "epochs": 6,
+            "epochs": 4,
             "batch_size": 8,
             "learning_rate": 0.01,
             "patience": 2,

@@ -47,6 +47,14 @@ def make_config(workdir, **overrides):
     )
 
 
+@pytest.fixture
+def uncompiled():
+    """Steps as they are written: what a few of them compute costs less than their compilation."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("fit")
@@ -157,6 +165,7 @@ def test_oracle_selects_on_test_points_and_says_so(oracle):
     assert manifest.counts["steps"] == 6  # 2 epochs
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_no_training_is_lost_by_what_follows_the_last_epoch(workdir, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise PermissionError("not yours")
@@ -287,6 +296,7 @@ def gradient_norms(row):
     return [name.removeprefix("gradient_norm_") for name in row if name.startswith("gradient_norm")]
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_backbones_that_see_the_future_learn_from_prefixes_without_a_teacher_too(workdir):
     config = make_config(workdir, epochs=1)
     config.model.backbone, config.distillation.enabled = "sr_gnn", False

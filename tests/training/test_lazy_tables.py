@@ -19,10 +19,11 @@ def embeddings(model):
     return [variable for variable in rows if variable.trainable]
 
 
-def make_model(lazy=True, negatives=3, clip_norm=None, run_eagerly=True):
-    model = KDSR(
-        make_student(dropout=0.0, output="fused", tied=False), NUM_CODES, negatives=negatives
-    )
+def make_model(
+    lazy=True, negatives=3, clip_norm=None, run_eagerly=True, modalities=("image", "text")
+):
+    student = make_student(modalities=modalities, dropout=0.0, output="fused", tied=False)
+    model = KDSR(student, NUM_CODES, negatives=negatives)
     tables = embeddings(model)
     optimizer = grouped_adam(
         variable_groups(model), RATE, clip_norm=clip_norm, lazy=tables if lazy else ()
@@ -68,9 +69,10 @@ def test_updates_are_adam_of_the_rows_that_have_a_gradient():
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 def test_the_first_step_is_that_of_adam(clip_norm):
-    batch = make_batch(modalities=("image", "text"))
+    batch = make_batch(modalities=("text",))
     lazy, plain = (
-        make_model(is_lazy, clip_norm=clip_norm, run_eagerly=False) for is_lazy in (True, False)
+        make_model(is_lazy, clip_norm=clip_norm, run_eagerly=not is_lazy, modalities=("text",))
+        for is_lazy in (True, False)
     )
     logs = [model.train_on_batch(batch, return_dict=True) for model in (lazy, plain)]
     for name, value in logs[0].items():

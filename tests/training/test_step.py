@@ -21,8 +21,8 @@ GROUPS = ("modality_tables", "rest")
 TERMS = ("next_item", "image_score", "image_code", "text_score", "text_code")
 
 
-def make_model(weights=None, **options):
-    model = KDSR(make_student(dropout=0.0), NUM_CODES, weights=weights)
+def make_model(weights=None, modalities=("image", "text"), **options):
+    model = KDSR(make_student(modalities=modalities, dropout=0.0), NUM_CODES, weights=weights)
     optimizer = grouped_adam(variable_groups(model), 0.01, **options)
     model.compile(optimizer=optimizer, run_eagerly=True)
     return model
@@ -99,7 +99,7 @@ def test_logs_hold_every_term_weighted_and_not_and_the_norm_of_every_group():
     [{"run_eagerly": True}, {}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)],
 )
 def test_a_step_that_is_not_finite_moves_nothing_and_is_named(compiled):
-    model, batch = make_model(weight_decay=0.1), make_batch()
+    model, batch = make_model(modalities=("text",), weight_decay=0.1), make_batch()
     model.compile(optimizer=model.optimizer, **compiled)
     before = values(model)
     bad = {key: np.copy(value) for key, value in batch.items()}
@@ -131,7 +131,7 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_group():
 
 
 def test_weights_follow_their_schedule_in_one_trace():
-    model = make_model({"text_score": annealed(2.0, final=0.25, steps=4)})
+    model = make_model({"text_score": annealed(2.0, final=0.25, steps=4)}, ("text",))
     model.compile(optimizer=grouped_adam(variable_groups(model), 0.01))
     weights, traces, compute_loss = [], [], model.compute_loss
     model.compute_loss = lambda *a, **k: traces.append(a) or compute_loss(*a, **k)
