@@ -4,10 +4,11 @@
 
 Exports an untrained student, starts `kdsr serve` as a child process, and has another process send
 calls by a clock over one connection, whether others were answered or not. Meanwhile this process
-asks for one history at a time over a connection of its own. Neither tries again.
+asks for one history at a time over a connection of its own. Neither tries again; a deadline is
+20 seconds.
 
 Prints one JSON line per rate: milliseconds of the light caller, and what became of the calls of
-the heavy one. The exit status is 1 if a call was neither answered nor refused.
+the heavy one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +33,7 @@ from serving.queries import ModelRef, recommend
 
 _PAUSE_SECONDS = 0.02
 _TICK_SECONDS = 0.001
-_DEADLINE_SECONDS = 120.0
-_FINE = {"OK", "UNAVAILABLE"}
+_DEADLINE_SECONDS = 20.0
 
 
 def caller(target: str, items: int, rows: int) -> tuple[grpc.Channel, Callable, bytes]:
@@ -94,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1, help="histories in a call of the heavy one")
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args(argv)
-    statuses: set[str] = set()
     with tempfile.TemporaryDirectory() as workdir:
         ports = ["serve.grpc_port=0", "serve.rest_port=0", "serve.variant=exact"]
         config = load_config(overrides=ports, workdir=workdir)
@@ -103,9 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for rate in arguments.rates:
                 found = measure(address["target"], rate, arguments)
                 found["load_average"] = round(os.getloadavg()[0], 1)
-                statuses |= found["heavy"]["statuses"].keys()
                 print(json.dumps(found), flush=True)
-    sys.exit(0 if statuses <= _FINE else 1)
 
 
 if __name__ == "__main__":

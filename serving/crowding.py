@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from serving.request_error import unavailable
 
+_PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.5
 _ANSWERED_PART = 16
 """A sixteenth of the calls is answered even then, so that the processors have work."""
@@ -19,8 +20,8 @@ class Crowding:
     gRPC hands calls to Python in the order in which they came, so a call waits for all those
     before it. A connection may therefore have few calls at once; further ones wait at its client.
     Where they come faster than they are answered, they would wait there until their deadlines
-    pass. So when a connection is still at the limit after many of its calls, further ones are
-    refused, all but a sixteenth of the limit, until fewer come.
+    pass. So when a connection is still at the limit after many of its calls, or after five
+    seconds, further ones are refused, all but a sixteenth of the limit, until fewer come.
 
     Args:
         most: Calls of a connection at once, >= 2.
@@ -32,7 +33,7 @@ class Crowding:
         self._patience = patience
         self._calls: Counter[str] = Counter()
         self._ended = 0
-        self._since: int | None = None
+        self._since: tuple[float, int] | None = None  # the time, and how many had ended
         self._last = 0.0
 
     @contextlib.contextmanager
@@ -61,7 +62,7 @@ class Crowding:
         unread = max(0, received - self._calls.total())
         if unread + max(self._calls.values(), default=0) >= self._most:
             self._last = now
-            self._since = self._ended if self._since is None else self._since
+            self._since = self._since or (now, self._ended)
         elif now - self._last > _PAUSE_SECONDS:
             self._since = None
         return unread
@@ -72,9 +73,11 @@ class Crowding:
         Raises:
             RequestError: UNAVAILABLE.
         """
-        crowded = self._since is not None and self._ended - self._since >= self._patience
-        if crowded and self._calls[caller] > self._most // _ANSWERED_PART:
+        if self._since is None or self._calls[caller] <= self._most // _ANSWERED_PART:
+            return
+        began, ended = self._since
+        if self._ended - ended >= self._patience or self._last - began >= _PATIENCE_SECONDS:
             raise unavailable(
-                f"More than {self._patience} calls have waited for one of the {self._most} places "
-                "of this connection. Further ones are refused until fewer come."
+                f"More calls than can be answered have waited for the {self._most} places of this "
+                "connection. Further ones are refused until fewer come."
             )

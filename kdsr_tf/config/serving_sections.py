@@ -86,7 +86,7 @@ class ServeConfig(Section):
         batch_threads: Batches computed at once.
         queue_rows: Histories that may wait to be computed; more are refused
             (UNAVAILABLE, HTTP 503). So are calls of a gRPC connection that stays at its limit
-            while so many of them end.
+            while so many of them end, or for five seconds.
         queue_elements: Item ids that may wait to be computed, with padding; more are refused.
         max_request_bytes: Longest request of either protocol.
         idle_seconds: A connection is closed after this time without a request under way,

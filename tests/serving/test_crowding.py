@@ -61,6 +61,15 @@ def test_a_moment_below_the_limit_changes_nothing_and_a_pause_does(crowding, pau
         assert refused(crowding, "a") == is_refused
 
 
+def test_a_slow_machine_refuses_after_a_time(crowding):
+    with crowding.call("a"), crowding.call("a"), crowding.call("a"):
+        for now in (10.0, 14.9):
+            crowding.look(32, now)
+            assert not refused(crowding, "a")
+        crowding.look(32, 15.0)
+        assert refused(crowding, "a")
+
+
 def test_calls_of_all_together_are_no_crowd(crowding):
     with contextlib.ExitStack() as calls:
         for caller in "abcd":
