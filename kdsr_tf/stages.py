@@ -150,7 +150,7 @@ def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
         Artifact(
             name="student",
             stage="train",
-            keys=("model", "distillation", "train", "seed"),
+            keys=("model", *config.needs.sections, "train", "seed"),
             inputs=("sequences", windows, *read, *content),
         ),
         Artifact(

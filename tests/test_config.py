@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr_tf.config import Config, dump_config, load_config, select
+from kdsr_tf.config import Config, dump_config, load_config, methods, select
 from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
@@ -183,3 +183,12 @@ def test_overrides_of_texts_need_no_quotes():
     config = load_config(overrides=others)
     assert config.source.image_folders == ["gs://a"]
     assert config.encode.text.arguments == {"letters": "aeiou"}
+
+
+def test_what_kdsr_needs_is_not_asked_of_another_method(monkeypatch):
+    monkeypatch.setitem(methods.NEEDS, "own", lambda config: methods.Needs())
+    overrides = ["encode.text.encoder=embedded", "model.modality_tables=off"]
+    with pytest.raises(ConfigError, match="Distillation needs modality tables"):
+        load_config(overrides=overrides)
+    assert load_config(overrides=[*overrides, "model.method=own"]).model.method == "own"
+    assert load_config(overrides=["model.backbone=sasrm", "model.method=own"]).needs == ((),) * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdsr_tf import artifacts, stage_frame, stages
-from kdsr_tf.config import load_config, select
+from kdsr_tf.config import load_config, methods, select
 from kdsr_tf.config.learning_sections import ModelConfig
 from kdsr_tf.errors import ConfigError, MissingArtifactError, StaleArtifactError
 
@@ -122,7 +122,6 @@ def test_a_student_from_before_there_were_methods_stays_up_to_date():
 
 
 def test_every_method_says_what_it_reads_and_how_it_is_built():
-    from kdsr_tf.config import methods
     from kdsr_tf.methods.registry import METHODS
 
     assert set(methods.NEEDS) == set(METHODS)
@@ -130,3 +129,23 @@ def test_every_method_says_what_it_reads_and_how_it_is_built():
         assert ModelConfig(method=method).method == method
     with pytest.raises(ConfigError, match=r"model.method.*must be one of kdsr"):
         load_config(overrides=["model.method=kdrs"])
+
+
+def _student_of(monkeypatch, needs):
+    monkeypatch.setitem(methods.NEEDS, "own", lambda config: needs)
+    config = _config("work", "model.method=own", "model.modality_tables=off")
+    return config, stages.artifact_of(config, "student")
+
+
+def test_a_student_is_outdated_by_the_sections_that_its_method_reads(monkeypatch):
+    # Without tables nothing is distilled: what `distillation` says is not asked.
+    config, student = _student_of(monkeypatch, methods.Needs(sections=("teach",)))
+    before = stages.fingerprint_of(config, student, {})
+    config.distillation.score_weight = 9.0
+    assert stages.fingerprint_of(config, student, {}) == before
+    config.teach.num_codes = 9
+    assert stages.fingerprint_of(config, student, {}) != before
+
+
+def test_the_student_of_kdsr_is_outdated_by_its_distillation():
+    assert "distillation" in stages.artifact_of(_config(), "student").keys

@@ -18,11 +18,14 @@ class Needs(NamedTuple):
         teachers: Modalities whose teacher's vectors start a table.
         pairs: Modalities whose pairs are distilled.
         content: Modalities whose features a batch brings, because items are computed from them.
+        sections: Sections of the configuration that it reads beside `model` and `train`: a
+            changed value there makes a student outdated.
     """
 
     teachers: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     content: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
 
 
 def needs_of(config: Config) -> Needs:
@@ -31,10 +34,12 @@ def needs_of(config: Config) -> Needs:
 
 
 def _needs_of_kdsr(config: Config) -> Needs:
+    sections = ("distillation",)
     if config.model.modality_tables == "off":
-        return Needs()
+        return Needs(sections=sections)
     tables = config.modalities
-    return Needs(teachers=tables, pairs=tables if config.distillation.enabled else ())
+    pairs = tables if config.distillation.enabled else ()
+    return Needs(teachers=tables, pairs=pairs, sections=sections)
 
 
 NEEDS = {"kdsr": _needs_of_kdsr}

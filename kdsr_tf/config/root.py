@@ -101,6 +101,14 @@ class Config(Section):
             )
         model = self.model
         check_backbone(model.backbone, model.dim, model.num_heads, model.options)
+        if "distillation" in self.needs.sections:
+            self._check_tables()
+            self._check_distillation()
+        self._check_training()
+        return self
+
+    def _check_tables(self) -> None:
+        model = self.model
         has_tables = self.modalities and model.modality_tables != "off"
         if needs_modalities(model.backbone) and not has_tables:
             raise ValueError(
@@ -118,9 +126,6 @@ class Config(Section):
                 f"encoders for {', '.join(self.modalities) or 'no modality'}. Set "
                 "model.output=fused and modality tables, or model.first_order=false."
             )
-        self._check_distillation()
-        self._check_training()
-        return self
 
     def _check_distillation(self) -> None:
         if self.distillation.enabled and self.modalities:
