@@ -140,6 +140,13 @@ def test_neutral_rooms_import_no_tensorflow():
                 assert name.split(".")[0] not in NO_TENSORFLOW, path
 
 
+def test_who_reads_a_student_knows_the_classes_of_every_method():
+    # Keras finds a class of a file by its registered name, so its module must be imported:
+    # evaluation and export run in processes that have built no model.
+    read = imports(ROOT / "kdsr_tf" / "methods" / "student_file.py")
+    assert ("kdsr_tf.methods.registry", True) in read
+
+
 def test_beam_pipelines_import_only_light_rooms():
     for path in modules("beam_pipelines"):
         for name, _ in imports(path):

@@ -20,6 +20,7 @@ import keras
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.console import cut
 from kdsr_tf.errors import ConfigError
+from kdsr_tf.methods import registry  # noqa: F401  every method registers its classes with Keras
 from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
 from kdsr_tf.models.recommender import Recommender
 
