@@ -43,7 +43,7 @@ def fold(recommender: Recommender) -> Recommender:
     known = recommender.known_items
     items = np.arange(recommender.num_items + 1, dtype="int32")
     chunks = np.split(items, range(_ITEMS_PER_CHUNK, len(items), _ITEMS_PER_CHUNK))
-    fused = [backbone.fuse(dict(known(chunk[None])))[0] for chunk in chunks]
+    fused = [backbone.fuse(dict(recommender.entering(known(chunk[None]))))[0] for chunk in chunks]
     vectors = {IDS: ops.convert_to_numpy(ops.concatenate(fused, axis=0))}
     if scorer.reads_last:
         scorer, last = scorer.folded(known.catalogue(scorer.sources))

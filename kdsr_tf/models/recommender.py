@@ -112,7 +112,7 @@ class Recommender(keras.Model):
         """
         items = vectors[ITEMS]
         self.check_length(items)
-        states = self._states(vectors, training)
+        states = self.backbone(self.entering(vectors), training=training)
         pooled = self.head(states, items)
         return states, self._user_vectors(pooled, vectors, training, sparse_gradients, known)
 
@@ -140,7 +140,7 @@ class Recommender(keras.Model):
         """
         items = vectors[ITEMS]
         self.check_length(items)
-        states = self._states(vectors, training)
+        states = self.backbone(self.entering(vectors), training=training)
         pooled = self.head.at(states, rows, ends)
         last = None
         if self.scorer.reads_last:
@@ -193,6 +193,16 @@ class Recommender(keras.Model):
                 "`served(content)`, which has computed them."
             )
         return self.item_encoder
+
+    def entering(self, vectors: ItemVectors) -> ItemVectors:
+        """Vectors as the backbone reads them: without ids, the first source takes their place.
+
+        Args:
+            vectors: See `KnownItems`.
+        """
+        if IDS in vectors:
+            return vectors
+        return {**vectors, IDS: vectors[self.item_encoder.sources[0]]}
 
     def item_vectors(self, known: KnownItems | None = None) -> Tensor:
         """Vectors by which items are scored.
@@ -305,12 +315,6 @@ class Recommender(keras.Model):
     def from_config(cls, config: dict) -> Recommender:
         made = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
         return cls(**{**config, **made})
-
-    def _states(self, vectors: ItemVectors, training: bool | None) -> Tensor:
-        """What the backbone makes of vectors; the first source is what it knows as ids."""
-        if IDS not in vectors:
-            vectors = {**vectors, IDS: vectors[self.item_encoder.sources[0]]}
-        return self.backbone(vectors, training=training)
 
     def _user_vectors(
         self,

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.catalogue import BACKBONES
+from kdsr_tf.backbones.sasrec import SASRec
+from kdsr_tf.items.materialised_items import MaterialisedItems
+from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.methods.folding import fold
 from kdsr_tf.methods.student import Student
+from kdsr_tf.models.recommender import Recommender
+from kdsr_tf.scoring.sum_scorer import SumScorer
 from tests.nearness import assert_near
 
 HISTORIES = np.array([[3, 5, 8, 2], [7, 7, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]], "int32")
@@ -42,6 +47,21 @@ def test_only_those_fold_whose_features_enter_once():
     assert fold(student) is student
     ids = Student(8, 8, 4)
     assert fold(ids) is ids
+
+
+def test_sources_without_ids_fold_with_the_first_in_their_place():
+    rng = np.random.default_rng(0)
+    vectors = {source: rng.normal(size=(9, 8)).astype("float32") for source in ("item", "text")}
+    recommender = Recommender(
+        MaterialisedItems.of(("item", "text"), vectors),
+        SASRec(8, 4, modalities=("text",), seed=1),
+        PredictionHead(8, seed=2),
+        SumScorer(8, ("item",)),
+        4,
+    )
+    folded = fold(recommender)
+    assert list(folded.item_encoder.row_variables()) == ["ids"]
+    assert_near(folded.user_vectors(HISTORIES), recommender.user_vectors(HISTORIES), 1e-5)
 
 
 @pytest.mark.parametrize("tied, first_order", [(False, False), (True, True), (False, True)])
