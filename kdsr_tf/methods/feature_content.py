@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +45,9 @@ def _rows(folders: Sequence[str], num_items: int, size: int) -> tuple[np.ndarray
     # The file has no name: it ends with the process, however that ends.
     with tempfile.TemporaryFile() as file:
         rows = np.memmap(file, np.float32, "w+", shape=(num_items + 1, size))
+        if hasattr(os, "posix_fallocate"):
+            # A page that finds no room on the disk later would kill the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, rows.nbytes)
     present = np.zeros(num_items + 1, bool)
     for folder in folders:
         for items, vectors in Features(folder, size).batches():
