@@ -48,6 +48,10 @@ class ItemEncoder(keras.layers.Layer):
     num_items: int
     slow_groups: tuple[str, ...] = ()
 
+    def build(self, input_shape=None) -> None:
+        """Nothing: an encoder with weights adds them here."""
+        self.built = True
+
     def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
         """The items of a batch.
 

@@ -95,6 +95,11 @@ class TrainingModel(WeightedTerms):
         """Make the vectors that items are scored by, before a pass over tests."""
         served = self.recommender
         if served.item_encoder.computed:
+            if self._content is None:
+                raise ValueError(
+                    "Tests compare computed items with the whole catalogue, and its content is "
+                    "not known. Call `read_content_from(content)` before."
+                )
             served = served.served(self._content)
         self._catalogue_of_tests.fill(served.item_vectors())
 

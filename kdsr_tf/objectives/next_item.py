@@ -26,8 +26,8 @@ from kdsr_tf.types import Tensor
 NEXT_ITEM = "next_item"
 CUTOFFS = (5, 20)
 
-_NO_SCORE = -1e9
-"""Logit of a place without an item."""
+_NO_SCORE = -6e4
+"""Logit of a place without an item; float16 holds no number below -65504."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")

@@ -73,6 +73,10 @@ class Objective(keras.layers.Layer):
     default_weights: Mapping[str, float]
     reads_catalogue = False
 
+    def build(self, input_shape=None) -> None:
+        """Nothing: an objective with layers of its own builds them here."""
+        self.built = True
+
     def check(self, recommender: Recommender) -> None:
         """Refuse a recommender that cannot learn by it.
 

@@ -24,6 +24,10 @@ class Scorer(keras.layers.Layer):
     sources: tuple[str, ...] = ()
     reads_last = False
 
+    def build(self, input_shape=None) -> None:
+        """Nothing: a scorer with weights adds them here."""
+        self.built = True
+
     def item_vectors(self, vectors: ItemVectors) -> Tensor:
         """Vectors by which items are scored.
 

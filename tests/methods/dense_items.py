@@ -52,7 +52,7 @@ class DenseItems(ComputedItems):
     def call(
         self, items: Tensor, content: Mapping[str, Tensor], training: bool | None = None
     ) -> ItemVectors:
-        has = ops.cast(content[present_key(TEXT)], "float32")[:, None]
+        has = ops.cast(content[present_key(TEXT)], content[TEXT].dtype)[:, None]
         return {ITEMS: items, ITEM: self._dense(content[TEXT] * has)}
 
     def get_config(self) -> dict:

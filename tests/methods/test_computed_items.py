@@ -5,9 +5,18 @@ import os
 
 import numpy as np
 import pytest
+from keras import ops
 
-from kdsr_tf.items.content import Content
+from kdsr_tf.backbones.sasrec import SASRec
+from kdsr_tf.items.computed_items import ComputedItems
+from kdsr_tf.items.content import Content, ContentSpec
 from kdsr_tf.items.known_items import NO_ITEM
+from kdsr_tf.layers.prediction_head import PredictionHead
+from kdsr_tf.models.recommender import Recommender
+from kdsr_tf.models.training_model import TrainingModel
+from kdsr_tf.objectives.next_item import NextItem
+from kdsr_tf.objectives.objective import Objective, Term
+from kdsr_tf.scoring.scorer import Scorer
 from tests.export.fixtures import run_python
 from tests.methods import dense_items
 from tests.nearness import assert_near
@@ -84,9 +93,6 @@ def test_a_batch_brings_the_content_of_each_item_once():
 
 def test_compiled_steps_see_no_item_where_the_batch_is_filled_up():
     made = dense_items.recommender(30, 4, 8, 5)
-    from kdsr_tf.models.training_model import TrainingModel
-    from kdsr_tf.objectives.next_item import NextItem
-
     rng = np.random.default_rng(0)
     text = rng.normal(size=(31, 4)).astype("float32")
     content = Content({"text": text, "text_present": np.arange(31) > 0})
@@ -104,9 +110,6 @@ def test_compiled_steps_see_no_item_where_the_batch_is_filled_up():
 
 def test_what_cannot_be_computed_is_refused_with_the_remedy():
     made = dense_items.recommender(30, 4, 8, 5)
-    from kdsr_tf.models.training_model import TrainingModel
-    from kdsr_tf.objectives.next_item import NextItem
-
     with pytest.raises(ValueError, match=r"computed by items. Ask `served\(content\)`"):
         made.user_vectors(np.array([[3]]))
     with pytest.raises(ValueError, match="no probability is spread over all"):
@@ -115,5 +118,69 @@ def test_what_cannot_be_computed_is_refused_with_the_remedy():
     items = np.array([[3, 5]])
     with pytest.raises(ValueError, match="lacks: batch_items, content_text, content_text_present"):
         model({"items": items, "target": items}, training=True)
+    with pytest.raises(ValueError, match=r"Call `read_content_from\(content\)`"):
+        model.encode_catalogue()
     with pytest.raises(ValueError, match="from content of all items"):
         made.served(Content({"text": np.zeros((31, 5), "float32")}))
+
+
+class MeanLength(Objective):
+    """An objective without layers: the mean square of the vectors of the batch's items."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.default_weights = {"length": 0.5}
+
+    def terms(self, step, recommender):
+        known = step.known.catalogue(("item",))
+        real = ops.cast((known["items"] != 0) & (known["items"] != NO_ITEM), "float32")
+        squares = ops.mean(ops.square(known["item"]), axis=1)
+        return {"length": Term(ops.sum(squares * real), ops.sum(real))}, {}
+
+
+def test_an_objective_of_ones_own_needs_no_layer_and_sees_each_item_of_the_batch_once():
+    made = dense_items.recommender(30, 4, 8, 5)
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(31, 4)).astype("float32")
+    content = Content({"text": text, "text_present": np.arange(31) > 0})
+    model = TrainingModel(made, [NextItem(), MeanLength()])
+    assert model.term_weights == {"next_item": 1.0, "length": 0.5}
+    batch = {"items": np.array([[3, 5, 0]]), "target": np.array([[5, 3, 0]])}
+    filled = content.of_batch(*batch.values()) | {"target_index": np.arange(3, dtype="int32")}
+    total, count = model(batch | filled, training=True)["terms"]["length"]
+    kernel, bias = map(np.asarray, made.item_encoder.weights)
+    assert int(count) == 2
+    assert_near(total, np.square(text[[3, 5]] @ kernel + bias).mean(axis=1).sum(), 1e-5)
+
+
+class AsTheyAre(ComputedItems):
+    """The vectors of texts, without a weight."""
+
+    sources = ("item",)
+    num_items = 30
+
+    def content_spec(self):
+        return {"text": ContentSpec((4,), "float32")}
+
+    def call(self, items, content, training=None):
+        return {"items": items, "item": content["text"]}
+
+
+class Products(Scorer):
+    """Products of what the head says and the vectors of items, without a weight."""
+
+    dim, sources = 4, ("item",)
+
+    def item_vectors(self, vectors):
+        return vectors["item"]
+
+    def user_vectors(self, representations, last, training=None):
+        return representations
+
+
+def test_parts_without_weights_need_no_build():
+    made = Recommender(AsTheyAre(), SASRec(4, 5), PredictionHead(4), Products(), 5)
+    text = np.random.default_rng(0).normal(size=(31, 4)).astype("float32")
+    served = made.served(Content({"text": text}))
+    assert np.array_equal(np.asarray(served.item_vectors())[1:], text[1:])
+    assert not np.asarray(served.item_vectors())[0].any()
