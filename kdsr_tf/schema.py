@@ -42,6 +42,13 @@ loss is taken, padded with -1. It gives compiled steps a static number of logits
 BATCH_ITEMS = "batch_items"
 """Key of a batch for computed items: int32 `[places]`, its items, each once."""
 
+WINDOWS_PER_TARGET = "windows_per_target"
+"""Key of a training batch: float32 `[1]`, windows over targets of the whole epoch.
+
+Batches hold windows of like length and about as many targets each. With this, terms that are
+means over windows give every window of an epoch the same weight, as random batches would.
+"""
+
 # Vocabulary columns (`sequences/items.parquet`, row k holds item k + 1).
 ITEM = "item"
 ITEM_ID = "item_id"
@@ -97,8 +104,9 @@ def content_key(name: str) -> str:
 
 
 def is_of_whole_batch(key: str) -> bool:
-    """Whether an entry of a batch is about all of its items, and has no row per window."""
-    return key == BATCH_ITEMS or key.startswith(content_key(""))
+    """Whether an entry of a batch is about the whole of it, and has no row per window."""
+    whole = (BATCH_ITEMS, WINDOWS_PER_TARGET)
+    return key in whole or key.startswith(content_key(""))
 
 
 def scores_key(modality: str) -> str:

@@ -185,8 +185,11 @@ class Examples:
 
         raw = one_pass(None) if keys is None else keys.flat_map(one_pass)
         capacities = tf.constant(buckets.capacities, tf.int32) if self._few_shapes else None
+        share = {schema.WINDOWS_PER_TARGET: tf.constant([buckets.rows_per_target], tf.float32)}
         decoded = raw.skip(first).map(
-            lambda batch: self._decoded(batch, capacities), tf.data.AUTOTUNE, deterministic=True
+            lambda batch: self._decoded(batch, capacities) | share,
+            tf.data.AUTOTUNE,
+            deterministic=True,
         )
         return self._with_content(decoded).prefetch(2)
 

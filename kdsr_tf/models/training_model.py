@@ -13,7 +13,8 @@ from kdsr_tf.models.catalogue_of_tests import CatalogueOfTests
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.weighted_terms import WeightedTerms
 from kdsr_tf.objectives.objective import Objective, Step, Term, Weight
-from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX
+from kdsr_tf.ops.masking import count_windows
+from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX, WINDOWS_PER_TARGET
 from kdsr_tf.types import Tensor
 
 
@@ -208,11 +209,19 @@ class TrainingModel(WeightedTerms):
             states=states,
             users=users,
             targets=targets,
+            windows=_windows(inputs, targets),
             known=known,
             scored_by=None if training else self._scored_by(),
             training=training,
             dynamic=dynamic,
         )
+
+
+def _windows(inputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+    """What means over windows are divided by: the batch's share of the windows of an epoch."""
+    if WINDOWS_PER_TARGET not in inputs:
+        return count_windows(inputs[ITEMS])
+    return inputs[WINDOWS_PER_TARGET][0] * ops.sum(ops.cast(targets > 0, "float32"))
 
 
 def _complete(weights: Mapping[str, Weight], defaults: Mapping[str, float]) -> dict[str, Weight]:

@@ -7,8 +7,6 @@ from keras import ops
 
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
-from kdsr_tf.ops.masking import count_windows
-from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
 
 
@@ -32,6 +30,5 @@ class BackboneAuxiliary(Objective):
     def terms(
         self, step: Step, recommender: Recommender
     ) -> tuple[dict[str, Term], dict[str, Tensor]]:
-        windows = count_windows(step.inputs[ITEMS])
         losses = self.auxiliary(step.vectors, step.states)
-        return {name: Term(ops.sum(loss), windows) for name, loss in losses.items()}, {}
+        return {name: Term(ops.sum(loss), step.windows) for name, loss in losses.items()}, {}

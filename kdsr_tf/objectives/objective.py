@@ -38,6 +38,7 @@ class Step:
         states: What the backbone made of them, floats `(batch, length, dim)`.
         users: User vectors that are to predict targets, floats `(count, dim)`.
         targets: Their targets, ints `(count,)`, 0 for none.
+        windows: What terms that are means over windows are divided by, a scalar.
         known: The items whose vectors the step knows: the catalogue, or those of the batch
             where they are computed.
         scored_by: Vectors `(num_items + 1, dim)` of all items in a test; None where targets
@@ -52,6 +53,7 @@ class Step:
     states: Tensor
     users: Tensor
     targets: Tensor
+    windows: Tensor
     known: KnownItems
     scored_by: Tensor | None
     training: bool

@@ -15,7 +15,6 @@ from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.pair_records import PairRecords
-from kdsr_tf.ops.masking import count_windows
 from kdsr_tf.rules import check_drawn_pairs
 from kdsr_tf.schema import ITEMS
 from kdsr_tf.types import Tensor
@@ -90,14 +89,13 @@ class PairDistillation(Objective):
             self._draws,
         )
         sums_codes = step.training and step.dynamic
-        num_windows = count_windows(items)
         terms: dict[str, Term] = {}
         found: dict[str, Tensor | None] = {}
         for modality, head in self._heads.items():
             vectors = step.vectors[modality]
             pairs = records.compare(modality, step.inputs, vectors, head, sums_codes)
             for kind, loss in (("score", self._score_term), ("code", self._code_term)):
-                terms[f"{modality}_{kind}"] = Term(ops.sum(loss(pairs)), num_windows)
+                terms[f"{modality}_{kind}"] = Term(ops.sum(loss(pairs)), step.windows)
             if not step.training:
                 found |= {f"{modality}_{name}": value for name, value in pairs.items()}
         return terms, {name: value for name, value in found.items() if value is not None}
