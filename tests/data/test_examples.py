@@ -55,7 +55,7 @@ def test_batches_hold_what_tfds_reads(directory, examples):
     windows = tfds.builder_from_directory(directory).as_dataset("validation", shuffle_files=False)
     windows = sorted(collected(windows), key=lambda window: len(window["items"]))
     rows = [
-        {name: values[k] for name, values in batch.items()}
+        {name: values[k] for name, values in batch.items() if not schema.is_of_whole_batch(name)}
         for batch in collected(examples.batches("validation", 7))
         for k in range(len(batch["items"]))
     ]
@@ -98,7 +98,8 @@ def test_compiled_steps_see_few_shapes(directory, examples):
         np.testing.assert_array_equal(np.flatnonzero(batch["target"]), index[index >= 0])
         assert len(index) % len(batch["items"]) == 0
         empty = batch["items"][:, 0] == 0
-        assert not any(values[empty].any() for name, values in batch.items() if name[0] != "t")
+        rows = [values for name, values in batch.items() if name[0] not in "tw"]
+        assert not any(values[empty].any() for values in rows)
 
 
 def test_a_sample_mixes_lengths(examples):
@@ -175,3 +176,13 @@ def test_small_blocks_are_shuffled_within(directory, monkeypatch):
 def test_lengths_must_end_in_max_length(directory):
     with pytest.raises(ValueError, match=r"ascend to `max_length`. Received: lengths=\[4, 8\]"):
         Examples(directory, MAX_LENGTH, lengths=[4, 8])
+
+
+def test_every_window_of_an_epoch_has_the_same_share(examples):
+    """Windows over targets of the epoch, so that means over windows are those of random batches."""
+    batches = collected(examples.train_batches(8, 1, seed=0))
+    shares = {float(batch["windows_per_target"][0]) for batch in batches}
+    windows = sum(len(batch["items"]) for batch in batches)
+    targets = sum(int((batch["target"] > 0).sum()) for batch in batches)
+    assert len(shares) == 1
+    np.testing.assert_allclose(shares.pop(), windows / targets, rtol=1e-6)
