@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from serving.request_error import invalid, not_found
 LARGEST_VERSION = 2**63 - 1
 
 _MOST_DIGITS = 19
+_MOST_LOOKS_FOR_MEMORY = 60
 _MANIFEST = "manifest.json"
 _SAVED_MODEL = "saved_model.pb"
 
@@ -92,6 +95,8 @@ class VersionedModel:
         self._failed: dict[int, _Failure] = {}
         self._retired: set[int] = set()
         self._loading: int | None = None
+        # Models that have been dropped and may still have memory, and looks left for each.
+        self._dropped: dict[weakref.ref[ServableModel], int] = {}
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
@@ -162,6 +167,7 @@ class VersionedModel:
 
     def refresh(self) -> bool:
         """Look at the folder once; returns whether a load was tried."""
+        self._free_dropped()
         on_disk = {
             version: folder
             for version, folder in self._on_disk().items()
@@ -174,9 +180,23 @@ class VersionedModel:
             self._load(max(missing), on_disk[max(missing)])
             return True
         if wanted and wanted != set(self._loaded):
-            self._retired |= set(self._loaded) - wanted
+            gone = set(self._loaded) - wanted
+            self._retired |= gone
+            for version in gone:
+                self._dropped[weakref.ref(self._loaded[version])] = _MOST_LOOKS_FOR_MEMORY
             self._set_loaded({version: self._loaded[version] for version in wanted})
         return False
+
+    def _free_dropped(self) -> None:
+        """Give the memory of dropped models back once no call is under way on them.
+
+        A loaded SavedModel refers to itself, so that only Python's collector frees it, which a
+        server that makes few objects may not call for a long time.
+        """
+        left = {model: looks - 1 for model, looks in self._dropped.items() if model() is not None}
+        if left:
+            gc.collect()
+        self._dropped = {k: n for k, n in left.items() if n and k() is not None}
 
     def _load(self, version: int, folder: str) -> None:
         self._loading = version

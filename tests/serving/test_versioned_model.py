@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import shutil
+import weakref
 
 import pytest
+from tensorflow_serving.apis import model_pb2
 
 from kdsr_tf.errors import KDSRError
 from serving.metrics import Metrics
@@ -28,6 +31,24 @@ def look(model):
 def folder(models, tmp_path):
     shutil.copytree(f"{models}/good/exact", tmp_path / "1")
     return tmp_path
+
+
+def test_the_memory_of_a_dropped_version_is_given_back_by_the_next_look(folder):
+    model = versioned(folder)
+    look(model)
+    dropped = weakref.ref(model.find(model_pb2.ModelSpec(name="shop")))
+    os.symlink(folder / "1", folder / "2")
+    gc.disable()
+    try:
+        under_way = dropped()
+        assert look(model)[0] == (2, "AVAILABLE") and under_way is not None
+        look(model)
+        assert dropped() is not None
+        del under_way
+        look(model)
+        assert dropped() is None
+    finally:
+        gc.enable()
 
 
 IGNORED = (
