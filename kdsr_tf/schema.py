@@ -43,7 +43,7 @@ BATCH_ITEMS = "batch_items"
 """Key of a batch for computed items: int32 `[places]`, its items, each once."""
 
 WINDOWS_PER_TARGET = "windows_per_target"
-"""Key of a training batch: float32 `[1]`, windows over targets of the whole epoch.
+"""Key of a training batch: int32 `[2]`, the windows and the targets of the whole epoch.
 
 Batches hold windows of like length and about as many targets each. With this, terms that are
 means over windows give every window of an epoch the same weight, as random batches would.

@@ -31,9 +31,11 @@ def test_the_modules_are_where_they_were():
     for framework, modules in light_imports._WITHOUT.items():
         for name in modules:
             package, *parts = name.split(".")
-            (folder,) = importlib.util.find_spec(package).submodule_search_locations
-            path = Path(folder, *parts)
-            files = [path.with_suffix(".py")] if not path.is_dir() else list(path.rglob("*.py"))
+            # Once TensorFlow is imported, its package has several folders.
+            folders = importlib.util.find_spec(package).submodule_search_locations
+            paths = [Path(folder, *parts) for folder in folders]
+            files = [file for path in paths if path.is_dir() for file in path.rglob("*.py")]
+            files += [file for path in paths if (file := path.with_suffix(".py")).is_file()]
             imported = re.compile(rf"^\s*(import|from) {framework}\b", re.MULTILINE)
             assert any(imported.search(file.read_text()) for file in files), (framework, name)
 

@@ -179,8 +179,7 @@ class ArrayBatches(keras.utils.PyDataset):
             stops if self._prefixes else None,
             int(self._buckets.capacities[bucket]),
         )
-        share = np.array([self._buckets.rows_per_target], np.float32)
-        batch[schema.WINDOWS_PER_TARGET] = share
+        batch[schema.WINDOWS_PER_TARGET] = self._buckets.totals
         if self._content is not None:
             asked = batch[schema.ITEMS], batch[schema.TARGET]
             batch |= self._content.of_batch(*asked, round_up=True)

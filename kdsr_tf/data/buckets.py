@@ -52,7 +52,7 @@ class Buckets:
         capacities: Most rows of a batch whose longest row is padded to each length,
             `(lengths,)`. Never above `batch_size` for lengths above the mean, so that memory
             stays bounded where long rows have few targets.
-        rows_per_target: Rows over targets of all blocks.
+        totals: Rows and targets of all blocks, int32 `(2,)`.
         edges: Per block, where its batches begin among its sorted rows, and where the last
             one ends.
 
@@ -72,7 +72,7 @@ class Buckets:
         by_items = np.maximum(items.sum() / count / np.asarray(lengths), 1)
         capacities = np.round(batch_size * np.minimum(by_targets, by_items))
         self.capacities = np.maximum(capacities, 1).astype(int)
-        self.rows_per_target = float(rows.sum() / max(targets.sum(), 1))
+        self.totals = np.array([rows.sum(), targets.sum()], np.int32)
         self.edges = [_edges(block.rows, self.capacities) for block in blocks]
 
     @property

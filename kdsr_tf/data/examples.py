@@ -185,7 +185,7 @@ class Examples:
 
         raw = one_pass(None) if keys is None else keys.flat_map(one_pass)
         capacities = tf.constant(buckets.capacities, tf.int32) if self._few_shapes else None
-        share = {schema.WINDOWS_PER_TARGET: tf.constant([buckets.rows_per_target], tf.float32)}
+        share = {schema.WINDOWS_PER_TARGET: tf.constant(buckets.totals)}
         decoded = raw.skip(first).map(
             lambda batch: self._decoded(batch, capacities) | share,
             tf.data.AUTOTUNE,

@@ -94,6 +94,8 @@ class TrainingModel(WeightedTerms):
 
     def encode_catalogue(self) -> None:
         """Make the vectors that items are scored by, before a pass over tests."""
+        if keras.backend.backend() == "jax":
+            return  # see `_scored_by`
         served = self.recommender
         if served.item_encoder.computed:
             if self._content is None:
@@ -175,10 +177,17 @@ class TrainingModel(WeightedTerms):
 
     def _scored_by(self) -> Tensor | None:
         """Item vectors in a test: those of the pass, or made here where there is no pass."""
-        if self._is_test_step:
-            return ops.convert_to_tensor(self._catalogue_of_tests.vectors)
         computed = self.recommender.item_encoder.computed
-        return None if computed else self.recommender.item_vectors()
+        if not self._is_test_step:
+            return None if computed else self.recommender.item_vectors()
+        if keras.backend.backend() != "jax":
+            return ops.convert_to_tensor(self._catalogue_of_tests.vectors)
+        if computed:
+            raise ValueError(
+                "On JAX, Keras hides the state of metrics from a call, so computed items cannot be "
+                "tested by `evaluate`. Rank with `recommender.served(content)`."
+            )
+        return self.recommender.item_vectors()
 
     def _step_of(self, inputs: dict[str, Tensor], training: bool) -> Step:
         recommender, sparse = self.recommender, self._sparse_gradients
@@ -221,7 +230,8 @@ def _windows(inputs: dict[str, Tensor], targets: Tensor) -> Tensor:
     """What means over windows are divided by: the batch's share of the windows of an epoch."""
     if WINDOWS_PER_TARGET not in inputs:
         return count_windows(inputs[ITEMS])
-    return inputs[WINDOWS_PER_TARGET][0] * ops.sum(ops.cast(targets > 0, "float32"))
+    windows, of_epoch = ops.unstack(ops.cast(inputs[WINDOWS_PER_TARGET], "float32"), 2)
+    return windows / ops.maximum(of_epoch, 1.0) * ops.sum(ops.cast(targets > 0, "float32"))
 
 
 def _complete(weights: Mapping[str, Weight], defaults: Mapping[str, float]) -> dict[str, Weight]:
