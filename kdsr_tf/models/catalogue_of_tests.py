@@ -11,7 +11,7 @@ class CatalogueOfTests(keras.metrics.Metric):
     """Item vectors that are made once per pass over tests, not once per batch.
 
     They are state that a pass leaves behind and that is no weight. Keras has one kind of such
-    state, that of metrics: it reaches compiled steps on all backends but JAX. Nothing is logged, and
+    state, that of metrics: a call sees it on all backends but JAX. Nothing is logged, and
     checkpoints leave it out (`training.checkpoints.all_variables`).
 
     Args:
