@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -133,6 +134,8 @@ class ServableModel:
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(saved.graph_def, name="")
             session = tf.compat.v1.Session(graph=graph, config=_IN_CALLERS_THREAD)
+            # A graph refers to itself, so that the session would wait for Python's collector.
+            weakref.finalize(self, session.close).atexit = False
             with _without_pattern(self._path) as folder:
                 session.run(
                     saved.saver_def.restore_op_name,

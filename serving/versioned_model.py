@@ -193,10 +193,10 @@ class VersionedModel:
         A loaded SavedModel refers to itself, so that only Python's collector frees it, which a
         server that makes few objects may not call for a long time.
         """
-        left = {model: looks - 1 for model, looks in self._dropped.items() if model() is not None}
-        if left:
+        if self._dropped:
             gc.collect()
-        self._dropped = {k: n for k, n in left.items() if n and k() is not None}
+            looks = self._dropped.items()
+            self._dropped = {k: n - 1 for k, n in looks if k() is not None and n > 1}
 
     def _load(self, version: int, folder: str) -> None:
         self._loading = version

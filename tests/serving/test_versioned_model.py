@@ -36,7 +36,10 @@ def folder(models, tmp_path):
 def test_the_memory_of_a_dropped_version_is_given_back_by_the_next_look(folder):
     model = versioned(folder)
     look(model)
-    dropped = weakref.ref(model.find(model_pb2.ModelSpec(name="shop")))
+    found = model.find(model_pb2.ModelSpec(name="shop"))
+    session = next(iter(found._calls.values())).compute._session
+    dropped, graph = weakref.ref(found), weakref.ref(session.graph)
+    del found
     os.symlink(folder / "1", folder / "2")
     gc.disable()
     try:
@@ -45,8 +48,11 @@ def test_the_memory_of_a_dropped_version_is_given_back_by_the_next_look(folder):
         look(model)
         assert dropped() is not None
         del under_way
+        with pytest.raises(RuntimeError, match="closed"):
+            session.run("Const")
+        del session
         look(model)
-        assert dropped() is None
+        assert dropped() is None and graph() is None
     finally:
         gc.enable()
 
