@@ -136,7 +136,7 @@ class ArrayBatches(keras.utils.PyDataset):
         seed: Shuffles epoch `e` by `(seed, e)`; None keeps the order within a length.
         prefixes: Whether every target becomes a row of its own that holds the items
             up to it, for backbones that are not causal.
-        content: Of all items, where they are computed: every batch brings that of its items.
+        content: Features of all items if vectors are computed; a batch brings those of its items.
     """
 
     def __init__(

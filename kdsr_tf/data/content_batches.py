@@ -17,7 +17,7 @@ def with_content(batches: tf.data.Dataset, content: Content, round_up: bool) -> 
 
     Args:
         batches: Dicts of `items` and `target` int32 `(batch, length)`, and more.
-        content: Of all items.
+        content: Features of all items.
         round_up: As in `Content.of_batch`.
 
     Returns:

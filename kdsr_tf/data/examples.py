@@ -43,7 +43,7 @@ class Examples:
             `target_index`, so that logits are computed at targets only.
         lengths: Padded lengths, ascending and ending in `max_length`; None is
             `few_lengths` or, if any shape will do, `exact_lengths`.
-        content: Of all items, where they are computed: every batch brings that of its items.
+        content: Features of all items if vectors are computed; a batch brings those of its items.
 
     Raises:
         ValueError: if `lengths` does not ascend to `max_length`.

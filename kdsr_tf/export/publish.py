@@ -54,7 +54,7 @@ def export(config: Config) -> Manifest:
         with progress("export", total=4) as bar:
             exported = read_exported(config, build)
             # No sampled history need hold the item whose row is broken.
-            gate.check_finite({weight.path: weight for weight in exported.student.weights})
+            gate.check_finite(exported.student.named_weights())
             similar = similarity_vectors(exported.student, config.export.similar_items_space)
             sample = gate.make_sample(
                 make_truth(config, exported, similar),

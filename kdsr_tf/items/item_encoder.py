@@ -65,7 +65,7 @@ class ItemEncoder(keras.layers.Layer):
         """An encoder that looks up the vectors of a catalogue, whose weights do not learn.
 
         Args:
-            content: Of all items; only for an encoder that computes.
+            content: Features of all items; only an encoder that computes reads them.
             rows: The item that each row is to hold, ints `(rows,)`, 0 first: items in a new
                 order, or fewer. None keeps all as they are.
 
@@ -84,7 +84,7 @@ class ItemEncoder(keras.layers.Layer):
         All other weights have been copied. An encoder without rows has nothing to do.
 
         Args:
-            earlier: Of the same kind.
+            earlier: Item encoder of the same kind.
             rows: Items here, ints `(known,)`.
             theirs: The same items there, ints `(known,)`.
         """

@@ -69,8 +69,8 @@ class EncodedItems:
     """Items of one batch with the vectors that were computed for them.
 
     Args:
-        vectors: Of the items: `items` ints `(places,)`, ascending, the first is 0, at the end
-            perhaps some `NO_ITEM`; further entries as `ItemVectors` has them.
+        vectors: Vectors of the items. Its entry `items`, ints `(places,)`, begins with 0,
+            ascends, and may end with some `NO_ITEM`; the others are those of `ItemVectors`.
     """
 
     def __init__(self, vectors: ItemVectors) -> None:

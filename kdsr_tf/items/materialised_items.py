@@ -67,7 +67,8 @@ class MaterialisedItems(ItemEncoder):
         names = [*sources, *(scored_key(s) for s in sources if scored_key(s) in vectors)]
         sizes = {name: vectors[name].shape[1] for name in names}
         made = cls(len(vectors[sources[0]]) - 1, sizes, optional, name="items")
-        with keras.name_scope("served"):  # as it is within a model
+        # Names of variables begin with that of a model, also where a part is built alone.
+        with keras.name_scope("served"):
             made.build()
         for name, variable in made.row_variables().items():
             variable.assign(vectors[name])

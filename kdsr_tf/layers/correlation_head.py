@@ -103,7 +103,7 @@ class CorrelationHead(keras.layers.Layer):
             first: As in the call.
             second: As in the call.
             codes: The teacher's, ints `(batch, pairs)`.
-            weights: Of the pairs, floats `(batch, pairs)`; those of weight 0 cost nothing.
+            weights: Weights of the pairs, floats `(batch, pairs)`; weight 0 costs nothing.
 
         Returns:
             A scalar; see `kdsr_tf.ops.kernels.pair_codes`.

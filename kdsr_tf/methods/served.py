@@ -57,7 +57,8 @@ def read_extended(config: Config) -> Extended:
         served = trained.served(content, rows)
     else:
         condensed = {m: new_item_rows.condense(config, m, known, len(ids)) for m in encoded}
-        usable = np.any([part.new_present for part in condensed.values()], axis=0)
+        nowhere = np.zeros(len(ids), bool)
+        usable = np.any([nowhere, *(part.new_present for part in condensed.values())], axis=0)
         condensed = {
             m: part._replace(new=part.new[usable], new_present=part.new_present[usable])
             for m, part in condensed.items()

@@ -112,7 +112,8 @@ class SumScorer(Scorer):
         first, features = vectors[self.sources[0]], self._projected(vectors)
         config = self.get_config() | {"sources": self.sources[:1]}
         other = SumScorer.from_config(config)
-        with keras.name_scope("served"):  # as it is within a model
+        # Names of variables begin with that of a model, also where a part is built alone.
+        with keras.name_scope("served"):
             other.build()
         other.last_item_term.gain.assign(self.last_item_term.gain)
         other.last_item_term.id_gain.assign(1.0)
