@@ -40,7 +40,7 @@ TARGET_INDEX = "target_index"
 loss is taken, padded with -1. It gives compiled steps a static number of logits."""
 
 BATCH_ITEMS = "batch_items"
-"""Key of a batch for computed items: int32 `[places]`, its items, each once."""
+"""Key of a batch for computed items: int32 `[rows]`, its items, each once."""
 
 WINDOWS_PER_TARGET = "windows_per_target"
 """Key of a training batch: int32 `[2]`, the windows and the targets of the whole epoch.

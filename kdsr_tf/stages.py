@@ -249,8 +249,8 @@ def external_inputs(config: Config) -> tuple[str, ...]:
 def location(config: Config, name: str) -> str:
     """Local path or URI of an artifact."""
     own = name in _OF_A_RUN
-    place = config.places.get(name, name)
-    return artifacts.join(config.run_directory if own else config.workdir, *place.split("/"))
+    folder = config.artifact_folders.get(name, name)
+    return artifacts.join(config.run_directory if own else config.workdir, *folder.split("/"))
 
 
 def fingerprint_of(config: Config, artifact: Artifact, inputs: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 STEPS = 3
 CASES = {
     "configured": (),
-    "sums": ("model.output=ids", "model.logit_scale=null", "model.first_order=false"),
+    "sums": ("model.output=ids", "model.logit_scale=null", "model.last_item=false"),
     "drawn": ("train.negatives=20", "train.negative_distribution=popularity"),
     "prefixes": ("model.backbone=mmsr", "distillation.pairs_per_window=6"),
     "auxiliary": ("model.backbone=mmsrec", "distillation.enabled=false"),
@@ -31,7 +31,7 @@ CASES = {
         "model.backbone=gru4rec",
         "model.modality_tables=off",
         "model.output=ids",
-        "model.first_order=false",
+        "model.last_item=false",
         "distillation.enabled=false",
     ),
     "compiled": ("train.jit_compile=true", "model.tied=false"),
@@ -48,7 +48,7 @@ _OVERRIDES = (
     "model.num_layers=1",
     "model.output=fused",
     "model.logit_scale=20",
-    "model.first_order=true",
+    "model.last_item=true",
     "teach.num_codes=8",
     "train.batch_size=16",
 )

@@ -64,9 +64,11 @@ def test_shipped_configurations_name_no_folder():
         ),
         (["model.backbone=sasrm"], ["sasrm", "needs modality tables", "encode.text.encoder"]),
         (
-            ["model.first_order=true"],
-            ["model.output=ids", "no modality", "model.first_order=false"],
+            ["model.last_item=true"],
+            ["model.output=ids", "no modality", "model.last_item=false"],
         ),
+        (["model.first_order=true"], ["`model.first_order`", "called `model.last_item`"]),
+        (["places={}"], ["`places`", "called `artifact_folders`"]),
         (["windows.stride=60"], ["windows.stride", "windows.max_length=50"]),
         (
             ["encode.text.encoder=embedded", "model.modality_tables=off"],
@@ -191,4 +193,6 @@ def test_what_kdsr_needs_is_not_asked_of_another_method(monkeypatch):
     with pytest.raises(ConfigError, match="Distillation needs modality tables"):
         load_config(overrides=overrides)
     assert load_config(overrides=[*overrides, "model.method=own"]).model.method == "own"
-    assert load_config(overrides=["model.backbone=sasrm", "model.method=own"]).needs == ((),) * 4
+    assert load_config(overrides=["model.backbone=sasrm", "model.method=own"]).needs == ((),) * 5
+    with pytest.raises(ConfigError, match=r"train.negatives=9. Leave it out, or set .*kdsr"):
+        load_config(overrides=["model.method=own", "train.negatives=9"])

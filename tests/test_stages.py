@@ -118,7 +118,8 @@ def test_new_items_are_placed_by_a_teacher_even_if_training_reads_none():
 
 
 def test_a_student_from_before_there_were_methods_stays_up_to_date():
-    assert "method" not in select(_config(), ["model"])["model"]
+    selected = select(_config(), ["model"])["model"]
+    assert "method" not in selected and selected["first_order"] is False
 
 
 def test_every_method_says_what_it_reads_and_how_it_is_built():

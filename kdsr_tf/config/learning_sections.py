@@ -52,7 +52,7 @@ class ModelConfig(Section):
             modality tables they are the same.
         logit_scale: None scores items by a product (the paper), a number by their cosine
             times it, which keeps frequent items from winning only by their length.
-        first_order: Whether the last item adds a term of its own to the head's result, in
+        last_item: Whether the last item adds a term of its own to the head's result, in
             the space in which items are scored: what looks and reads like it comes first,
             until training knows better. Needs `output: fused`.
         options: Further arguments of the backbone.
@@ -71,7 +71,7 @@ class ModelConfig(Section):
     tied: bool = True
     output: Literal["ids", "fused"] = "ids"
     logit_scale: PositiveFloat | None = None
-    first_order: bool = False
+    last_item: bool = False
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
 
     @pydantic.field_validator("method")

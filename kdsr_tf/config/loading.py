@@ -17,6 +17,8 @@ from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
 
+_RENAMED = {"model.first_order": "model.last_item", "places": "artifact_folders"}
+
 
 def load_config(
     path: str | None = None,
@@ -80,9 +82,12 @@ def select(config: Config, keys: Iterable[str]) -> dict[str, Any]:
         value: Any = values
         for part in key.split("."):
             value = value[part]
-        if key == "model" and value["method"] == "kdsr":
-            # What was trained before there were methods stays up to date.
-            value = {name: v for name, v in value.items() if name != "method"}
+        if key == "model":
+            # With its first name and before there were methods: what was trained stays up to date.
+            value = {"first_order": value["last_item"], **value}
+            del value["last_item"]
+            if value["method"] == "kdsr":
+                del value["method"]
         selected[key] = value
     return selected
 
@@ -166,9 +171,11 @@ def _check_keys(values: Mapping[str, Any], section: type[Section], path: tuple[s
     fields = section.model_fields
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=3, cutoff=0.4) or list(fields)
-            valid = ", ".join(".".join((*path, name)) for name in near)
             name = ".".join((*path, str(key)))
+            if name in _RENAMED:
+                raise ConfigError(f"`{name}` is now called `{_RENAMED[name]}`. Rename the key.")
+            near = difflib.get_close_matches(str(key), fields, n=3, cutoff=0.4) or list(fields)
+            valid = ", ".join(".".join((*path, one)) for one in near)
             raise ConfigError(f"Unknown configuration key `{name}`. Did you mean: {valid}?")
         nested = _section_of(_alternatives(fields[key].annotation))
         if nested is not None and isinstance(value, Mapping):

@@ -20,12 +20,18 @@ class Needs(NamedTuple):
         content: Modalities whose features a batch brings, because items are computed from them.
         sections: Sections of the configuration that it reads beside `model` and `train`: a
             changed value there makes a student outdated.
+        options: Keys of `train` that only some methods read and this one does; see `OPTIONS`.
     """
 
     teachers: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     content: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+OPTIONS = ("negatives", "label_smoothing")
+"""Keys of `train` that a method refuses unless it names them among its `Needs.options`."""
 
 
 def needs_of(config: Config) -> Needs:
@@ -34,12 +40,9 @@ def needs_of(config: Config) -> Needs:
 
 
 def _needs_of_kdsr(config: Config) -> Needs:
-    sections = ("distillation",)
-    if config.model.modality_tables == "off":
-        return Needs(sections=sections)
-    tables = config.modalities
+    tables = config.modalities if config.model.modality_tables != "off" else ()
     pairs = tables if config.distillation.enabled else ()
-    return Needs(teachers=tables, pairs=pairs, sections=sections)
+    return Needs(teachers=tables, pairs=pairs, sections=("distillation",), options=OPTIONS)
 
 
 NEEDS = {"kdsr": _needs_of_kdsr}

@@ -21,7 +21,7 @@ from kdsr_tf.config.learning_sections import (
     ModelConfig,
     TrainConfig,
 )
-from kdsr_tf.config.methods import Needs, needs_of
+from kdsr_tf.config.methods import NEEDS, OPTIONS, Needs, needs_of
 from kdsr_tf.config.section import PathText, Section, Seed
 from kdsr_tf.config.serving_sections import ExportConfig, ServeConfig
 from kdsr_tf.rules import check_drawn_pairs, check_smoothing
@@ -30,7 +30,7 @@ from kdsr_tf.schema import MODALITIES
 SharedArtifact = Annotated[
     str, pydantic.Field(pattern=r"^(sequences|examples|windows|(features|teacher)/(image|text))$")
 ]
-PlaceBelow = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][\w-]*(/[A-Za-z0-9][\w-]*)*$")]
+FolderBelow = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][\w-]*(/[A-Za-z0-9][\w-]*)*$")]
 
 
 class Config(Section):
@@ -40,7 +40,7 @@ class Config(Section):
         workdir: Folder or URI that receives every artifact.
         run: Name of one of several students of a working directory. What is made from
             `examples/` on goes to `runs/<run>/`; what comes before is shared.
-        places: Folders below `workdir` of artifacts that are not at their usual place,
+        artifact_folders: Folders below `workdir` of artifacts that are not at their usual place,
             by name, such as `{teacher/text: variants/teacher/text/1a2b}`. `kdsr
             experiment` and `kdsr search` set it, so that runs with teachers of their own
             share a working directory.
@@ -49,7 +49,7 @@ class Config(Section):
 
     workdir: Annotated[PathText, pydantic.Field(min_length=1)] = "work"
     run: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    places: dict[SharedArtifact, PlaceBelow] = pydantic.Field(default_factory=dict)
+    artifact_folders: dict[SharedArtifact, FolderBelow] = pydantic.Field(default_factory=dict)
     seed: Seed = 0
     source: SourceConfig = SourceConfig()
     prepare: PrepareConfig = PrepareConfig()
@@ -118,13 +118,13 @@ class Config(Section):
                 "(encode.text.encoder) and model.modality_tables=frozen or tuned, or take "
                 "model.backbone=sasrec."
             )
-        if model.first_order and (model.output != "fused" or not has_tables):
+        if model.last_item and (model.output != "fused" or not has_tables):
             raise ValueError(
-                "`model.first_order` compares items by their modalities, where they are scored "
-                "by them. Received: model.first_order=true with "
+                "`model.last_item` compares items by their modalities, where they are scored "
+                "by them. Received: model.last_item=true with "
                 f"model.output={model.output}, model.modality_tables={model.modality_tables} and "
                 f"encoders for {', '.join(self.modalities) or 'no modality'}. Set "
-                "model.output=fused and modality tables, or model.first_order=false."
+                "model.output=fused and modality tables, or model.last_item=false."
             )
 
     def _check_distillation(self) -> None:
@@ -157,6 +157,14 @@ class Config(Section):
                 "`train.selection=test_oracle` trains on train and validation already. "
                 "Received: train.refit=true. Set train.refit=false or train.selection=validation."
             )
+        for key in OPTIONS:
+            value, unused = getattr(train, key), TrainConfig.model_fields[key].default
+            if value != unused and key not in self.needs.options:
+                users = [name for name, needs in NEEDS.items() if key in needs(self).options]
+                raise ValueError(
+                    f"`train.{key}` is not used by model.method={self.model.method}. Received: "
+                    f"train.{key}={value}. Leave it out, or set model.method={' or '.join(users)}."
+                )
         check_smoothing(train.label_smoothing, train.negatives)
         self._check_lazy_tables()
         if train.deterministic and train.jit_compile:

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent.parent / "configs" / "experiments"
 SEARCH = "search"
 """Stem of the one file among them that is a search space."""
 
-_OWN_KEYS = ("workdir", "run", "places")
+_OWN_KEYS = ("workdir", "run", "artifact_folders")
 """The experiment decides where its runs lie."""
 
 _METRIC = re.compile(

@@ -23,7 +23,7 @@ class PlannedArm:
 
     Args:
         name: Of the arm.
-        config: With its run's name and the places of its inputs.
+        config: With its run's name and the folders of its inputs.
         external: Fingerprints of the source and the encoders.
     """
 
@@ -124,16 +124,16 @@ def with_own_locations(
         usual: Fingerprint by name of what stands at the usual places.
 
     Returns:
-        The configuration with `places`.
+        The configuration with `artifact_folders`.
     """
     own = stages.fingerprints(config, external)
-    places = {
+    folders = {
         artifact.name: f"{VARIANTS}/{artifact.name}/{own[artifact.name]}"
         for artifact in stages.artifacts_of(config)
         if artifact.stage in stages.BEFORE_TRAINING
         and own[artifact.name] != usual.get(artifact.name)
     }
-    return config.model_copy(update={"places": config.places | places})
+    return config.model_copy(update={"artifact_folders": config.artifact_folders | folders})
 
 
 def input_locations(config: Config) -> tuple[str, ...]:

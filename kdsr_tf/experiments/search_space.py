@@ -22,7 +22,7 @@ _FIXED_SECTIONS = ("source", "prepare", "evaluate", "export", "serve")
 _FIXED = (
     "workdir",
     "run",
-    "places",
+    "artifact_folders",
     "seed",
     "train.seed",
     "train.selection",

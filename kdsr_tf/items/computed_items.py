@@ -28,8 +28,8 @@ class ComputedItems(ItemEncoder):
     (`content_spec`) and computes (`call`).
 
     Call arguments:
-        items: Ints `(places,)`, 0 is padding.
-        content: Features by name, `(places, ...)` each; see `content_spec`.
+        items: Ints `(rows,)`, 0 is padding.
+        content: Features by name, `(rows, ...)` each; see `content_spec`.
         training: Whether to drop units.
 
     Returns:

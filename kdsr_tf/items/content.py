@@ -83,8 +83,8 @@ class Content:
                 be, so that compiled steps see few shapes.
 
         Returns:
-            `batch_items` int32 `(places,)`: 0 and the items, ascending, then `NO_ITEM`; and
-            `content_{name}` `(places, ...)` per array, those of padding for `NO_ITEM`.
+            `batch_items` int32 `(rows,)`: 0 and the items, ascending, then `NO_ITEM`; and
+            `content_{name}` `(rows, ...)` per array, those of padding for `NO_ITEM`.
         """
         read = np.concatenate([[PAD], *(np.ravel(part) for part in items)])
         found = np.unique(read).astype(np.int32)

@@ -157,7 +157,7 @@ class ItemTables(ItemEncoder):
             )
         return vectors
 
-    def places(self, items: Tensor) -> Tensor:
+    def rows_of(self, items: Tensor) -> Tensor:
         return items
 
     def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:

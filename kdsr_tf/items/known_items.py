@@ -51,25 +51,21 @@ class KnownItems(Protocol):
         """
 
     def catalogue(self, sources: Sequence[str]) -> ItemVectors:
-        """Vectors by which all known items are scored, `(places, ...)`; place 0 is padding.
+        """Vectors by which all known items are scored, `(rows, ...)`; row 0 is padding.
 
         Args:
             sources: Those that are wanted.
         """
 
-    def places(self, items: Tensor) -> Tensor:
-        """Where items stand in `catalogue`.
-
-        Args:
-            items: Known ones, ints of any shape.
-        """
+    def rows_of(self, items: Tensor) -> Tensor:
+        """Rows of `catalogue` that hold some known items, ints of the shape of `items`."""
 
 
 class EncodedItems:
     """Items of one batch with the vectors that were computed for them.
 
     Args:
-        vectors: Vectors of the items. Its entry `items`, ints `(places,)`, begins with 0,
+        vectors: Vectors of the items. Its entry `items`, ints `(rows,)`, begins with 0,
             ascends, and may end with some `NO_ITEM`; the others are those of `ItemVectors`.
     """
 
@@ -77,7 +73,7 @@ class EncodedItems:
         self._vectors = vectors
 
     def __call__(self, items: Tensor, sparse_gradients: bool = False) -> ItemVectors:
-        at = self.places(items)
+        at = self.rows_of(items)
         found = {name: ops.take(rows, at, axis=0) for name, rows in self._vectors.items()}
         return found | {ITEMS: items}
 
@@ -95,10 +91,17 @@ class EncodedItems:
         """The items of the batch."""
         return self._vectors
 
-    def places(self, items: Tensor) -> Tensor:
-        """By binary search."""
-        asked = ops.cast(ops.reshape(items, (-1,)), "int32")
-        return ops.reshape(ops.searchsorted(self._vectors[ITEMS], asked), ops.shape(items))
+    def rows_of(self, items: Tensor) -> Tensor:
+        """By binary search.
+
+        An item that the batch lacks gets the row after the last one. Reading that row is an
+        error on a CPU with TensorFlow and gives NaN on JAX.
+        """
+        held, asked = self._vectors[ITEMS], ops.cast(ops.reshape(items, (-1,)), "int32")
+        last = ops.shape(held)[0] - 1
+        found = ops.minimum(ops.searchsorted(held, asked), last)
+        found = ops.where(ops.equal(ops.take(held, found, axis=0), asked), found, last + 1)
+        return ops.reshape(found, ops.shape(items))
 
 
 def only_of_items(items: Tensor, present: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ class MaterialisedItems(ItemEncoder):
         }
         return found | {ITEMS: ops.arange(self.num_items + 1, dtype="int32")}
 
-    def places(self, items: Tensor) -> Tensor:
+    def rows_of(self, items: Tensor) -> Tensor:
         return items
 
     def materialised(

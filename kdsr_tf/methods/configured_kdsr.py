@@ -40,7 +40,7 @@ def build_student(config: Config, num_items: int) -> Student:
         tied=model.tied,
         output=model.output,
         logit_scale=model.logit_scale,
-        first_order=model.first_order,
+        last_item=model.last_item,
         seed=config.training_seed,
         backbone_options=model.options,
         dtype=config.train.precision,

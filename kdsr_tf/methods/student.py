@@ -46,7 +46,7 @@ class Student(Recommender):
             rarely taken.
         logit_scale: None scores items by P · v (the paper); a number, > 0, by their cosine
             times this, as P and v then have length 1 and `logit_scale`.
-        first_order: Whether P gets a term of the last item alone, in the space in which items
+        last_item: Whether P gets a term of the last item alone, in the space in which items
             are scored: what looks and reads like it comes first from the first step on; see
             `LastItemTerm`. Use it with the `fused` output.
         seed: Seed of all weights and of dropout.
@@ -89,7 +89,7 @@ class Student(Recommender):
         tied: bool = True,
         output: str = "ids",
         logit_scale: float | None = None,
-        first_order: bool = False,
+        last_item: bool = False,
         seed: int = 0,
         backbone_options: dict | None = None,
         **kwargs,
@@ -117,7 +117,7 @@ class Student(Recommender):
             "tied": tied,
             "output": output,
             "logit_scale": logit_scale,
-            "first_order": first_order,
+            "last_item": last_item,
             "seed": seed,
             "backbone_options": dict(backbone_options or {}),
         }
@@ -153,7 +153,7 @@ class Student(Recommender):
             dim,
             (IDS, *(used if output == "fused" else ())),
             logit_scale,
-            first_order,
+            last_item,
             dropout,
             seed,
             dtype=policy,
@@ -190,6 +190,9 @@ class Student(Recommender):
     @classmethod
     def from_config(cls, config: dict) -> Student:
         """As Keras does it, but a saved file does not choose what is imported."""
+        if "first_order" in config:  # as it was called in files of version 0.1
+            config = {**config, "last_item": config["first_order"]}
+            del config["first_order"]
         module, _, _ = config.get("backbone", "").rpartition(".")
         if module and module not in sys.modules:
             raise ValueError(

@@ -211,7 +211,7 @@ class Recommender(keras.Model):
             known: Which items; None for the catalogue.
 
         Returns:
-            Floats `(num_items + 1, dim)`, or of the places of `known`; row 0 is padding.
+            Floats `(num_items + 1, dim)`, or a row per item of `known`; row 0 is padding.
         """
         if known is None:
             known = self.known_items

@@ -27,7 +27,7 @@ NEXT_ITEM = "next_item"
 CUTOFFS = (5, 20)
 
 _NO_SCORE = -6e4
-"""Logit of a place without an item; float16 holds no number below -65504."""
+"""Logit of a row without an item; float16 holds no number below -65504."""
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -114,15 +114,15 @@ class NextItem(Objective):
 
     def _of_known(self, step: Step, recommender: Recommender) -> Tensor:
         """Of all items, or of those of the batch, which are few."""
-        table, places = recommender.item_vectors(step.known), step.known.places(step.targets)
+        table, targets = recommender.item_vectors(step.known), step.known.rows_of(step.targets)
         computed = recommender.item_encoder.computed
         if chunks_fit(step.dynamic, step.users) and not computed:
-            return summed_cross_entropy(step.users, table, places, self.label_smoothing)
+            return summed_cross_entropy(step.users, table, targets, self.label_smoothing)
         logits = recommender.logits(step.users, table)
         if computed:
             filled = ops.equal(step.known.catalogue(())[ITEMS][1:], NO_ITEM)
             logits = ops.where(filled, _NO_SCORE, logits)
-        return ops.sum(self._loss(places, logits))
+        return ops.sum(self._loss(targets, logits))
 
     def _of_drawn(
         self, drawn: SampledLogits, users: Tensor, targets: Tensor, recommender: Recommender

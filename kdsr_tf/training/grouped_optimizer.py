@@ -38,8 +38,8 @@ class GroupAdam(GroupOptimizerHooks, keras.optimizers.Adam):
         )
         super().build(variables)
 
-    def see(self, norm: Tensor, permit: Tensor) -> None:
-        """Take note of the next gradient's norm and of whether it may move anything."""
+    def begin_step(self, norm: Tensor, permit: Tensor) -> None:
+        """Keep the norm of the step's gradient, and whether it may move anything."""
         self.gradient_norm.assign(norm)
         self._permit.assign(ops.cast(permit, "float32"))
 
@@ -163,7 +163,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         permit = ops.isfinite(sum(squares.values()))
         for name, inner in self._groups.items():
             if inner.built:
-                inner.see(ops.sqrt(squares[name]), permit)
+                inner.begin_step(ops.sqrt(squares[name]), permit)
         super().apply(_unless_refused(grads, permit), variables)
 
     def get_config(self) -> dict:

@@ -10,7 +10,6 @@ import keras
 from keras import ops
 
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.items.item_tables import MODALITY_TABLES
 from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.training.grouped_optimizer import GroupAdam, GroupedOptimizer
 from kdsr_tf.types import Tensor
@@ -20,14 +19,21 @@ T = TypeVar("T")
 
 REST = "rest"
 
-Groups = Mapping[str, list[keras.Variable]]
-"""Trainable variables by group."""
-
 PerGroup: TypeAlias = Mapping[str, T] | T
 """A value for all groups, or one per group."""
 
 
-def variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
+class Groups(dict[str, list[keras.Variable]]):
+    """Trainable variables by group.
+
+    Attributes:
+        slow: Names of the groups that start slowly; see `ItemEncoder.slow_groups`.
+    """
+
+    slow: Sequence[str] = ()
+
+
+def variable_groups(model: TrainingModel) -> Groups:
     """The groups that learn at their own rates.
 
     Those of the item encoder (`ItemEncoder.variable_groups`), such as `modality_tables`;
@@ -45,7 +51,8 @@ def variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     trainable = model.trainable_variables
     own = model.recommender.item_encoder.variable_groups()
     members = {name: {id(v) for v in variables} for name, variables in own.items()}
-    groups = {name: [v for v in trainable if id(v) in ids] for name, ids in members.items()}
+    groups = Groups((k, [v for v in trainable if id(v) in ids]) for k, ids in members.items())
+    groups.slow = model.recommender.item_encoder.slow_groups
     grouped = set().union(*members.values())
     groups[REST] = [v for v in trainable if id(v) not in grouped]
     for name, variables in groups.items():
@@ -130,7 +137,6 @@ def grouped_adam(
     learning_rate: float,
     slow_start_steps: int = 0,
     slow_start_factor: float = 0.1,
-    slow_groups: Sequence[str] = (MODALITY_TABLES,),
     weight_decay: PerGroup[float] = 0.0,
     clip_norm: PerGroup[float | None] = None,
     warmup_steps: int = 0,
@@ -141,10 +147,10 @@ def grouped_adam(
 ) -> GroupedOptimizer:
     """Adam per group; some groups start slowly.
 
-    Those, such as modality tables, learn at `slow_start_factor`·ε in the first step and reach ε
-    linearly after `slow_start_steps` steps; all other variables learn at ε. The
-    paper gives neither the number of epochs nor the shape within an epoch. Warm-up
-    and decay change ε itself, for all groups.
+    Those (`Groups.slow`), such as tables that start from a teacher, learn at
+    `slow_start_factor`·ε in the first step and reach ε linearly after `slow_start_steps` steps;
+    all other variables learn at ε. The paper gives neither the number of epochs nor the shape
+    within an epoch. Warm-up and decay change ε itself, for all groups.
 
     Args:
         groups: Result of `variable_groups`.
@@ -152,7 +158,6 @@ def grouped_adam(
         slow_start_steps: Steps until the slow groups learn at ε, >= 0; 0 switches the slow
             start off.
         slow_start_factor: First rate of the slow groups over ε, > 0.
-        slow_groups: Names of groups; see `ItemEncoder.slow_groups`.
         weight_decay: Decoupled decay per step over the learning rate, >= 0; a number
             for all groups, or one per group (0 where absent).
         clip_norm: Largest norm of a group's gradient, > 0, or None for no limit; for
@@ -194,7 +199,7 @@ def grouped_adam(
         )
     optimizers = {}
     for name in groups:
-        slow = slow_start_steps if name in slow_groups else 0
+        slow = slow_start_steps if name in groups.slow else 0
         rate: float | GroupRate = learning_rate
         if slow or warmup_steps or decay != "none":
             rate = GroupRate(

@@ -130,7 +130,6 @@ class Run:
                 config.learning_rate,
                 slow_start_steps=config.slow_start_epochs * steps,
                 slow_start_factor=config.slow_start_factor,
-                slow_groups=model.recommender.item_encoder.slow_groups,
                 weight_decay=config.weight_decay,
                 clip_norm=config.clip_norm,
                 warmup_steps=config.warmup_steps,

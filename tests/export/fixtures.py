@@ -23,7 +23,7 @@ OVERRIDES = (
     "model.num_heads=2",
     "model.output=fused",
     "model.logit_scale=20",
-    "model.first_order=true",
+    "model.last_item=true",
     "windows.max_length=10",
     "windows.stride=5",
     "export.k=30",
@@ -61,7 +61,7 @@ def _export(folder: pathlib.Path) -> None:
         modalities=config.modalities,
         output="fused",
         logit_scale=20.0,
-        first_order=True,
+        last_item=True,
     )
     manifest = stage_frame.new_manifest(config, "student", inputs)
     with artifacts.committing(stages.location(config, "student"), manifest) as target:

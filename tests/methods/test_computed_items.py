@@ -10,7 +10,7 @@ from keras import ops
 from kdsr_tf.backbones.sasrec import SASRec
 from kdsr_tf.items.computed_items import ComputedItems
 from kdsr_tf.items.content import Content, ContentSpec
-from kdsr_tf.items.known_items import NO_ITEM
+from kdsr_tf.items.known_items import NO_ITEM, EncodedItems
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.training_model import TrainingModel
@@ -89,6 +89,13 @@ def test_a_batch_brings_the_content_of_each_item_once():
     found = content.of_batch(np.arange(1, 17), np.arange(1, 17), round_up=True)
     assert found["batch_items"].tolist() == [*range(17), NO_ITEM]
     assert found["content_text"][17:].tolist() == [[0]]
+
+
+def test_an_item_that_the_batch_lacks_is_not_read_as_another():
+    held = EncodedItems({"items": np.array([0, 3, 7, NO_ITEM], "int32"), "text": np.eye(4)})
+    assert np.asarray(held.rows_of(np.array([[7, 0], [5, 9]]))).tolist() == [[2, 0], [4, 4]]
+    with pytest.raises(Exception, match=r"indices\[1\] = 4"):
+        held(np.array([3, 5]))
 
 
 def test_compiled_steps_see_no_item_where_the_batch_is_filled_up():

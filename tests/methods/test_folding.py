@@ -64,10 +64,10 @@ def test_sources_without_ids_fold_with_the_first_in_their_place():
     assert_near(folded.user_vectors(HISTORIES), recommender.user_vectors(HISTORIES), 1e-5)
 
 
-@pytest.mark.parametrize("tied, first_order", [(False, False), (True, True), (False, True)])
-def test_a_student_with_a_fused_output_folds_too(tied, first_order):
+@pytest.mark.parametrize("tied, last_item", [(False, False), (True, True), (False, True)])
+def test_a_student_with_a_fused_output_folds_too(tied, last_item):
     student = random_student(
-        "sasrec", tied=tied, output="fused", logit_scale=9.0, first_order=first_order
+        "sasrec", tied=tied, output="fused", logit_scale=9.0, last_item=last_item
     )
     folded = fold(student)
     vectors = np.asarray(folded.user_vectors(HISTORIES))
@@ -77,7 +77,7 @@ def test_a_student_with_a_fused_output_folds_too(tied, first_order):
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "mmsr"])
-@pytest.mark.parametrize("options", [{}, {"tied": False, "output": "fused", "first_order": True}])
+@pytest.mark.parametrize("options", [{}, {"tied": False, "output": "fused", "last_item": True}])
 def test_items_in_another_order_with_a_copy_of_one(backbone, options):
     student = random_student(backbone, **options)
     order = np.array([0, 5, 3, 1, 8, 2, 4, 7, 6, 3])

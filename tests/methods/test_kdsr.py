@@ -134,7 +134,7 @@ def test_padding_a_batch_changes_no_term():
     [
         (0.0, {"backbone": "gru4rec"}),
         (0.2, {"tied": False, "output": "fused", "logit_scale": 9.0}),
-        (0.0, {"output": "fused", "first_order": True, "logit_scale": 9.0}),
+        (0.0, {"output": "fused", "last_item": True, "logit_scale": 9.0}),
     ],
 )
 def test_what_counts_alone_and_steps_of_known_shapes_are_the_same(smoothing, options):

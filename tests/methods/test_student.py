@@ -55,7 +55,7 @@ def test_scores_are_scaled_cosines_and_an_empty_history_still_has_no_vector():
 
 def test_the_last_item_alone_adds_what_is_like_it():
     """Without a backbone's word, items are scored by their cosine with a e_v + W m of the last."""
-    student = make_student(output="fused", logit_scale=5.0, first_order=True)
+    student = make_student(output="fused", logit_scale=5.0, last_item=True)
     term = student.scorer.last_item_term
     term.gain.assign(1e6)
     ids, table = np.asarray(student.tables.id_table), np.asarray(student.item_vectors())
@@ -105,7 +105,7 @@ def test_round_trips_through_keras_without_anything_of_the_teacher(tables, tmp_p
         tied=False,
         output="fused",
         logit_scale=10.0,
-        first_order=True,
+        last_item=True,
     )
     if tables != "off":
         KDSR(student, NUM_CODES)

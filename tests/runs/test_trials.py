@@ -100,15 +100,19 @@ def test_best_values_become_a_configuration_and_more_trials_go_on(training, tmp_
     best = load_config(f"{tmp_path}/searches/rate/best.yaml")
     assert best.model.dropout == best_run.model.dropout == float(complete[0]["model.dropout"])
     assert best.teach.num_codes == best_run.teach.num_codes
-    assert (best.run, best.places) == (None, {}), "the user's own run"
+    assert (best.run, best.artifact_folders) == (None, {}), "the user's own run"
     values = [float(row["value"]) for row in complete]
     assert values == sorted(values, reverse=True) and values[0] == pytest.approx(quality(best))
     assert {row["run"] for row in found} == {run.run for run in training.runs}
     said = (tmp_path / "searches" / "rate" / "trials.md").read_text()
     assert "Selected on validation" in said and "| key | importance |" in said
     # Trials with other teachers leave the user's own in place.
-    assert all("teacher/text" in run.places for run in training.runs if run.teach.num_codes != 100)
-    assert "sequences" not in training.runs[0].places
+    assert all(
+        "teacher/text" in run.artifact_folders
+        for run in training.runs
+        if run.teach.num_codes != 100
+    )
+    assert "sequences" not in training.runs[0].artifact_folders
 
 
 def test_trial_that_falls_behind_ends_early_and_leaves_no_checkpoint(training, tmp_path):
