@@ -7,7 +7,8 @@ their vectors. Contents are grouped by a hash of their content into
 groups whose number comes from the size of the catalogue, so that every batch an
 encoder sees is the same whatever the number of workers. A bad element never
 reaches the encoder. Vectors of an earlier run of the same encoder are used again
-for contents that have not changed.
+for contents that have not changed. Where `encode.<modality>.states` asks for them,
+states of the encoder's layers are written beside the vectors, from the same calls.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import fsspec
@@ -26,17 +27,24 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
 from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, Unusable
+from beam_pipelines.handlers.hidden_states import States
 from beam_pipelines.handlers.kept_pictures import keeping_pictures
 from beam_pipelines.running import advance, main_of, run_pipeline
-from beam_pipelines.transforms.contents import CONTENT, GroupContents, Key, Known
+from beam_pipelines.transforms.contents import CONTENT, Earlier, GroupContents, Key, Known
 from beam_pipelines.transforms.declarations import Declare, declare
-from beam_pipelines.transforms.encoded_items import PICTURES, VECTORS, WriteItems
+from beam_pipelines.transforms.encoded_items import (
+    PICTURE_STATES,
+    PICTURES,
+    VECTORS,
+    WriteItems,
+)
 from beam_pipelines.transforms.rejected import DEAD_LETTERS
 from beam_pipelines.transforms.shards import default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
+from kdsr_tf.schema import STATES
 from kdsr_tf.sequences import ITEMS_FILE
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.stage_frame import StageFrame
@@ -78,29 +86,41 @@ def _encode(
     encoder = choose_encoder(config, modality, source)
     external = {stages.SOURCE: fingerprint, stages.encoder_input(modality): encoder.identity()}
     with StageFrame(config, f"features/{modality}", external) as frame:
-        manifest, found = frame.manifest, frame.committed
+        manifest, current = frame.manifest, frame.current
         described = {"name": encoder.name, "digest": encoder.digest()}
-        same_encoder = found is not None and found.details.get("encoder") == described
-        if frame.current is not None and same_encoder:
-            return frame.current
+        if current is not None and current.details.get("encoder") == described:
+            return current
         # Built here too: an encoder that cannot be built fails before the job starts.
-        size = encoder.size(encoder.load_model())
+        model = encoder.load_model()
+        size, states = encoder.size(model), encoder.states(model)
         num_items = frame.inputs["sequences"].counts["items"]
         target = frame.new_folder()
         job = EncodeItems(
             join(stages.location(config, "sequences"), ITEMS_FILE),
             declared,
             encoder,
-            size,
+            Width(size, states),
             num_items,
             target,
-            previous=vector_files(frame.location) if same_encoder else [],
+            previous=_reusable(frame, described, states),
         )
         counts = run_job(job, beam_args, f"encode {modality}", num_items)
         manifest.counts = {"items": num_items} | {key: counts.get(key, 0) for key in _COUNTS}
         manifest.details = {"encoder": described, "size": size}
+        if states is not None:
+            manifest.details["states"] = states.described()
         _check(config, modality, source, declared, manifest, target)
     return manifest
+
+
+def _reusable(
+    frame: StageFrame, described: Mapping[str, str], states: States | None
+) -> list[Earlier]:
+    """Committed files of the same encoder."""
+    found = frame.committed
+    if found is None or found.details.get("encoder") != described:
+        return []
+    return earlier_files(frame.location, found.details.get("states"), states)
 
 
 def run_job(job: EncodeItems, beam_args: Sequence[str], title: str, total: int) -> dict[str, int]:
@@ -118,17 +138,29 @@ def run_job(job: EncodeItems, beam_args: Sequence[str], title: str, total: int) 
         return run_pipeline(lambda pipeline: pipeline | job, beam_args, title=title, total=total)
 
 
+class Width(NamedTuple):
+    """What an encoder's rows hold.
+
+    Args:
+        size: Length of a vector.
+        states: States beside it, or None.
+    """
+
+    size: int
+    states: States | None = None
+
+
 class EncodeItems(beam.PTransform):
-    """From a vocabulary and a catalogue to files of vectors and dead letters.
+    """From a vocabulary and a catalogue to files of vectors, of states and of dead letters.
 
     Args:
         vocabulary: Path of `items.parquet`.
         declare: Row of the catalogue to what it declares.
         encoder: Any `Encoder`.
-        size: Length of its vectors.
+        width: What its rows hold.
         num_items: Items of the vocabulary; decides the number of groups and files.
         directory: Existing local folder or URI that receives the files.
-        previous: Files of vectors of the same encoder, to be used again.
+        previous: Files of the same encoder, with the same states, to be used again.
     """
 
     def __init__(
@@ -136,10 +168,10 @@ class EncodeItems(beam.PTransform):
         vocabulary: str,
         declare: Declare,
         encoder: Encoder,
-        size: int,
+        width: Width,
         num_items: int,
         directory: str,
-        previous: Iterable[str] = (),
+        previous: Iterable[Earlier] = (),
     ):
         super().__init__()
         self._groups = GroupContents(
@@ -151,7 +183,7 @@ class EncodeItems(beam.PTransform):
         )
         self.encoder = encoder
         num_shards = default_num_shards(num_items, _ITEMS_PER_SHARD)
-        self._items = WriteItems(directory, encoder, size, num_shards)
+        self._items = WriteItems(directory, encoder, width.size, width.states, num_shards)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         return (
@@ -193,14 +225,24 @@ def _without_memory_warnings() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def vector_files(location: str) -> list[str]:
-    """Files of vectors of a committed directory that know their contents."""
-    paths = [
-        path
-        for stem in (VECTORS, PICTURES)
-        for path in artifacts.find_files(location, f"{stem}-*.parquet")
-    ]
-    return [path for path in paths if CONTENT in _column_names(path)]
+def earlier_files(
+    location: str, found: Mapping[str, Any] | None, states: States | None
+) -> list[Earlier]:
+    """Files of a directory that know their contents, unless they lack the states wanted now.
+
+    Args:
+        location: Local path or URI of the directory, written by the same encoder.
+        found: What its manifest says of its states, or None.
+        states: States that are wanted now, or None.
+    """
+    if states is not None and found != states.described():
+        return []
+    earlier: list[Earlier] = []
+    for stem, beside in ((VECTORS, STATES), (PICTURES, PICTURE_STATES)):
+        paths = artifacts.find_files(location, f"{stem}-*.parquet")
+        others = artifacts.find_files(location, f"{beside}-*.parquet")
+        earlier += map(Earlier, paths, others if states is not None else [None] * len(paths))
+    return [files for files in earlier if CONTENT in _column_names(files.vectors)]
 
 
 def _column_names(path: str) -> list[str]:

@@ -7,13 +7,16 @@ pictures of items that the vocabulary does not have into vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines.encode import EncodeItems, run_job, vector_files
+from beam_pipelines.encode import EncodeItems, Width, earlier_files, run_job
 from beam_pipelines.handlers.choose_encoder import choose_encoder
+from beam_pipelines.handlers.hidden_states import States
+from beam_pipelines.transforms.contents import Earlier
 from beam_pipelines.transforms.declarations import declare
 from kdsr_tf import sequences, stages
 from kdsr_tf.artifacts import Manifest, join
@@ -72,25 +75,42 @@ def encode_new_items(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         if frame.current is not None:
             return frame.current
         target = frame.new_folder()
+        kept: dict[str, dict[str, Any]] = {}
         counts = _write_vocabulary(config, source, frame.inputs["sequences"], target)
         for modality, (declared, encoder) in encoders.items():
             folder = join(target, modality)
             fsspec.core.url_to_fs(folder)[0].makedirs(folder, exist_ok=True)
+            # The rows are as wide as those of the catalogue, whose encoder is the same.
+            details = frame.inputs[f"features/{modality}"].details
+            states = States(**details["states"]) if "states" in details else None
             job = EncodeItems(
                 join(target, ITEMS_FILE),
                 declared,
                 encoder,
-                frame.inputs[f"features/{modality}"].details["size"],
+                Width(details["size"], states),
                 max(counts["items"], 1),
                 folder,
-                previous=vector_files(join(frame.location, modality)) if frame.committed else [],
+                previous=_reusable(frame, modality, described[modality], states),
             )
             title = f"encode new items: {modality}"
             counted = run_job(job, beam_args, title, counts["items"])
             counts[f"{modality}_vectors"] = counted.get("encoded", 0)
+            if states is not None:
+                kept[modality] = states.described()
         frame.manifest.counts = counts
-        frame.manifest.details = {"encoders": described}
+        frame.manifest.details = {"encoders": described} | ({"states": kept} if kept else {})
     return frame.manifest
+
+
+def _reusable(
+    frame: StageFrame, modality: str, described: dict[str, str], states: States | None
+) -> list[Earlier]:
+    """Committed files of the same encoder."""
+    found = frame.committed
+    if found is None or found.details.get("encoders", {}).get(modality) != described:
+        return []
+    had = found.details.get("states", {}).get(modality)
+    return earlier_files(join(frame.location, modality), had, states)
 
 
 def _write_vocabulary(

@@ -44,7 +44,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from beam_pipelines.encode import EncodeItems
+from beam_pipelines.encode import EncodeItems, Width
 from beam_pipelines.handlers.choose_encoder import choose_encoder
 from beam_pipelines.handlers.encoder import Encoder
 from beam_pipelines.running import run_pipeline
@@ -145,9 +145,10 @@ def open_job(folder: str, modality: str, overrides: list[str], num_items: int) -
 def run_beam(job: Job) -> None:
     """The pipeline in this process."""
     num_items = len(job.contents)
-    size = job.encoder.size(job.encoder.load_model())
+    model = job.encoder.load_model()
+    width = Width(job.encoder.size(model), job.encoder.states(model))
     with tempfile.TemporaryDirectory() as folder:
-        transform = EncodeItems(job.vocabulary, job.declared, job.encoder, size, num_items, folder)
+        transform = EncodeItems(job.vocabulary, job.declared, job.encoder, width, num_items, folder)
         counters = run_pipeline(lambda pipeline: pipeline | transform, title="encode")
     if counters["encoded"] != num_items:
         raise RuntimeError(f"{num_items} items were expected. Encoded: {counters['encoded']}.")

@@ -55,8 +55,9 @@ ITEM_ID = "item_id"
 TITLE = "title"
 TRAIN_COUNT = "train_count"
 
-# Feature columns (`features/<modality>/vectors-*.parquet`).
+# Feature columns (`features/<modality>/vectors-*.parquet`, and `states-*.parquet` beside them).
 VECTOR = "vector"
+STATES = "states"
 
 SCORE_DTYPE = "float16"
 

@@ -122,6 +122,16 @@ def test_a_student_from_before_there_were_methods_stays_up_to_date():
     assert "method" not in selected and selected["first_order"] is False
 
 
+def test_vectors_from_before_there_were_states_stay_up_to_date():
+    config = _config("work", "encode.text.states.groups=2")
+    features = stages.artifact_of(config, "features/text")
+    assert select(config, features.keys)["encode.text"]["states"]["groups"] == 2
+    for modality in ("text", "image"):
+        key = f"encode.{modality}"
+        plain = _config("work", f"{key}.batch_size=8")
+        assert "states" not in select(plain, [key])[key]
+
+
 def test_every_method_says_what_it_reads_and_how_it_is_built():
     from kdsr_tf.methods.registry import METHODS
 

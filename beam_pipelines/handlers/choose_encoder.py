@@ -6,6 +6,7 @@ import inspect
 from typing import Any, TypeVar
 
 from beam_pipelines.handlers.encoder import Encoder, ImageEncoder, TextEncoder
+from beam_pipelines.handlers.hidden_states import StateChoice
 from kdsr_tf.class_paths import import_subclass
 from kdsr_tf.config import Config, ImageEncoderConfig, TextEncoderConfig
 from kdsr_tf.errors import ConfigError
@@ -23,16 +24,27 @@ def choose_encoder(config: Config, modality: str, source: Source) -> Encoder:
         source: The user's data; read for `precomputed` vectors only.
 
     Raises:
-        ConfigError: for a missing preset or weights file, or a class of one's own
-            that cannot be used.
+        ConfigError: for a missing preset or weights file, a class of one's own
+            that cannot be used, or states of an encoder that has none.
         InputError: for a missing column of vectors.
     """
     section = getattr(config.encode, modality)
+    encoder = _encoder(section, modality, source)
+    if section.states is not None:
+        encoder.chosen = StateChoice.of(section.states, f"encode.{modality}.states")
+        if type(encoder).states is Encoder.states:
+            encoder.states(None)  # refuses them, before anything is loaded
+    return encoder
+
+
+def _encoder(
+    section: TextEncoderConfig | ImageEncoderConfig, modality: str, source: Source
+) -> Encoder:
     if section.encoder == "precomputed":
         from beam_pipelines.handlers.precomputed import precomputed_encoder
 
         return precomputed_encoder(source, section.column, f"encode.{modality}.column")
-    if modality == "text":
+    if isinstance(section, TextEncoderConfig):
         return _text_encoder(section)
     encoder = _image_encoder(section)
     encoder.folders = source.image_folders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from beam_pipelines.handlers.encoder import ImageEncoder
+from beam_pipelines.handlers.hidden_states import States
 
 _SIDE = 96
 """Pixels per side of the picture the statistics are taken from."""
@@ -23,6 +25,17 @@ _FOREGROUND_DISTANCE = 30.0
 
 _WEIGHTS = {"colour": 1.2, "outline": 1.0, "edges": 0.7, "layout": 0.4, "texture": 0.5}
 
+_CELLS = _GRID * _GRID
+_SIZES = (
+    _HUES + _GREYS,
+    _OUTLINE**2 + 3,
+    _CELLS * _ORIENTATIONS,
+    _CELLS * 6,  # mean and deviation of three channels
+    _ORIENTATIONS + 2,
+)
+_ENDS = tuple(itertools.accumulate(_SIZES))
+"""Where each block of `_WEIGHTS` ends in the vector."""
+
 
 class EmbeddedImageEncoder(ImageEncoder):
     """Pictures alike in colour, outline and pattern get similar vectors.
@@ -33,6 +46,9 @@ class EmbeddedImageEncoder(ImageEncoder):
     orientations on a grid, colour moments on a grid, and edge orientations
     inside the subject (its pattern). Photographs without a plain background
     work too: there everything that differs from the border is the subject.
+
+    Its states are the vector as far as one block after the other, in this order: five levels,
+    each wider than the one before, of which the last is the vector.
 
     Example:
         >>> encoder = EmbeddedImageEncoder()
@@ -50,12 +66,21 @@ class EmbeddedImageEncoder(ImageEncoder):
         return None
 
     def size(self, model: None) -> int:
-        moments, cells = 6, _GRID * _GRID
-        colours = _HUES + _GREYS
-        return colours + _OUTLINE**2 + 3 + cells * (_ORIENTATIONS + moments) + _ORIENTATIONS + 2
+        return _ENDS[-1]
+
+    def states(self, model: None) -> States | None:
+        if self.chosen is None:
+            return None
+        name = "the embedded image encoder"
+        self.chosen.needs_class_token(False, name)
+        kept = self.chosen.kept(len(_WEIGHTS) - 1, name)
+        return self.chosen.give(kept, [_ENDS[level] for level in kept])
 
     def encode(self, batch: Sequence[np.ndarray], model: None) -> np.ndarray:
-        return np.stack([_vector(picture) for picture in batch])
+        vectors = np.stack([_vector(picture) for picture in batch])
+        states = self.states(model)
+        ends = states.sizes if states is not None else ()
+        return np.concatenate([vectors, *(vectors[:, :end] for end in ends)], axis=1)
 
     def merge(self, vectors: np.ndarray) -> np.ndarray:
         return _unit(vectors.mean(axis=0, dtype=np.float64)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_pipelines.handlers.encoder import TextEncoder
+from beam_pipelines.handlers.hidden_states import States
 from kdsr_tf.hashing import hash_pairs, stable_hash
 
 _GRAM_SIZES = (2, 3, 4, 5)
@@ -25,6 +27,9 @@ class EmbeddedTextEncoder(TextEncoder):
     signs, so the vector is a random projection of the bag of features (its
     cosine approximates theirs). All sums are of whole numbers and exact, so the
     vectors are equal on every machine.
+
+    Its states are the vector as far as the n-grams of 2, 3, 4 and 5 characters, one order
+    after the other, and the words: five levels, of which the last is the vector.
 
     Args:
         dim: Length of the vectors, > 0.
@@ -51,23 +56,39 @@ class EmbeddedTextEncoder(TextEncoder):
     def size(self, model: None) -> int:
         return self.dim
 
-    def encode(self, batch: Sequence[str], model: None) -> np.ndarray:
-        return np.stack([self._vector(text) for text in batch])
+    def states(self, model: None) -> States | None:
+        if self.chosen is None:
+            return None
+        name = "the embedded text encoder"
+        self.chosen.needs_class_token(False, name)
+        kept = self.chosen.kept(len(_GRAM_SIZES), name)
+        return self.chosen.give(kept, [self.dim] * len(kept))
 
-    def _vector(self, text: str) -> np.ndarray:
-        features, weights = _features(text)
+    def encode(self, batch: Sequence[str], model: None) -> np.ndarray:
+        states = self.states(model)
+        return np.stack([self._row(text, states) for text in batch])
+
+    def _row(self, text: str, states: States | None) -> np.ndarray:
+        features, weights, starts = _features(text)
         words = -(-self.dim // 64)
         bits = hash_pairs(features[:, None], np.arange(words, dtype=np.uint64)[None], _SEED)
         bits = np.unpackbits(bits.astype("<u8").view(np.uint8), axis=1, bitorder="little")
         signs = 2.0 * bits[:, : self.dim] - 1.0
         # Whole numbers below 2**53: exact in float64 in any order of summation.
-        vector = weights @ signs
+        words, *grams = (
+            weights[start:stop] @ signs[start:stop] for start, stop in itertools.pairwise(starts)
+        )
+        levels = list(itertools.accumulate([*grams, words]))
+        vector = levels[-1]
         norm = np.sqrt(np.sum(vector * vector))
-        return (vector / norm if norm else vector).astype(np.float32)
+        kept = states.layers if states is not None else ()
+        row = np.concatenate([vector, *(levels[level] for level in kept)])
+        return (row / norm if norm else row).astype(np.float32)
 
 
-def _features(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of the distinct features of a text and their whole-number weights."""
+def _features(text: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Hashes of the distinct features of a text, their whole-number weights, and where
+    the words and the n-grams of each order begin and end."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if not words:
         # Symbols only: the text itself is its one word.
@@ -79,6 +100,7 @@ def _features(text: str) -> tuple[np.ndarray, np.ndarray]:
     for size in _GRAM_SIZES:
         count = len(codes) - size + 1
         if count <= 0:
+            hashes.append(np.zeros(0, np.uint64))
             continue
         # A gram may begin or end at a word's edge but not cross it.
         inside = np.ones(count, bool)
@@ -94,4 +116,5 @@ def _features(text: str) -> tuple[np.ndarray, np.ndarray]:
         np.rint(8 * weight * np.sqrt(counts))
         for weight, (_, counts) in zip(importance, found, strict=False)
     ]
-    return np.concatenate([values for values, _ in found]), np.concatenate(weights)
+    starts = np.cumsum([0, *map(len, weights)]).tolist()
+    return np.concatenate([values for values, _ in found]), np.concatenate(weights), starts

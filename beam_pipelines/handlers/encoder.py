@@ -18,6 +18,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from beam_pipelines.handlers.decode_pictures import read_picture
+from beam_pipelines.handlers.hidden_states import StateChoice, States
 from beam_pipelines.handlers.kept_pictures import KeptPictures
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.rules import MAX_PIXELS
@@ -56,6 +57,9 @@ class Encoder(ModelHandler[Any, np.ndarray | Unusable, Any]):
     origin: dict[str, Any] | None = None
     """What the configuration says of a class of one's own; part of the digest."""
 
+    chosen: StateChoice | None = None
+    """Which states are kept beside the vectors, set by the job; None keeps none."""
+
     group_size = 1024
     """Elements the job hands to `encode` together, about. Groups are sets of contents
     with equal hashes, not what Beam's `BatchElements` happens to see together: the
@@ -91,8 +95,21 @@ class Encoder(ModelHandler[Any, np.ndarray | Unusable, Any]):
         raise NotImplementedError
 
     def encode(self, batch: Sequence[Any], model: Any) -> np.ndarray:
-        """Vectors of prepared elements, float32 `[len(batch), size]`."""
+        """Vectors of prepared elements, float32 `[len(batch), size]`.
+
+        With `chosen` states, each row is the vector, then the states of `states`, side by side.
+        """
         raise NotImplementedError
+
+    def states(self, model: Any) -> States | None:
+        """The states of `chosen` that a built model gives; None if none are asked for.
+
+        Raises:
+            ConfigError: if this encoder has none, or not those.
+        """
+        if self.chosen is None:
+            return None
+        raise self.chosen.refuse(f"the encoder {self.name}", "it has no layers to look into")
 
     def parameters(self) -> dict[str, Any]:
         """Plain values that change the vectors or who gets one; part of the digest."""
@@ -135,7 +152,7 @@ class Encoder(ModelHandler[Any, np.ndarray | Unusable, Any]):
         stats = [(path, os.stat(path)) for path in self.files()]
         files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
         described = [type(self).__qualname__, self.parameters(), self.origin, files]
-        key = json.dumps(described, sort_keys=True)
+        key = f"{json.dumps(described, sort_keys=True)} {self.chosen}"
         with _models_lock:
             if key not in _models:
                 _models.clear()

@@ -16,7 +16,7 @@ from beam_pipelines.handlers.encoder import Encoder, Unusable
 from beam_pipelines.running import NAMESPACE, advance
 from beam_pipelines.transforms.declarations import Declaration, Declare, Part
 from kdsr_tf.hashing import shard_of
-from kdsr_tf.schema import ITEM, ITEM_ID, VECTOR
+from kdsr_tf.schema import ITEM, ITEM_ID, STATES, VECTOR
 from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.catalogue_rows import read_items, row_as_json
 
@@ -60,10 +60,22 @@ class Known(NamedTuple):
     """In place of a content: what an encoder need not find out.
 
     Args:
-        found: An earlier vector, or the reason why the content is unusable.
+        found: An earlier row of the encoder, or the reason why the content is unusable.
     """
 
     found: np.ndarray | Unusable
+
+
+class Earlier(NamedTuple):
+    """Files of what an encoder found before.
+
+    Args:
+        vectors: Path of a file of vectors.
+        states: Path of the file of the states of the same contents, or None.
+    """
+
+    vectors: str
+    states: str | None
 
 
 class GroupContents(beam.PTransform):
@@ -78,7 +90,7 @@ class GroupContents(beam.PTransform):
         declare: Row of the catalogue to what it declares.
         encoder: Identifies contents.
         num_groups: Number of groups, from the data size.
-        previous: Files of vectors of the same encoder, to be used again.
+        previous: Files of the same encoder, to be used again.
 
     Returns:
         Lists of `(Key, content or Known)`, ordered by digest.
@@ -90,7 +102,7 @@ class GroupContents(beam.PTransform):
         declare: Declare,
         encoder: Encoder,
         num_groups: int,
-        previous: list[str],
+        previous: list[Earlier],
     ):
         super().__init__()
         self._vocabulary = vocabulary
@@ -115,7 +127,7 @@ class GroupContents(beam.PTransform):
             previous = (
                 pipeline
                 | "Previous files" >> beam.Create(self._previous, reshuffle=True)
-                | "Read previous" >> beam.FlatMap(_read_vectors, num_groups)
+                | "Read previous" >> beam.FlatMap(_read_earlier, num_groups)
             )
             both = beam.Flatten().with_output_types(tuple[int, Any])
             found = (found, previous) | "Contents and vectors" >> both
@@ -194,11 +206,20 @@ def _read_vocabulary(path: str) -> Iterator[tuple[str, int]]:
             yield from zip(batch[ITEM_ID].to_pylist(), batch[ITEM].to_pylist(), strict=True)
 
 
-def _read_vectors(
-    path: str, num_groups: int
+def _read_earlier(
+    files: Earlier, num_groups: int
 ) -> Iterator[tuple[int, tuple[bytes, None, np.ndarray]]]:
+    parts = [_read_rows(files.vectors, VECTOR)]
+    if files.states is not None:
+        parts.append(_read_rows(files.states, STATES))
+    for found in zip(*parts, strict=True):
+        digest = found[0][0]
+        row = np.concatenate([values.astype(np.float32) for _, values in found])
+        yield shard_of(digest, num_groups), (digest, None, row)
+
+
+def _read_rows(path: str, column: str) -> Iterator[tuple[bytes, np.ndarray]]:
     with fsspec.open(path, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(columns=[CONTENT, VECTOR]):
-            vectors = batch[VECTOR].flatten().to_numpy().reshape(len(batch), -1)
-            for digest, vector in zip(batch[CONTENT].to_pylist(), vectors, strict=True):
-                yield shard_of(digest, num_groups), (digest, None, vector)
+        for batch in pq.ParquetFile(file).iter_batches(columns=[CONTENT, column]):
+            rows = batch[column].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+            yield from zip(batch[CONTENT].to_pylist(), rows, strict=True)

@@ -10,6 +10,7 @@ from kdsr_tf.config.data_sections import (
     ImageEncoderConfig,
     PrepareConfig,
     SourceConfig,
+    StatesConfig,
     TeachConfig,
     TextEncoderConfig,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "ImageEncoderConfig",
     "PrepareConfig",
     "SourceConfig",
+    "StatesConfig",
     "TeachConfig",
     "TextEncoderConfig",
     "dump_config",

@@ -85,6 +85,34 @@ class PrepareConfig(Section):
     max_rejected_fraction: Fraction = 0.05
 
 
+class StatesConfig(Section):
+    """Which hidden states of an encoder are kept beside its vectors, one pooled vector each.
+
+    Level 0 is what enters the first layer, level k what leaves layer k; the last one includes
+    the encoder's final normalisation.
+
+    Args:
+        groups: Number K of equal groups of layers, each of which keeps its last layer; level 0
+            is kept too.
+        layers: Levels to keep instead, rising, such as `[0, 6, 12]`.
+        pooling: `mean` over real tokens or positions, or `cls`, the class token. At level 0
+            the class token is the same for every item.
+        dtype: Precision of the files.
+    """
+
+    groups: PositiveInt = 6
+    layers: Annotated[list[NonNegativeInt], pydantic.Field(min_length=1)] | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    dtype: Literal["float16", "float32"] = "float16"
+
+    @pydantic.field_validator("layers")
+    @classmethod
+    def _rise(cls, layers: list[int] | None) -> list[int] | None:
+        if layers is not None and layers != sorted(set(layers)):
+            raise ValueError(f"levels must rise, such as {sorted(set(layers))}")
+        return layers
+
+
 class TextEncoderConfig(Section):
     """How the text of an item becomes a vector.
 
@@ -106,6 +134,7 @@ class TextEncoderConfig(Section):
         precision: Precision of the arithmetic (`keras_hub`): `mixed_float16` or `mixed_bfloat16`
             for workers with an accelerator. It is never chosen by itself: the
             vectors must not depend on the machine that made them.
+        states: Hidden states to keep beside the vectors; None keeps none.
     """
 
     encoder: Literal["embedded", "keras_hub", "precomputed", "custom"] = "embedded"
@@ -119,6 +148,7 @@ class TextEncoderConfig(Section):
     arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
     batch_size: PositiveInt = 64
     precision: Precision = "float32"
+    states: StatesConfig | None = None
 
 
 class ImageEncoderConfig(Section):
@@ -141,6 +171,7 @@ class ImageEncoderConfig(Section):
         batch_size: Most pictures per encoder call; on two processors or fewer without a GPU the
             Keras encoders take eight at most.
         precision: Precision of the arithmetic (`keras_applications`, `keras_hub`), as for texts.
+        states: Hidden states to keep beside the vectors, as for texts.
     """
 
     encoder: Literal["embedded", "keras_applications", "keras_hub", "precomputed", "custom"] = (
@@ -157,6 +188,7 @@ class ImageEncoderConfig(Section):
     column: str = "image_vector"
     batch_size: PositiveInt = 32
     precision: Precision = "float32"
+    states: StatesConfig | None = None
 
 
 class EncodeConfig(Section):

@@ -82,14 +82,23 @@ def select(config: Config, keys: Iterable[str]) -> dict[str, Any]:
         value: Any = values
         for part in key.split("."):
             value = value[part]
-        if key == "model":
-            # With its first name and before there were methods: what was trained stays up to date.
-            value = {"first_order": value["last_item"], **value}
-            del value["last_item"]
-            if value["method"] == "kdsr":
-                del value["method"]
-        selected[key] = value
+        selected[key] = _as_before(key, value)
     return selected
+
+
+def _as_before(key: str, value: Any) -> Any:
+    """A value as it was before keys got other names or were added: what was made stays up to date.
+
+    An added key is left out while it says what was so before there was one.
+    """
+    if key == "model":
+        value = {"first_order": value["last_item"], **value}
+        del value["last_item"]
+        if value["method"] == "kdsr":
+            del value["method"]
+    elif key in ("encode.text", "encode.image") and value is not None and value["states"] is None:
+        del value["states"]
+    return value
 
 
 def _validated(values: dict[str, Any]) -> Config:

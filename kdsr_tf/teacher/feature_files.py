@@ -1,8 +1,8 @@
-"""Streaming the encoder's vectors out of `features/<modality>/`."""
+"""Streaming the encoder's vectors and states out of `features/<modality>/`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import fsspec
 import numpy as np
@@ -23,9 +23,12 @@ class Features:
         size: Dimension of a vector, from the manifest.
     """
 
+    files = "vectors-*.parquet"
+    column = schema.VECTOR
+
     def __init__(self, directory: str, size: int):
         self.size = size
-        self._paths = find_files(directory, "vectors-*.parquet")
+        self._paths = find_files(directory, self.files)
 
     def __len__(self) -> int:
         """Number of items with a vector."""
@@ -37,8 +40,10 @@ class Features:
             with fsspec.open(path, "rb") as file:
                 # Without a buffer size, a whole column chunk would be read at once.
                 parquet = pq.ParquetFile(file, buffer_size=_READ_BYTES)
-                for batch in parquet.iter_batches(_ROWS_PER_BATCH):
-                    column = batch.column(schema.VECTOR)
+                for batch in parquet.iter_batches(
+                    _ROWS_PER_BATCH, columns=[schema.ITEM, self.column]
+                ):
+                    column = batch.column(self.column)
                     vectors = column.flatten().to_numpy(zero_copy_only=False)
                     items = batch.column(schema.ITEM).to_numpy(zero_copy_only=False)
                     yield items, vectors.reshape(len(items), self.size)
@@ -51,3 +56,27 @@ class Features:
     def _metadata(self, path: str) -> pq.FileMetaData:
         with fsspec.open(path, "rb") as file:
             return pq.read_metadata(file)
+
+
+class States(Features):
+    """The committed states of one modality, of the same items in the same order as `Features`.
+
+    `batches` gives item indices `(rows,)` and the states of each item side by side,
+    `(rows, sum(sizes))` in the dtype of the files, float16 or float32.
+
+    Args:
+        directory: Local path or URI of `features/<modality>/`.
+        sizes: Width of each state, `details["states"]["sizes"]` of the manifest.
+
+    Example:
+        >>> details = {"layers": [0, 2], "sizes": [16, 8], "pooling": "mean", "dtype": "float16"}
+        >>> len(States("/no/where", details["sizes"]))
+        0
+    """
+
+    files = "states-*.parquet"
+    column = schema.STATES
+
+    def __init__(self, directory: str, sizes: Sequence[int]):
+        super().__init__(directory, sum(sizes))
+        self.sizes = tuple(sizes)
