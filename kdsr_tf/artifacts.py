@@ -95,14 +95,9 @@ def exists(path: str) -> bool:
 
 
 def find_files(directory: str, pattern: str) -> list[str]:
-    """Files of a folder by name, sorted.
+    """Files of a folder by name (`vectors-*.parquet`), sorted; none if there is no such folder.
 
-    Args:
-        directory: Local path or URI, taken literally: brackets in it are no pattern.
-        pattern: Of the names, such as `vectors-*.parquet`.
-
-    Returns:
-        Local paths or URIs; none if there is no such folder.
+    The folder, a local path or URI, is taken literally: brackets in it are no pattern.
     """
     filesystem, local = fsspec.core.url_to_fs(directory)
     found = sorted(filesystem.glob(f"{glob.escape(local.rstrip('/'))}/{pattern}"))
@@ -142,11 +137,7 @@ def _file_sizes(filesystem: Any, directory: str) -> dict[str, int]:
 
 
 def read_manifest(directory: str, *, written_by: str) -> Manifest:
-    """The manifest of a committed directory.
-
-    Args:
-        directory: Local path or URI.
-        written_by: Stage to name in the error's remedy.
+    """The manifest of a committed directory, which the stage `written_by` makes.
 
     Raises:
         MissingArtifactError: if the directory is absent or was never committed.
@@ -170,15 +161,10 @@ def read_manifest(directory: str, *, written_by: str) -> Manifest:
 def committing(directory: str, manifest: Manifest) -> Iterator[str]:
     """Write a directory that appears whole, with its manifest, or not at all.
 
-    Yields a new, empty directory beside `directory`. The caller fills it and
-    may still add to `manifest.counts` and `manifest.details`. On a clean exit
-    the manifest is written and the directory takes its place; on an exception
-    it is deleted. A killed process leaves a directory that no reader accepts
-    and that the next writer removes.
-
-    Args:
-        directory: Final local path or URI.
-        manifest: Completed with seconds and versions on exit.
+    Yields a new, empty directory beside `directory`, a local path or URI. The caller fills it and
+    may still add to `manifest.counts` and `manifest.details`. On a clean exit the manifest is
+    completed and written, and the directory takes its place; on an exception it is deleted. A
+    killed process leaves a directory that no reader accepts and that the next writer removes.
 
     Example:
         >>> manifest = Manifest(artifact="features/text", fingerprint="0" * 16)
@@ -234,12 +220,7 @@ def _replace(filesystem: Any, attempt: str, final: str, manifest: Manifest) -> N
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a small file that is never seen half-written, and the folders it needs.
-
-    Args:
-        path: Local path or URI.
-        text: Whole content.
-    """
+    """Write a small file, local or at a URI, that is never seen half-written, and its folders."""
     filesystem, local = fsspec.core.url_to_fs(path)
     filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
     if "://" in path:

@@ -10,19 +10,7 @@ T = TypeVar("T")
 
 
 def import_subclass(path: str, base: type[T]) -> type[T]:
-    """Import a class.
-
-    Args:
-        path: Dotted path, such as `my_package.encoders.MyEncoder`.
-        base: What it must be a subclass of.
-
-    Raises:
-        ValueError: if the path leads to no such class.
-
-    Example:
-        >>> import_subclass("collections.OrderedDict", dict).__name__
-        'OrderedDict'
-    """
+    """Import a class from its dotted path, such as `my_package.encoders.MyEncoder`."""
     module, _, name = path.rpartition(".")
     if not module:
         raise ValueError(

@@ -68,20 +68,7 @@ class Bar:
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Bar]:
-    """Show a progress bar with an estimate of the remaining time.
-
-    Args:
-        title: Shown beside the bar.
-        total: Units of work; None when unknown (a spinner instead of a bar).
-
-    Yields:
-        A `Bar`, whose `advance(amount=1)` reports work as done.
-
-    Example:
-        >>> with progress("counting", total=3) as bar:
-        ...     for _ in range(3):
-        ...         bar.advance()
-    """
+    """Show a progress bar with the remaining time; a spinner where the total is not known."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -97,17 +84,8 @@ def progress(title: str, total: int | None = None) -> Iterator[Bar]:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table to print with `console.print`.
 
-    Columns that hold numbers only are aligned to the right. Cells are shown as
-    they are, without markup.
-
-    Args:
-        title: Shown above the table.
-        columns: Headings.
-        rows: One sequence of cells per row, as many as there are columns.
-
-    Example:
-        >>> table("letters", ("letter", "count"), [("a", 3), ("b", 1)]).row_count
-        2
+    Columns that hold numbers only are aligned to the right. Cells are shown as they are, without
+    markup; a row has as many as there are columns.
     """
     cells = [list(row) for row in rows]
     made = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
@@ -120,11 +98,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def cut(text: str, longest: int) -> str:
-    """A text of the user's on one line, shortened if need be.
-
-    Args:
-        text: Anything, such as a title that is a whole description.
-        longest: Most characters of the result, at least 1.
+    """A text of the user's on one line, of so many characters at most (one at least).
 
     Example:
         >>> cut("Sun\\n and moon", 8), cut("Sun", 8)
@@ -135,15 +109,7 @@ def cut(text: str, longest: int) -> str:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as CSV with a heading; a row may lack columns that others have.
-
-    Args:
-        rows: Column to value.
-
-    Example:
-        >>> csv_text([{"letter": "a"}, {"letter": "b", "count": 1}])
-        'letter,count\\na,\\nb,1\\n'
-    """
+    """Rows as CSV with a heading; a row may lack columns that others have."""
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
@@ -153,14 +119,7 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Headings and rows as a Markdown table.
-
-    Example:
-        >>> print(markdown_table(["letter"], [["a|b"]]))
-        | letter |
-        | --- |
-        | a\\|b |
-    """
+    """Headings and rows as a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines

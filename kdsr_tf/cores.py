@@ -22,23 +22,10 @@ Size = Mapping[str, int]
 
 
 def core_sizes(users: np.ndarray, items: np.ndarray, chosen: int) -> list[dict[str, int]]:
-    """Size of the k-core for the chosen k and for those of `OTHERS`.
+    """Size of the k-core for the chosen k and for those of `OTHERS`, the smallest k first.
 
-    A larger k keeps a part of what a smaller one keeps, so each core is found in the
-    one before it.
-
-    Args:
-        users: Non-negative integer codes `[n]`.
-        items: Codes of the items, likewise.
-        chosen: The configured k; 0 and 1 both keep all.
-
-    Returns:
-        One `Size` per k, the smallest k first.
-
-    Example:
-        >>> sizes = core_sizes(np.array([0, 0, 1]), np.array([0, 1, 0]), 2)
-        >>> sizes[0], sizes[1]["interactions"]
-        ({'k': 1, 'users': 2, 'items': 2, 'interactions': 3}, 0)
+    A larger k keeps a part of what a smaller one keeps, so each core is found in the one before
+    it. Users and items are non-negative integer codes `[n]`; a chosen k of 0 or 1 keeps all.
     """
     sizes = []
     for k in sorted({*OTHERS, max(chosen, 1)}):
@@ -55,12 +42,7 @@ def shares(size: Size, sizes: Sequence[Size]) -> dict[str, float]:
 
 
 def cores_warning(sizes: Sequence[Size], chosen: int) -> str | None:
-    """A sentence where the chosen core keeps less than half of anything, else None.
-
-    Args:
-        sizes: Result of `core_sizes`.
-        chosen: The configured k.
-    """
+    """A sentence where the chosen core keeps less than half of anything, otherwise None."""
     if not sizes or not sizes[0]["interactions"]:
         return None
     by_k = {size["k"]: shares(size, sizes) for size in sizes}

@@ -26,11 +26,7 @@ _WEB_MODULES = ("aiohttp", "requests")
 
 
 def storage_problem(error: Exception) -> str | None:
-    """Why URIs of a kind cannot be opened and the remedy; None if the error is another one.
-
-    Args:
-        error: What `fsspec` has raised.
-    """
+    """Why `fsspec` cannot open URIs of a kind and the remedy; None if the error is another one."""
     module = getattr(error.__cause__, "name", None)
     if isinstance(error, ImportError) and module in _EXTRAS:
         uris, package = _EXTRAS[module]

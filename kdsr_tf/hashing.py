@@ -19,15 +19,9 @@ def shard_of(key: str | bytes, num_shards: int) -> int:
 
 
 def hash_pairs(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
-    """64-bit hash of integer pairs, vectorised (SplitMix64 finaliser).
+    """64-bit hash of pairs of integers, each of the same shape (SplitMix64 finaliser), uint64.
 
-    Args:
-        first: Integers of any shape.
-        second: Integers of the same shape.
-        seed: Any int; another seed gives another order.
-
-    Returns:
-        uint64 array of the same shape.
+    Another seed, any int, gives another order.
     """
     with np.errstate(over="ignore"):
         state = _mix(np.asarray(first, np.uint64) + np.uint64(seed % 2**64))

@@ -35,10 +35,7 @@ class NoHomeError(InputError, ValueError):
 
 
 def expand_home(path: str) -> str:
-    """A path with the home folder in place of a leading `~` or `~name`.
-
-    Args:
-        path: Local path, URI or `tfds:` path.
+    """A local path, URI or `tfds:` path with the home folder in place of a leading `~` or `~name`.
 
     Raises:
         NoHomeError: if there is no such home folder. A file whose own name begins with a
@@ -65,13 +62,7 @@ def expand_home(path: str) -> str:
 
 
 def copy_folder(filesystem: Any, source: str, target: str) -> None:
-    """Copy the files below a folder to a new folder of the same filesystem.
-
-    Args:
-        filesystem: Of fsspec.
-        source: Existing folder, without protocol.
-        target: The folder that takes its files, without protocol.
-    """
+    """Copy the files below a folder to a new one of the same filesystem, both without protocol."""
     files = filesystem.find(source)
     targets = [f"{target}{path.removeprefix(source)}" for path in files]
     for folder in sorted({path.rsplit("/", 1)[0] for path in targets}):
@@ -82,12 +73,7 @@ def copy_folder(filesystem: Any, source: str, target: str) -> None:
 
 
 def remove_folder(filesystem: Any, folder: str) -> None:
-    """Remove a folder and everything below it.
-
-    Args:
-        filesystem: Of fsspec.
-        folder: Existing folder, without protocol or closing slash.
-    """
+    """Remove a folder, given without protocol or closing slash, and everything below it."""
     if "file" in filesystem.protocol or not glob.has_magic(folder):
         filesystem.rm(folder, recursive=True)
         return

@@ -18,15 +18,9 @@ from kdsr_tf.errors import KDSRError
 
 
 def require(owner: object, *names: str, read_in: str) -> None:
-    """Refuse to go on without private names of another package.
+    """Refuse to go on without private names of a class, module or object of another package.
 
-    Args:
-        owner: Class, module or object of that package.
-        names: Attributes that are used.
-        read_in: The package and the version in which they were read.
-
-    Raises:
-        KDSRError: if one of them is gone.
+    `read_in` is the package and the version in which they were read.
     """
     missing = [name for name in names if not hasattr(owner, name)]
     if missing:

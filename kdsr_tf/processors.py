@@ -20,9 +20,6 @@ def limit_threads(tensorflow: Any) -> None:
 
     What is shared out between threads of so few processors mostly waits.
     `TF_NUM_INTRAOP_THREADS` decides instead where it is set.
-
-    Args:
-        tensorflow: The module; this one does not import it.
     """
     chosen = "TF_NUM_INTRAOP_THREADS" in os.environ
     if few_processors() and not chosen and not tensorflow.config.list_physical_devices("GPU"):

@@ -18,11 +18,7 @@ MAX_PIXELS = 50_000_000
 
 
 def check_correlation(kind: str) -> None:
-    """Refuse an unknown kind of ξ.
-
-    Raises:
-        ValueError: listing the kinds.
-    """
+    """Refuse an unknown kind of ξ."""
     if kind not in get_args(Correlation):
         raise ValueError(
             f"`kind` must be one of {', '.join(get_args(Correlation))}. Received: kind={kind!r}."
@@ -30,11 +26,7 @@ def check_correlation(kind: str) -> None:
 
 
 def check_heads(num_heads: int, dim: int) -> None:
-    """Refuse attention heads that do not share a vector equally.
-
-    Raises:
-        ValueError: if `num_heads` does not divide `dim`.
-    """
+    """Refuse attention heads that do not share a vector equally."""
     if num_heads < 1 or dim % num_heads:
         raise ValueError(
             "`num_heads` must divide `dim` (model.num_heads, model.dim). "
@@ -43,11 +35,7 @@ def check_heads(num_heads: int, dim: int) -> None:
 
 
 def check_smoothing(label_smoothing: float, negatives: int | None) -> None:
-    """Refuse label smoothing with drawn negatives.
-
-    Raises:
-        ValueError: if both are given.
-    """
+    """Refuse label smoothing with drawn negatives."""
     if label_smoothing and negatives:
         raise ValueError(
             "`label_smoothing` spreads over all items, which `negatives` does not compute. "
@@ -58,14 +46,9 @@ def check_smoothing(label_smoothing: float, negatives: int | None) -> None:
 
 
 def check_drawn_pairs(pairs_per_window: int | None, score_loss: str | None) -> None:
-    """Refuse a drawing of pairs that means nothing.
+    """Refuse a drawing of pairs that means nothing: none at all, or for a loss that needs them all.
 
-    Args:
-        pairs_per_window: Pairs drawn per window, None for all.
-        score_loss: Form of `ScoreLoss`; None where no pairs are compared.
-
-    Raises:
-        ValueError: for a number < 1, or a loss that needs all pairs of a window.
+    `score_loss` is None where no pairs are compared.
     """
     if pairs_per_window is None:
         return

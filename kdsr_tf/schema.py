@@ -146,13 +146,10 @@ def pair_index(i: int, j: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def pair_positions(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions `(i, j)` of all packed pairs of a window, in packed order.
+    """Positions `(i, j)`, `i < j`, of all packed pairs of a window, read-only int32 `[pairs]` each.
 
-    Pairs are ordered by `j`, then `i`, so the first `p(p-1)/2` entries are
-    exactly the pairs of the first `p` items.
-
-    Returns:
-        Two read-only int32 arrays of shape `[length(length-1)/2]`, `i < j`.
+    Pairs are ordered by `j`, then `i`, so the first `p(p-1)/2` entries are exactly the pairs of the
+    first `p` items.
     """
     j, i = np.tril_indices(length, k=-1)
     i, j = i.astype(np.int32), j.astype(np.int32)

@@ -26,12 +26,9 @@ _USERS_PER_BATCH = 4096
 
 
 class User(NamedTuple):
-    """One row of `sequences/`.
+    """One row of `sequences/`: its items, int32 and read-only, are in the order of time.
 
-    Args:
-        user_id: The id.
-        items: All items in the order of time, int32 `(interactions,)`, read-only.
-        num_train: The first so many are train, the rest test.
+    The first `num_train` are train, the rest test.
     """
 
     user_id: str
@@ -40,24 +37,13 @@ class User(NamedTuple):
 
 
 def check_test_points(directory: str) -> None:
-    """Refuse what cannot be evaluated before a student is trained on it.
-
-    Args:
-        directory: Local path or URI of a committed `sequences/`.
-
-    Raises:
-        InputError: if it holds no test point.
-    """
+    """Refuse a committed `sequences/` without a test point before a student is trained on it."""
     if not read_manifest(directory, written_by="prepare").counts.get("test_points", 1):
         raise InputError(NO_TEST_POINT.format(directory))
 
 
 def read_users(directory: str) -> Iterator[User]:
-    """Every user, shard by shard; shards are by hash, so the first users are any users.
-
-    Args:
-        directory: Local path or URI of `sequences/`.
-    """
+    """Every user, shard by shard; shards are by hash, so the first users are any users."""
     for path in shards(directory):
         yield from read_shard(path)
 
@@ -80,12 +66,7 @@ def read_shard(path: str) -> Iterator[User]:
 
 
 def read_items(directory: str, *columns: str) -> pa.Table:
-    """The vocabulary; row k is item k + 1.
-
-    Args:
-        directory: Local path or URI of `sequences/`.
-        *columns: Columns to read; none reads all.
-    """
+    """The vocabulary, or some of its columns; row k is item k + 1."""
     with fsspec.open(join(directory, ITEMS_FILE), "rb") as file:
         return pq.read_table(file, columns=list(columns) or None)
 

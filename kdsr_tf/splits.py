@@ -37,22 +37,10 @@ class Window(NamedTuple):
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Interactions left when every user and item must have at least `k` of them.
+    """Interactions left when every user and item must have at least `k` of them, bool `[n]`.
 
-    Users and items below `k` are removed in turn until none is left below, so
-    the result does not depend on the order.
-
-    Args:
-        users: Non-negative integer codes `[n]`, `0..number of users - 1`.
-        items: Codes of the items, likewise.
-        k: Fewest interactions; 0 and 1 keep all.
-
-    Returns:
-        Bool `[n]`.
-
-    Example:
-        >>> k_core(np.array([0, 0, 1]), np.array([0, 1, 0]), 2)
-        array([False, False, False])
+    Users and items below `k` are removed in turn until none is left below, so the result does not
+    depend on the order. Both are non-negative integer codes `[n]`; a k of 0 or 1 keeps all.
     """
     kept = np.ones(len(users), bool)
     if k <= 1:
@@ -86,22 +74,15 @@ def num_train_leave_last_out(num_interactions: int) -> int:
 
 
 def num_train_global_time(timestamps: np.ndarray, first_test_time: int) -> int:
-    """Train interactions of a user where everything from one moment on is test.
-
-    Args:
-        timestamps: Ascending int64 `[n]`.
-        first_test_time: Result of `first_test_time`.
-    """
+    """Train interactions of a user, in order of time, if all from one moment on are test."""
     # `searchsorted` would round a moment after the last 64-bit number.
     return int(np.count_nonzero(timestamps < first_test_time))
 
 
 def first_test_time(timestamps: np.ndarray, test_fraction: float) -> int:
-    """Moment from which on at least `test_fraction` of all interactions happen.
+    """Moment from which on at least `test_fraction` (in `[0, 1)`) of all interactions happen.
 
-    Args:
-        timestamps: Times of all interactions, in any order, int64 `[n]`, `n > 0`.
-        test_fraction: Share of test interactions, in `[0, 1)`; 0 gives a moment after the last one.
+    The times are in any order, int64 `[n]`, `n > 0`. 0 gives a moment after the last one.
     """
     num_train = num_train_ratio(len(timestamps), test_fraction)
     if num_train == len(timestamps):
@@ -114,11 +95,8 @@ def are_positions(last: np.ndarray, counts: np.ndarray) -> bool:
 
     They do if most users have at least half of the numbers from 0 (or 1) to their last one,
     and none twice. Not all of them: rows that are rejected or outside the k-core leave gaps.
-    Positions say nothing about who acted before whom.
-
-    Args:
-        last: Greatest timestamp of each user, int64 `[u]`.
-        counts: Interactions of each user `[u]`.
+    Positions say nothing about who acted before whom. `last` and `counts` are the greatest
+    timestamp and the number of interactions of each user, int64 `[u]`.
     """
     if not len(last) or last.max() >= LEAST_TIME:
         return False
@@ -134,9 +112,7 @@ def has_validation(num_train: int) -> bool:
 def num_inputs(num_train: int, validation: bool = True) -> int:
     """Inputs of a user's train windows: one per train target.
 
-    Args:
-        num_train: Train interactions.
-        validation: Whether the validation target is kept out of training.
+    The validation target is kept out of training, unless `validation` is false.
     """
     held_out = 1 if validation and has_validation(num_train) else 0
     return max(num_train - held_out - 1, 0)
@@ -145,24 +121,15 @@ def num_inputs(num_train: int, validation: bool = True) -> int:
 def training_windows(num_inputs: int, max_length: int, stride: int) -> list[Window]:
     """Windows in which every target has its loss exactly once.
 
-    Windows start every `stride` positions. A target has its loss in the
-    earliest window where at least `max_length - stride` items precede it, or
-    all of them.
-
-    Args:
-        num_inputs: Inputs of the sequence: interactions used for training, minus 1.
-        max_length: Most inputs of a window.
-        stride: Step between windows, in `1..max_length`.
-
-    Returns:
-        `Window(start, stop, first_loss)`s: inputs are `sequence[start:stop]`,
-        targets `sequence[start + 1:stop + 1]`, and relative positions from
-        `first_loss` on carry loss.
+    Windows start every `stride` positions, which is in `1..max_length`. A target has its loss in
+    the earliest window where at least `max_length - stride` items precede it, or all of them.
+    `num_inputs` are the interactions used for training, minus 1. A window's inputs are
+    `sequence[start:stop]`, its targets `sequence[start + 1:stop + 1]`.
 
     Example:
         >>> training_windows(7, max_length=4, stride=2)
         [Window(start=0, stop=4, first_loss=0), Window(start=2, stop=6, first_loss=2), \
-Window(start=4, stop=7, first_loss=2)]
+    Window(start=4, stop=7, first_loss=2)]
     """
     if not 1 <= stride <= max_length:
         raise ValueError(
@@ -192,12 +159,7 @@ def context_lost(num_inputs: int, max_length: int, stride: int) -> int:
 
 
 def evaluation_span(position: int, max_length: int) -> tuple[int, int]:
-    """Inputs of the point at `position`: the last `max_length` items before it.
-
-    Returns:
-        `(start, stop)`; the inputs are `sequence[start:stop]`, and
-        `stop == position`.
-    """
+    """`start` and `stop` of the inputs of a point: the last `max_length` items before it."""
     return max(position - max_length, 0), position
 
 

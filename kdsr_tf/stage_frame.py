@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from kdsr_tf import artifacts, stages
@@ -19,22 +18,16 @@ class StageFrame(contextlib.AbstractContextManager["StageFrame"]):
     """What a stage reads, and where it writes one artifact.
 
     What lies in `new_folder()` at the end of the block becomes the artifact, with
-    `manifest`. An exception deletes it. A block that asks for no folder changes nothing.
+    `manifest`, whose counts and details the stage sets. An exception deletes it. A block that
+    asks for no folder changes nothing. `inputs` are the manifests of the other inputs by name.
 
     Args:
         config: The configuration.
         name: The artifact.
         external: Fingerprints of inputs without a manifest, by name.
 
-    Attributes:
-        inputs: Manifests of the other inputs, by name.
-        manifest: Manifest of what is to be written; the stage sets its counts and details.
-        location: Local path or URI of the artifact.
-
     Raises:
-        MissingArtifactError: naming the stage to run first.
-        StaleArtifactError: if two inputs descend from different data, or one was made
-            with another configuration.
+        MissingArtifactError, StaleArtifactError: as `read_inputs` does.
 
     Example:
         >>> with StageFrame(config, "evaluation") as frame:  # doctest: +SKIP
@@ -65,24 +58,12 @@ class StageFrame(contextlib.AbstractContextManager["StageFrame"]):
         """Make an empty folder that takes the artifact's place at the end of the block."""
         return self._folder.enter_context(artifacts.committing(self.location, self.manifest))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._folder.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._folder.__exit__(*error)
 
 
 def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
-    """The committed inputs of an artifact, checked against each other.
-
-    Args:
-        config: The configuration.
-        name: Artifact about to be written.
-
-    Returns:
-        Manifest of every input that has one.
+    """Manifests of the committed inputs of an artifact, checked against each other.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
@@ -117,10 +98,9 @@ def read_inputs(config: Config, name: str) -> dict[str, Manifest]:
 def changed_keys(
     manifest: Manifest, artifact: stages.Artifact, config: Config
 ) -> dict[str, tuple[Any, Any]]:
-    """Configuration an artifact depends on and that is not what it was made with.
+    """Value then and now, by dotted key, of what an artifact depends on and was not made with.
 
-    Returns:
-        Value then and value now, by dotted key; None stands for a key that is absent.
+    None stands for a key that is absent.
     """
     before = dict(_flatten(manifest.config))
     after = dict(_flatten(select(config, artifact.keys)))
@@ -147,12 +127,7 @@ def new_manifest(
 ) -> Manifest:
     """A manifest for `artifacts.committing`, from the inputs just read.
 
-    Args:
-        config: The configuration.
-        name: Artifact about to be written.
-        inputs: Result of `read_inputs`.
-        external: Fingerprints of inputs without a manifest, by name; more than
-            the artifact needs may be given.
+    `external` are fingerprints of inputs without a manifest, perhaps more than it needs.
 
     Raises:
         ValueError: if an input's fingerprint is missing.
@@ -172,17 +147,7 @@ def new_manifest(
 
 
 def check_input(reader: str, manifest: Manifest, name: str, expected: Manifest) -> None:
-    """Refuse two artifacts that do not descend from the same input.
-
-    Args:
-        reader: Stage that reads both.
-        manifest: The artifact whose recorded input is checked.
-        name: Name of that input in `manifest.inputs`.
-        expected: The input as it is in the working directory now.
-
-    Raises:
-        StaleArtifactError: naming both artifacts and both fingerprints.
-    """
+    """Refuse an artifact (`manifest`) whose recorded input is not the input as it is now."""
     found = manifest.inputs.get(name)
     if found != expected.fingerprint:
         raise StaleArtifactError(

@@ -39,7 +39,7 @@ def export_files(config: Config) -> dict[str, str]:
     return {name: path for name, path in files.items() if path is not None}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Artifact:
     """One committed directory.
 
@@ -59,12 +59,11 @@ class Artifact:
     version: int = 1
 
 
-STAGES = ("prepare", "encode", "teach", "distill", "train", "evaluate", "export", "report")
-"""Stages that write artifacts, in running order."""
-
-
 BEFORE_TRAINING = ("prepare", "encode", "teach", "distill")
 """Stages whose artifacts all runs of a working directory share."""
+
+STAGES = (*BEFORE_TRAINING, "train", "evaluate", "export", "report")
+"""Stages that write artifacts, in running order."""
 
 _OF_A_RUN = ("student", "evaluation", NEW_ITEMS, "serving_model", "report")
 """Artifacts that every run of a working directory has for itself."""
@@ -73,9 +72,8 @@ _OF_A_RUN = ("student", "evaluation", NEW_ITEMS, "serving_model", "report")
 def windows_of(config: Config) -> str:
     """Name of the artifact that training reads its windows from.
 
-    Returns:
-        `examples`, which holds the teacher's scores and codes too, or `windows`, which does
-        not; a working directory may hold both, for students of both kinds.
+    `examples` holds the teacher's scores and codes too, `windows` does not; a working directory
+    may hold both, for students of both kinds.
     """
     return "examples" if config.needs.pairs else "windows"
 
@@ -95,105 +93,60 @@ def artifacts_of(config: Config) -> tuple[Artifact, ...]:
 
 
 def _data_artifacts(config: Config) -> tuple[Artifact, ...]:
+    split_keys = ("source.title_column", "source.image_column", "prepare", "windows.max_length")
+    taught = ("teach", "model.dim", "seed")
+    teachers = (f"teacher/{m}" for m in config.needs.pairs)
     return (
-        Artifact(
-            name="sequences",
-            stage="prepare",
-            keys=(
-                "source.title_column",
-                "source.image_column",
-                "prepare",
-                "windows.max_length",
-                "seed",
-            ),
-            inputs=(SOURCE,),
-            version=2,
-        ),
+        Artifact("sequences", "prepare", (*split_keys, "seed"), (SOURCE,), version=2),
+        *(_features_of(m) for m in config.modalities),
         *(
-            Artifact(
-                name=f"features/{m}",
-                stage="encode",
-                keys=(f"encode.{m}", "encode.max_rejected_fraction"),
-                inputs=(SOURCE, encoder_input(m), "sequences"),
-                version=2,
-            )
-            for m in config.modalities
-        ),
-        *(
-            Artifact(
-                name=f"teacher/{m}",
-                stage="teach",
-                keys=("teach", "model.dim", "seed"),
-                inputs=("sequences", f"features/{m}"),
-            )
+            Artifact(f"teacher/{m}", "teach", taught, ("sequences", f"features/{m}"))
             for m in taught_modalities(config)
         ),
-        Artifact(
-            name=windows_of(config),
-            stage="distill",
-            keys=("windows", "seed"),
-            inputs=("sequences", *(f"teacher/{m}" for m in config.needs.pairs)),
-        ),
+        Artifact(windows_of(config), "distill", ("windows", "seed"), ("sequences", *teachers)),
     )
 
 
+def _features_of(modality: str) -> Artifact:
+    keys = (f"encode.{modality}", "encode.max_rejected_fraction")
+    inputs = (SOURCE, encoder_input(modality), "sequences")
+    return Artifact(f"features/{modality}", "encode", keys, inputs, version=2)
+
+
 def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
-    windows = windows_of(config)
+    needs, read = config.needs, ("sequences", windows_of(config))
     features = tuple(f"features/{m}" for m in config.modalities)
-    read = tuple(f"teacher/{m}" for m in config.needs.teachers)
-    content = tuple(f"features/{m}" for m in config.needs.content)
-    teachers = tuple(f"teacher/{m}" for m in taught_modalities(config))
+    started_from = tuple(f"teacher/{m}" for m in needs.teachers)
+    content = tuple(f"features/{m}" for m in needs.content)
     lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
     new_items = _new_items(config)
+    teachers = tuple(f"teacher/{m}" for m in taught_modalities(config))
     added = (NEW_ITEMS, *teachers) if new_items else ()
+    learnt = ("model", *needs.sections, "train", "seed")
+    shown = ("sequences", "student", "evaluation", "serving_model", *features, *started_from)
     return (
-        Artifact(
-            name="student",
-            stage="train",
-            keys=("model", *config.needs.sections, "train", "seed"),
-            inputs=("sequences", windows, *read, *content),
-        ),
-        Artifact(
-            name="evaluation",
-            stage="evaluate",
-            keys=("evaluate",),
-            inputs=("sequences", windows, "student", *features),
-            version=2,
-        ),
+        Artifact("student", "train", learnt, (*read, *started_from, *content)),
+        Artifact("evaluation", "evaluate", ("evaluate",), (*read, "student", *features), version=2),
         *new_items,
         Artifact(
-            name="serving_model",
-            stage="export",
-            keys=("export", "serve.model_name"),
-            inputs=("sequences", windows, "student", *content, *added, *lists),
+            "serving_model",
+            "export",
+            ("export", "serve.model_name"),
+            (*read, "student", *content, *added, *lists),
             version=2,
         ),
-        Artifact(
-            name="report",
-            stage="report",
-            keys=(),
-            inputs=("sequences", "student", "evaluation", "serving_model", *features, *read),
-            version=2,
-        ),
+        Artifact("report", "report", (), shown, version=2),
     )
 
 
 def _new_items(config: Config) -> tuple[Artifact, ...]:
     if config.export.add_items is None:
         return ()
-    modalities = config.modalities
-    features = tuple(f"features/{m}" for m in modalities)
-    named = ("columns", "title_column", "image_column", "image_folders")
-    columns = tuple(f"source.{name}" for name in named)
-    return (
-        Artifact(
-            name=NEW_ITEMS,
-            stage="export",
-            keys=(*(f"encode.{m}" for m in modalities), *columns),
-            inputs=(ADD_ITEMS, "sequences", *features),
-            version=2,
-        ),
-    )
+    encoders = (f"encode.{m}" for m in config.modalities)
+    columns = ("columns", "title_column", "image_column", "image_folders")
+    keys = (*encoders, *(f"source.{name}" for name in columns))
+    features = (f"features/{m}" for m in config.modalities)
+    return (Artifact(NEW_ITEMS, "export", keys, (ADD_ITEMS, "sequences", *features), version=2),)
 
 
 TRIPLETS = "triplets"
@@ -202,13 +155,8 @@ TRIPLETS = "triplets"
 
 def triplets_of(config: Config) -> Artifact:
     """What `kdsr distill --triplets` writes; no stage reads it."""
-    teachers = tuple(f"teacher/{m}" for m in config.needs.pairs)
-    return Artifact(
-        name=TRIPLETS,
-        stage="distill",
-        keys=(),
-        inputs=("sequences", "examples", *teachers),
-    )
+    teachers = (f"teacher/{m}" for m in config.needs.pairs)
+    return Artifact(TRIPLETS, "distill", (), ("sequences", "examples", *teachers))
 
 
 _COUNTS = {
@@ -226,12 +174,7 @@ _COUNTS = {
 
 
 def count_name(artifact: str, name: str) -> str:
-    """What people read for a count of a manifest.
-
-    Example:
-        >>> count_name("teacher/text", "pairs"), count_name("student", "train_windows")
-        ('sampled pairs with the modality', 'train windows')
-    """
+    """What people read for a count of a manifest."""
     return _COUNTS.get((artifact.partition("/")[0], name), name.replace("_", " "))
 
 
@@ -270,13 +213,8 @@ def fingerprints(
 ) -> dict[str, str]:
     """Fingerprint of every artifact a configuration asks for, known before anything runs.
 
-    Args:
-        config: The configuration.
-        external: Fingerprints of what has no manifest (`external_inputs`).
-        also: Artifacts on request.
-
-    Returns:
-        Fingerprint by name, those of `external` included.
+    `external` are those of what has no manifest (`external_inputs`), included in the result, and
+    `also` are artifacts on request.
     """
     found = dict(external)
     for artifact in (*artifacts_of(config), *also):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kdsr_tf.config import Config, dump_config, load_config, methods, select
-from kdsr_tf.config.unique_keys import UniqueKeyLoader
+from kdsr_tf.config.loading import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

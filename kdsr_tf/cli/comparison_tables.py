@@ -27,12 +27,7 @@ _DIFFERENCES = (
 
 
 def show_comparison(found: Comparison, style: str | None) -> None:
-    """Print a comparison.
-
-    Args:
-        found: The comparison.
-        style: `markdown`, `csv`, `json`, or None for a terminal.
-    """
+    """Print a comparison as `markdown`, `csv` or `json`, or for a terminal if the style is None."""
     if style is None:
         _show(found)
         return

@@ -10,14 +10,13 @@ from typing import Any
 
 import click
 
-from kdsr_tf.cli.options import PATH
+from kdsr_tf.cli.options import PATH, assignments
 from kdsr_tf.datasets.import_options import LAYOUTS, PUBLISHED, Reading
 from kdsr_tf.errors import ConfigError
 
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds", "calendar", "position")
 MOST_REJECTED = 0.05
 """Both as the libraries behind them have them, which help does not wait for."""
-
 
 _CHARACTERS = {"tab": "\t", "\\t": "\t", "space": " "}
 
@@ -71,24 +70,13 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def packed(**values: Any) -> Any:
         fields = {field.name: values.pop(field.name) for field in dataclasses.fields(Reading)}
-        fields["columns"] = _own_names(fields["columns"])
+        form = "NAME=OWN, such as user_id=customer"
+        fields["columns"] = assignments("--column", form, fields["columns"], may_be_empty=False)
         return command(reading=Reading(**fields), **values)
 
     for option in reversed(_READING_OPTIONS):
         packed = option(packed)
     return packed
-
-
-def _own_names(columns: Sequence[str]) -> dict[str, str]:
-    names = {}
-    for column in columns:
-        name, separator, own = column.partition("=")
-        if not (name and separator and own):
-            raise ConfigError(
-                f"--column takes NAME=OWN, such as user_id=customer. Received: {column}."
-            )
-        names[name] = own
-    return names
 
 
 def _character(delimiter: str | None) -> str | None:

@@ -29,12 +29,7 @@ as well) and type
 
 
 def show_hints(config: Config, config_file: Path) -> None:
-    """Print the commands for a user's own files, and for a question to this model.
-
-    Args:
-        config: The configuration of the demo.
-        config_file: Where it stands.
-    """
+    """Print the commands for a user's own files, and for a question to this model."""
     try:
         history = sample_user(config)[1][-3:]
     except KDSRError:  # nobody has a test part

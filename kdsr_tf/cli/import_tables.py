@@ -33,13 +33,7 @@ _ORDINALS = ("first", "second", "third")
 
 
 def show(found: Findings, source: Source, unused_pictures: int) -> None:
-    """Tables of what is there and what is wrong.
-
-    Args:
-        found: What the first reading found.
-        source: What was read.
-        unused_pictures: Pictures below `--images` that no item has.
-    """
+    """Tables of what is there and what is wrong."""
     least = PrepareConfig().k_core
     rows: list[tuple[str, int]] = [
         ("usable interactions", found.interactions),

@@ -1,16 +1,4 @@
-"""The `kdsr` command.
-
-    kdsr demo                                   the whole path on a generated boutique
-    kdsr data import clicks.csv goods.jsonl --output data/shop
-    kdsr run --config my.yaml                   every stage that is not up to date
-    kdsr train --config my.yaml --set train.epochs=3
-    kdsr check                                  leaks and oddities, before training
-    kdsr repeat --seeds 5                       train and evaluate with several seeds
-    kdsr experiment ablation                    the arms of an experiment, as one table
-    kdsr search --trials 50                     good values, judged on validation
-    kdsr compare work/runs/a work/runs/b        differences, intervals, p-values
-    kdsr report work/runs/a work/runs/b         both on one page, with pictures
-    kdsr query --history ID,ID --k 10
+"""The `kdsr` command: all its commands, and what an error looks like.
 
 Errors a user can act on are one message on stderr and exit status 2; anything else
 keeps its traceback.
@@ -60,9 +48,8 @@ for _command in _COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Args:
-        arguments: Instead of `sys.argv[1:]`, for a call from Python: the process
-            itself is then left as it is.
+    Arguments take the place of `sys.argv[1:]` in a call from Python: the process itself is then
+    left as it is.
     """
     environment.prepare()
     if arguments is None:

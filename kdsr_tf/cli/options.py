@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +55,8 @@ def configured(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the shared options; it receives `config` and `dry_run`, then its own.
 
-    Args:
-        need_config: Whether a configuration file must be given or found.
-        packaged: The configuration file, where the user does not choose one.
+    A configuration file must be given or found if the command needs one; `packaged` is the file
+    where the user does not choose one.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -86,6 +85,19 @@ def configured(
         return command
 
     return decorate
+
+
+def assignments(
+    option: str, form: str, texts: Sequence[str], may_be_empty: bool = True
+) -> dict[str, str]:
+    """Values by name of an option that is given as NAME=VALUE, repeatedly."""
+    values = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not (name and separator and (value or may_be_empty)):
+            raise ConfigError(f"{option} takes {form}. Received: {text}.")
+        values[name] = value
+    return values
 
 
 def _load(

@@ -52,14 +52,7 @@ def show_closing_question(config: Config) -> None:
 
 
 def show_answer(config: Config, answer: Answer, heading: str, as_json: bool) -> None:
-    """Print what a server has answered, with titles where the working directory has them.
-
-    Args:
-        config: The configuration.
-        answer: The answer.
-        heading: What was asked for, such as `Recommended`.
-        as_json: Print JSON.
-    """
+    """Print what a server has answered, with titles where the working directory has them."""
     titles = read_titles(config)
     if answer.unknown:
         listed = ", ".join(answer.unknown)
@@ -93,13 +86,7 @@ def items_table(title: str, item_ids: Sequence[str], titles: Mapping[str, str]) 
 def recommendations_table(
     title: str, recommendations: Iterable[tuple[str, float]], titles: Mapping[str, str]
 ) -> Table:
-    """Ranked items with titles and scores.
-
-    Args:
-        title: Shown above the table.
-        recommendations: Pairs of item id and score, best first.
-        titles: Item id to title.
-    """
+    """Pairs of item id and score, best first, with ranks and titles (by item id)."""
     rows = [
         (rank, item, _title(item, titles), f"{score:.3f}")
         for rank, (item, score) in enumerate(recommendations, start=1)

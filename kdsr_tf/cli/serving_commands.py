@@ -16,6 +16,10 @@ _HISTORY = (
     "quotes, as in CSV."
 )
 _VERSION = click.option("--model-version", type=click.IntRange(min=0), help="Version to ask.")
+_ROOT = click.option(
+    "--root-certificates", type=FILE, help="PEM file; makes the connection encrypted."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
 _CERTIFICATE = click.option("--certificate", type=FILE, help="PEM file: the client's certificate.")
 _KEY = click.option("--key", type=FILE, help="PEM file: its private key.")
 
@@ -46,7 +50,7 @@ def serve(config: Config, dry_run: bool) -> None:
 @click.option("--rest", is_flag=True, help="Ask over REST instead of gRPC.")
 @_VERSION
 @click.option("--label", help="Label of the version to ask.")
-@click.option("--root-certificates", type=FILE, help="PEM file; makes the connection encrypted.")
+@_ROOT
 @_CERTIFICATE
 @_KEY
 @click.option(
@@ -57,7 +61,7 @@ def serve(config: Config, dry_run: bool) -> None:
     help="Longest wait for a server of this machine that is still loading its model; by default "
     "as long as it lives.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
+@_JSON
 def query(
     config: Config,
     dry_run: bool,
@@ -155,14 +159,10 @@ def _one_id(similar: str) -> str:
     "that of the export's gate.",
 )
 @_VERSION
-@click.option(
-    "--root-certificates",
-    type=FILE,
-    help="PEM file; makes the connection to a live server encrypted.",
-)
+@_ROOT
 @_CERTIFICATE
 @_KEY
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to the standard output.")
+@_JSON
 def skew(
     config: Config,
     dry_run: bool,

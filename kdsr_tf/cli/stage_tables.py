@@ -115,9 +115,7 @@ def run_table(outcomes: Iterable[StageOutcome]) -> Table:
 def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
     """Accuracy of the student in per cent, beside the popularity ranking; then the rest.
 
-    Args:
-        details: Of the manifest of `evaluation/`.
-        cutoffs: Values of k.
+    `details` are those of the manifest of `evaluation/`, `cutoffs` the values of k.
     """
     metrics, intervals = details["metrics"], details["intervals"]
     oracle, rows = details.get("oracle", {}), []
@@ -148,13 +146,9 @@ def metrics_table(details: Mapping[str, Any], cutoffs: Sequence[int]) -> Table:
 
 
 def slices_table(slices: Mapping[str, Any], k: int) -> Table:
-    """HR and MRR at one cutoff, in per cent, for every kind of test points.
+    """HR and MRR at one cutoff, in per cent, for every kind of test points (of `metrics.json`).
 
     Few columns, because a terminal of 80 columns shall break no word.
-
-    Args:
-        slices: Of `metrics.json`.
-        k: The cutoff.
     """
     rows = []
     for name, groups in slices.items():
@@ -170,12 +164,7 @@ def slices_table(slices: Mapping[str, Any], k: int) -> Table:
 
 
 def seeds_table(spreads: Mapping[str, Spread], selection: str) -> Table:
-    """Mean over seeds, its interval and every value.
-
-    Args:
-        spreads: Result of `over_seeds`.
-        selection: How the epochs were selected.
-    """
+    """Mean over seeds, its interval and every value, as `over_seeds` gives them."""
     rows = [
         (
             name.replace("_", "@") if name.count("_") == 1 else name,

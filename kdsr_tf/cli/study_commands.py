@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from kdsr_tf.cli.options import BEAM_ARGUMENT, PATH, configured
-from kdsr_tf.errors import ConfigError, KDSRError
+from kdsr_tf.cli.options import BEAM_ARGUMENT, PATH, assignments, configured
+from kdsr_tf.errors import KDSRError
 
 if TYPE_CHECKING:
     from kdsr_tf.config import Config
@@ -36,7 +35,7 @@ def check(
     Looks at what has been made so far: sequences, features, examples. Exits with
     status 1 if test interactions leak into training, else with 0.
     """
-    from kdsr_tf.cli.findings_table import show_findings
+    from kdsr_tf.cli.study_tables import show_findings
     from kdsr_tf.console import output
     from kdsr_tf.evaluation.checks import run_checks
     from kdsr_tf.evaluation.checks.finding import LEAK
@@ -75,7 +74,7 @@ def repeat(config: Config, dry_run: bool, seeds: int, beam_args: tuple[str, ...]
 
 def _list_experiments(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from kdsr_tf.cli.experiment_display import show_experiments
+        from kdsr_tf.cli.study_tables import show_experiments
 
         show_experiments()
         context.exit()
@@ -123,13 +122,13 @@ def experiment(
     before training. A failed arm does not stop the others. The table goes to
     `experiments/<name>/`, the runs to `runs/<name>-<arm>-seed-<seed>/`.
     """
-    from kdsr_tf.cli.experiment_display import show_arms, show_results
+    from kdsr_tf.cli.study_tables import show_arms, show_results
     from kdsr_tf.experiments.experiment import load_experiment
     from kdsr_tf.experiments.planned_arms import plan_arms
     from kdsr_tf.runs.experiment_runs import cached_external, left_to_do, run_experiment
 
     chosen = load_experiment(name)
-    values = _assignments("--var", "NAME=VALUE", variables)
+    values = assignments("--var", "NAME=VALUE", variables)
     # The values of --set stand above those of the experiment.
     overrides = context.params["overrides"]
     arms = plan_arms(chosen, config, cached_external(), overrides, only, values)
@@ -174,8 +173,8 @@ def search(
     behind are ended early. The same command goes on after an interruption; a larger
     --trials adds trials. The best configuration is `searches/<name>/best.yaml`.
     """
-    from kdsr_tf.cli.search_tables import show_space, show_study
     from kdsr_tf.cli.stage_tables import show_plan
+    from kdsr_tf.cli.study_tables import show_space, show_study
     from kdsr_tf.experiments.search_space import load_space
     from kdsr_tf.runs import trials as search_trials
 
@@ -222,15 +221,5 @@ def compare(
     from kdsr_tf.cli.comparison_tables import show_comparison
     from kdsr_tf.runs.several_runs import compare_runs
 
-    where = _assignments("--where", "SLICE=GROUP", conditions)
+    where = assignments("--where", "SLICE=GROUP", conditions)
     show_comparison(compare_runs(runs, cutoffs, where), style)
-
-
-def _assignments(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
-    values = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise ConfigError(f"`{option}` takes {form}. Received: {text}.")
-        values[name] = value
-    return values

@@ -67,11 +67,7 @@ def needs_modalities(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is neither in `BACKBONE_RULES` nor the dotted path of a class.
-
-    Raises:
-        ValueError: listing the names.
-    """
+    """Refuse a name that is neither in `BACKBONE_RULES` nor the dotted path of a class."""
     if name in BACKBONE_RULES or "." in name:
         return
     near = difflib.get_close_matches(name, BACKBONE_RULES, n=1)
@@ -83,11 +79,7 @@ def check_name(name: str) -> None:
 
 
 def check_option(name: str, option: str, valid: Collection[str]) -> None:
-    """Refuse an option that a backbone does not have.
-
-    Raises:
-        ValueError: listing those that it has.
-    """
+    """Refuse an option that a backbone does not have."""
     if option not in valid:
         raise ValueError(
             f"The backbone {name} has no option `{option}`. Its options: "
@@ -96,19 +88,9 @@ def check_option(name: str, option: str, valid: Collection[str]) -> None:
 
 
 def check_backbone(name: str, dim: int, num_heads: int, options: Mapping[str, Any]) -> None:
-    """Refuse what no backbone can be built from.
+    """Refuse what no backbone can be built from: a name, an option, its value, or the heads.
 
     A dotted path is left alone: the class checks its arguments when it is built.
-
-    Args:
-        name: `model.backbone`.
-        dim: `model.dim`.
-        num_heads: `model.num_heads`.
-        options: `model.options`.
-
-    Raises:
-        ValueError: for an unknown name or option, an option's value, or heads that do
-            not divide `dim`.
     """
     check_name(name)
     if name not in BACKBONE_RULES:

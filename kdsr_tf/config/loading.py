@@ -13,11 +13,11 @@ import yaml
 
 from kdsr_tf.config.root import Config
 from kdsr_tf.config.section import Section
-from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
 
 _RENAMED = {"model.first_order": "model.last_item", "places": "artifact_folders"}
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def load_config(
@@ -33,9 +33,6 @@ def load_config(
             typed: `{title} #2`, `2024-05-01` and `007` too. If the key may be null, `null` and
             the empty text are null. Other values are read as YAML.
         workdir: Replaces `workdir`.
-
-    Returns:
-        The validated configuration.
 
     Raises:
         ConfigError: for a missing file, an unknown key (the nearest valid ones
@@ -206,3 +203,31 @@ def _describe(problem: Mapping[str, Any]) -> str:
     quote = problem["type"] == "string_type" and problem["input"] is not None
     remedy = " A text that YAML would read as another value stands in quotes." if quote else ""
     return f"`{name}`: {message}. Received: {problem['input']!r}.{remedy}"
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Safe, and refuses what YAML forbids and PyYAML lets pass: of two equal keys the last wins.
+
+    An arm of an experiment, or a section of a configuration, would be lost without an error.
+
+    Example:
+        >>> yaml.load("a: 1\\nb: 2", UniqueKeyLoader)
+        {'a': 1, 'b': 2}
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written: merging (`<<`) puts equal keys into it later.
+
+        Raises:
+            yaml.YAMLError: naming the key and its line.
+        """
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key {key.value} stands there twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node

@@ -28,28 +28,9 @@ def interaction_features() -> tfds.features.FeaturesDict:
 
 
 def item_features(**more: Any) -> tfds.features.FeaturesDict:
-    """Features of a catalogue; `image` is a file's path below `images/`, or empty.
-
-    Args:
-        **more: Further features by name.
-    """
+    """Features of a catalogue; `image` is a file's path below `images/`, or empty."""
     text = tfds.features.Text
     return tfds.features.FeaturesDict({"item_id": text(), "title": text(), "image": text()} | more)
-
-
-def info(
-    builder: tfds.core.DatasetBuilder, features: tfds.features.FeaturesDict, **about: str
-) -> tfds.core.DatasetInfo:
-    """Information of a builder whose records keep the order of the published file.
-
-    Args:
-        builder: Whose information it is.
-        features: Features of its configuration.
-        **about: `description`, `homepage`, `citation` and `license`.
-    """
-    return tfds.core.DatasetInfo(
-        builder=builder, features=features, disable_shuffling=True, **about
-    )
 
 
 def examples(
@@ -57,14 +38,8 @@ def examples(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered records of a published file; a value that is missing is empty or NaN.
 
-    Args:
-        piece: The file.
-        features: Features of the records.
-        images: Paths of pictures by item id, for the feature `image`.
-
-    Raises:
-        InputError: at the first line that does not have the format: a published file
-            has none, so this one is damaged.
+    `images` are paths of pictures by item id, for the feature `image`. A published file has no line
+    of another format: this one is damaged then.
     """
     for batch in read_batches(piece):
         if batch.rejected:

@@ -14,14 +14,19 @@ from typing import Any
 
 import fsspec
 
-from kdsr_tf.datasets.item_pictures import ItemPictures, listed
+from kdsr_tf.datasets.item_pictures import ItemPictures, files_below, listed
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.batches import Rejected
 from kdsr_tf.sources.catalogue_rows import CatalogueRow, row_as_json
-from kdsr_tf.sources.image_files import is_far, local_problem
-from kdsr_tf.sources.image_paths import allowed_path, is_inside, real_folder, real_path
+from kdsr_tf.sources.image_files import (
+    allowed_path,
+    is_far,
+    is_inside,
+    local_problem,
+    real_folder,
+    real_path,
+)
 from kdsr_tf.sources.image_values import (
-    ENDINGS,
     OUTSIDE,
     Picture,
     picture_ending,
@@ -34,8 +39,6 @@ _UNSAFE = re.compile(r"\\|::")
 _MARKS = re.compile(r"[^\w./-]")
 _EXAMPLES = 3
 _LONGEST_NAME = 100
-_MOST_LISTED = 10_000
-"""Files looked at for examples of what is there."""
 
 
 class LostPicture(Rejected):
@@ -47,8 +50,8 @@ class Pictures:
 
     Args:
         column: Column of the catalogue with pictures.
-        folders: Folders in which pictures may lie; a relative path is looked up in each. Local
-            paths and URIs; pictures at a URI are neither checked nor copied.
+        folders: Local folders and URIs in which pictures may lie; a relative path is looked up in
+            each. Pictures at a URI are neither checked nor copied.
         by_item: Pictures of items whose column has none.
         may_rename: Whether another column can be declared to be that of the pictures.
     """
@@ -69,15 +72,12 @@ class Pictures:
     def placed(
         self, row: CatalogueRow, outcomes: collections.Counter[str], folder: str | None
     ) -> tuple[dict[str, Any], list[LostPicture]]:
-        """A row's values with the paths that its pictures have in the new folder.
+        """A row's values with the new paths of its pictures, and the pictures that are not taken.
 
         Args:
             row: As read; pictures that do not exist lose their place in it.
             outcomes: Counts the item under each of `OUTCOMES` that applies.
             folder: Folder that receives copies; None copies nothing.
-
-        Returns:
-            The values, and the pictures that are not taken.
         """
         declared = self._declared(row)
         if not declared and self._may_rename:
@@ -104,9 +104,8 @@ class Pictures:
 
     def _of_item(self, path: str) -> Picture:
         # A link may lead elsewhere.
-        return (
-            Picture(path, path) if is_inside(path, self._folders) else Picture(path, None, OUTSIDE)
-        )
+        is_here = is_inside(path, self._folders)
+        return Picture(path, path) if is_here else Picture(path, reason=OUTSIDE)
 
     def _look_elsewhere(self, row: CatalogueRow) -> None:
         """Note other columns that seem to name pictures."""
@@ -119,11 +118,7 @@ class Pictures:
         return len(set(self._by_item.paths) - set(self._sources.values()))
 
     def warnings(self, outcomes: collections.Counter[str]) -> Iterator[str]:
-        """What a person should know of pictures that were looked for.
-
-        Args:
-            outcomes: As `placed` has counted them.
-        """
+        """What a person should know of pictures that were looked for, as `placed` counted them."""
         if outcomes["missing"] and not outcomes["found"] + outcomes["remote"]:
             yield (
                 f"None of the pictures that column {self._column} names was found "
@@ -174,9 +169,9 @@ class Pictures:
 
     def _there(self) -> str:
         """Examples of the pictures that the local folders hold."""
-        shown = self._by_item.paths[:_EXAMPLES] or list(
-            itertools.islice(_pictures_below(self._folders), _EXAMPLES)
-        )
+        local = itertools.filterfalse(is_far, self._folders)
+        found = (file.path for file in itertools.chain.from_iterable(map(files_below, local)))
+        shown = self._by_item.paths[:_EXAMPLES] or list(itertools.islice(found, _EXAMPLES))
         return f"Pictures there: {listed(shown)}." if shown else "There are no pictures."
 
     def _place(self, content: str | bytes, item_id: str, folder: str | None) -> str:
@@ -212,17 +207,3 @@ class Pictures:
         # The new column is read as the old one was: a name must not look like several.
         name = _UNSAFE.sub("_", name)
         return name if [p.content for p in pictures(name, str)] == [name] else _MARKS.sub("_", name)
-
-
-def _pictures_below(folders: Sequence[str]) -> Iterator[str]:
-    """Some pictures of local folders."""
-    files = (
-        os.path.join(parent, name)
-        for folder in folders
-        if not is_far(folder)
-        for parent, _, names in os.walk(folder)
-        for name in names
-    )
-    for path in itertools.islice(files, _MOST_LISTED):
-        if path.lower().endswith(ENDINGS):
-            yield path

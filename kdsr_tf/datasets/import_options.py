@@ -26,13 +26,12 @@ class Reading:
 
     Args:
         published: One of `PUBLISHED`, or None for files that their ending describes.
-        columns: Own column names by the expected ones; positions from 1 for files
-            without a header.
+        columns: Own column names by the expected ones; positions from 1 without a header.
         encoding: Encoding of text files that are not UTF-8.
         unescape_html: Whether HTML entities in the texts of the catalogue are decoded.
         delimiter: Character between columns.
         has_header: Whether the first line holds the names of columns.
-        layout: `rows` or `sequences`, or None for what the file looks like.
+        layout: One of `LAYOUTS`, or None for what the file looks like.
     """
 
     published: str | None = None

@@ -21,22 +21,22 @@ import pyarrow.parquet as pq
 from kdsr_tf.artifacts import join
 from kdsr_tf.datasets.catalogue_pictures import LostPicture, Pictures
 from kdsr_tf.datasets.import_findings import Findings
-from kdsr_tf.datasets.written import (
-    INTERACTIONS_FILE,
-    ITEMS_FILE,
-    REJECTED_FILE,
-    check_written,
-)
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import hash_pairs
 from kdsr_tf.schema import ITEM_ID, USER_ID
 from kdsr_tf.sources import Source
 from kdsr_tf.sources.batches import Piece, Rejected, label
 from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, row_as_json
+from kdsr_tf.sources.files import count_lines
+from kdsr_tf.sources.forms import LINES, Form
 from kdsr_tf.sources.html_text import in_texts, unescaped
 from kdsr_tf.sources.interaction_rows import Interactions, read_interactions
 from kdsr_tf.sources.time_units import to_microseconds
 from kdsr_tf.sources.times import TIMESTAMP
+
+INTERACTIONS_FILE = "interactions.parquet"
+ITEMS_FILE = "items.jsonl"
+REJECTED_FILE = "rejected.jsonl"
 
 _SAMPLES = 3
 _SCHEMA = pa.schema([(USER_ID, pa.string()), (ITEM_ID, pa.string()), (TIMESTAMP, pa.int64())])
@@ -45,13 +45,7 @@ Advance = Callable[[int], None]
 
 
 class Import:
-    """Reads a source, says what is there, and writes it as a folder.
-
-    Args:
-        source: What `open_source` or `kdsr_tf.datasets.open_for_import` gives.
-        pictures: Finds the pictures of items.
-        unescape_html: Decode HTML entities in the texts of the catalogue.
-    """
+    """Reads a source, says what is there, and writes it as a folder."""
 
     def __init__(self, source: Source, pictures: Pictures, unescape_html: bool = False):
         self._source = source
@@ -59,11 +53,7 @@ class Import:
         self._unescape_html = unescape_html
 
     def check_items(self, advance: Advance) -> Findings:
-        """Read the catalogue once.
-
-        Args:
-            advance: Told how many rows were read.
-        """
+        """Read the catalogue once; `advance` is told how many rows were read."""
         found = Findings()
         for row in self._items(found.pictures):
             if isinstance(row, LostPicture):
@@ -81,12 +71,7 @@ class Import:
         return found
 
     def check_interactions(self, found: Findings, advance: Advance) -> None:
-        """Read the interactions once.
-
-        Args:
-            found: What `check_items` gave; completed here.
-            advance: Told how many rows were read.
-        """
+        """Read the interactions once, and complete what `check_items` found."""
         users: dict[str, int] = {}
         parts = [(found.users, found.items, np.zeros(0, np.uint64))]
         for piece, batch, items in self._interactions(found.numbers):
@@ -119,7 +104,7 @@ class Import:
         drop_repeats: bool,
         advance: Advance,
     ) -> int:
-        """Read everything again and write it.
+        """Read everything again and write it; gives the number of interactions written.
 
         Args:
             folder: Existing folder or URI.
@@ -128,9 +113,6 @@ class Import:
                 positions stay as they are.
             drop_repeats: Leave out rows whose user, item and time occurred before.
             advance: Told how many rows were read.
-
-        Returns:
-            How many interactions were written.
 
         Raises:
             InputError: if what was written is not what was checked.
@@ -154,7 +136,7 @@ class Import:
                     for row in batch.rejected:
                         _write_line(rejected, row._asdict())
                     kept = ~dropped[start : start + len(batch.rows)]
-                    # A file that grew has more rows; `check_written` refuses it then.
+                    # A file that grew has more rows; `_check_written` refuses it then.
                     kept = pa.array(np.resize(np.append(kept, True), len(batch.rows)))
                     start += len(batch.rows)
                     times = to_microseconds(
@@ -164,9 +146,27 @@ class Import:
                     writer.write_table(pa.table(columns, schema=_SCHEMA).filter(kept))
         num_dropped = int(dropped.sum())
         lost = sum(count for count, _, _ in found.lost_pictures.values())
-        inputs = (self._source.interactions, self._source.items)
-        check_written(folder, found.rows, num_dropped, lost, inputs)
+        self._check_written(folder, found.rows, num_dropped, lost)
         return len(dropped) - num_dropped
+
+    def _check_written(self, folder: str, rows: int, dropped: int, lost: int) -> None:
+        """Every row that was read the first time must be in one of the files, once.
+
+        Lost pictures are in the file of rejected rows, but their items stay.
+        """
+        with fsspec.open(join(folder, INTERACTIONS_FILE), "rb") as file:
+            interactions = pq.read_metadata(file).num_rows
+        lines = Form(kind=LINES, columns=())
+        items = count_lines(join(folder, ITEMS_FILE), lines)
+        rejected = count_lines(join(folder, REJECTED_FILE), lines) - lost
+        written = interactions + items + rejected + dropped
+        if written != rows:
+            raise InputError(
+                f"{self._source.interactions} and {self._source.items} had {rows:,} rows when they "
+                f"were checked, but {written:,} were written: {interactions:,} interactions, "
+                f"{items:,} items, {rejected:,} rejected rows, {dropped:,} repeated ones left out. "
+                "A file changed meanwhile: import again."
+            )
 
     def _items(
         self, outcomes: collections.Counter[str], folder: str | None = None
@@ -205,12 +205,7 @@ class Import:
 
 
 def refuse(found: Findings, source: Source, max_rejected_fraction: float) -> None:
-    """Raise where nothing useful or too little would be written.
-
-    Raises:
-        InputError: if no item or no interaction can be used, or if more than the given
-            share of the rows of a file is rejected.
-    """
+    """Raise where no row of a file can be used, or too large a share of it is rejected."""
     kept = {source.items: found.catalogue, source.interactions: found.interactions}
     for path, rows in kept.items():
         rejected = found.num_rejected(path)

@@ -24,12 +24,8 @@ Known = Callable[[str], str | None]
 
 
 class File(NamedTuple):
-    """A picture.
-
-    Args:
-        path: Path of the file.
-        parents: Names of the folders above it, from the nearest.
-        stem: Its name without ending.
+    """A picture: its path, the names of the folders above it from the nearest, and its name
+    without ending.
     """
 
     path: str
@@ -45,10 +41,8 @@ class ItemPictures:
     item has such a name, one counts whose id differs by leading zeros or by capitals only
     (`108775015` and `0108775015.jpg`), if there is exactly one.
 
-    Args:
-        folders: Absolute local folders, listed once, with all folders below them; of
-            pictures with the same name in several folders the first one counts.
-        item_ids: Ids of the catalogue.
+    The folders are listed once, with all folders below them; of pictures with the same name in
+    several folders the first one counts.
     """
 
     def __init__(self, folders: Sequence[str], item_ids: Iterable[str]):
@@ -84,11 +78,7 @@ class ItemPictures:
         return self._by_name.get(name)
 
     def warnings(self, found_elsewhere: bool) -> Iterator[str]:
-        """What a person should know of the names.
-
-        Args:
-            found_elsewhere: Whether pictures were found without their names.
-        """
+        """What a person should know of the names; pictures may have been found without them."""
         if self._folders and not self._by_item and not found_elsewhere:
             yield (
                 f"No picture of {' and '.join(self._folders)} (--images) is named after an item. "

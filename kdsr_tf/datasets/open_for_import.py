@@ -19,10 +19,10 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.sources import Source, open_source
 from kdsr_tf.sources.batches import TFDS_PREFIX, label
 from kdsr_tf.sources.catalogue_rows import CatalogueRow
-from kdsr_tf.sources.encodings import settled_encoding
 from kdsr_tf.sources.folder import open_files
 from kdsr_tf.sources.forms import Told, is_text
-from kdsr_tf.sources.image_paths import absolute_folder
+from kdsr_tf.sources.image_files import absolute_folder
+from kdsr_tf.sources.streams import settled_encoding
 
 
 def open_for_import(
@@ -36,8 +36,7 @@ def open_for_import(
     """Find the files and check that their columns are there.
 
     Args:
-        interactions: File; or, without `items`, a folder in the source format or
-            `tfds:NAME`.
+        interactions: File; or, without `items`, a folder in the source format or `tfds:NAME`.
         items: File of the catalogue.
         reading: How the files are read.
         images: Folders and URIs, other than that of `items`, where pictures may lie.
@@ -85,12 +84,7 @@ def open_for_import(
 
 
 def pictures_of(source: Source, images: Sequence[str]) -> Pictures:
-    """The pictures that a source names, and those of folders that are named after items.
-
-    Args:
-        source: What is imported.
-        images: As in `open_for_import`.
-    """
+    """The pictures that a source names, and those of folders that are named after items."""
     folders = [absolute_folder(folder) for folder in images]
     local = [folder for folder in folders if "://" not in folder]
     remote = [folder for folder in folders if "://" in folder]

@@ -15,8 +15,8 @@ import fsspec
 import pydantic
 import yaml
 
+from kdsr_tf.config.loading import UniqueKeyLoader
 from kdsr_tf.config.section import Section
-from kdsr_tf.config.unique_keys import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
 from kdsr_tf.schema import SelectionMetric

@@ -1,17 +1,20 @@
-"""Rows of the user's data as they are read: pieces of files, batches of rows, dead letters."""
+"""Rows of the user's data as they are read: pieces of files, batches, columns, dead letters."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from kdsr_tf.sources.columns import Names
+from kdsr_tf.errors import InputError
+
+Names = tuple[tuple[str, str], ...]
+"""Columns to rename: `(expected name, own name)`."""
 
 BATCH_ROWS = 65_536
 """Most rows of a batch; large rows come in smaller batches."""
@@ -44,8 +47,7 @@ class Rejected(NamedTuple):
         if isinstance(values, dict) and name in values:
             values = values[name]
         text = json.dumps(values, ensure_ascii=False)
-        shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "…"
-        return f"{self.where}: {shown}"
+        return f"{self.where}: {shortened(text, _LONGEST_EXAMPLE)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +56,13 @@ class Piece:
 
     Args:
         path: Local path or URI.
-        group: Row group of a Parquet file; 0 for other formats.
-        first_row: Rows of the file before this piece.
         names: Columns to rename: `(expected name, name in the file)`.
+        first_row: Rows of the file before this piece.
     """
 
     path: str
-    group: int
-    first_row: int
     names: Names = ()
+    first_row: int = 0
 
     def where(self, row: int) -> str:
         """Name of a row in error messages; rows count from 1."""
@@ -108,7 +108,61 @@ def rejected_line(line: bytes) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = _LONGEST_REJECTED_TEXT) -> str:
     """Text of a dead letter: encodable, and cut if it is long."""
-    text = text if len(text) <= _LONGEST_REJECTED_TEXT else text[:_LONGEST_REJECTED_TEXT] + "…"
+    text = text if len(text) <= longest else text[:longest] + "…"
     return text.encode("utf-8", "replace").decode()
+
+
+def names_in(
+    columns: Mapping[str, str], found: Sequence[str], wanted: Iterable[str] | None = None
+) -> Names:
+    """What of `source.columns` (own names by expected ones) applies to the columns of a file.
+
+    `wanted` are the expected names that matter in it; None takes all.
+    """
+    return tuple(
+        (name, own)
+        for name, own in sorted(columns.items())
+        if own in found and own != name and (wanted is None or name in wanted)
+    )
+
+
+def renamed(found: Sequence[str], names: Names) -> tuple[str, ...]:
+    """Column names after renaming, as `files.read_batches` gives them.
+
+    Example:
+        >>> renamed(["asin", "name", "title"], (("item_id", "asin"), ("title", "name")))
+        ('item_id', 'title')
+    """
+    taken = {name for pair in names for name in pair}
+    return (*(name for name, _ in names), *(name for name in found if name not in taken))
+
+
+def check_own_names(columns: Mapping[str, str], found: Iterable[str], path: str) -> None:
+    """Refuse a `source.columns` entry whose own name occurs nowhere."""
+    found = sorted(set(found))
+    for name, own in columns.items():
+        if own not in found:
+            raise InputError(
+                f"`source.columns` (--column) takes {name} from the column {own!r}, which {path} "
+                f"does not have. Columns found: {', '.join(found) or 'none'}."
+            )
+
+
+def check_columns(
+    path: str, found: Sequence[str], names: Names, required: Iterable[str]
+) -> tuple[str, ...]:
+    """The column names after renaming; an empty file or a missing column is an error."""
+    if not found:
+        raise InputError(f"{path} is empty: it has no rows and no column names.")
+    columns = renamed(found, names)
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. "
+            f"Columns found: {', '.join(found)}. If a column has another name, give it: "
+            f"--set source.columns.{missing[0]}=NAME, or --column {missing[0]}=NAME to "
+            "`kdsr data import`."
+        )
+    return columns

@@ -13,8 +13,13 @@ from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources.batches import Piece, Rejected, shortened
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.ids import read_ids
-from kdsr_tf.sources.values import Reasons, is_missing, plain_value
-from kdsr_tf.sources.whole_numbers import EXACT_BELOW, of_number
+from kdsr_tf.sources.values import (
+    EXACT_BELOW,
+    Reasons,
+    is_missing,
+    plain_value,
+    whole_of_number,
+)
 
 _DECODED = (bytes, decimal.Decimal, list)
 _LONGEST_VALUE = 2_000
@@ -44,13 +49,9 @@ class CatalogueRow(NamedTuple):
 def read_items(piece: Piece, image_column: str) -> Iterator[CatalogueRow | Rejected]:
     """Rows of a piece of the catalogue, in file order.
 
-    A row is rejected if it cannot be read, is not UTF-8, or has no id that
-    `ids.read_ids` takes. A repeated id is *not* rejected here: only a
-    reader of all pieces can tell.
-
-    Args:
-        piece: What to read.
-        image_column: Column that may hold the bytes of pictures, which are no text.
+    A row is rejected if it cannot be read, is not UTF-8, or has no id that `ids.read_ids` takes. A
+    repeated id is *not* rejected here: only a reader of all pieces can tell. `image_column` may
+    hold the bytes of pictures, which are no text.
     """
     for batch in read_batches(piece):
         yield from batch.rejected
@@ -67,14 +68,7 @@ def read_items(piece: Piece, image_column: str) -> Iterator[CatalogueRow | Rejec
 
 
 def as_text(value: Any) -> str:
-    """A catalogue value as text: lists are joined by `", "`, nothing is `""`.
-
-    A whole number is its digits, whatever its type.
-
-    Example:
-        >>> as_text(["Comedy", "Drama"]), as_text(1999.0)
-        ('Comedy, Drama', '1999')
-    """
+    """A catalogue value as text: lists are joined by `", "`, nothing is `""`, 1999.0 is "1999"."""
     if is_missing(value):
         return ""
     if isinstance(value, (list, tuple)):
@@ -122,7 +116,7 @@ def _decoded(value: Any, may_be_bytes: bool) -> Any:
                 return value
             raise
     if isinstance(value, decimal.Decimal):
-        number = of_number(value)
+        number = whole_of_number(value)
         return float(value) if number is None else number
     if isinstance(value, list) and any(isinstance(part, _DECODED) for part in value):
         return [_decoded(part, may_be_bytes) for part in value]

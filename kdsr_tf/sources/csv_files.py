@@ -1,8 +1,14 @@
-"""Delimited text, a block at a time: rows that cannot be read are set aside, not the file."""
+"""Delimited text: what its first lines tell, and reading it a block at a time.
+
+Rows that cannot be read are set aside, not the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import collections
+import csv
+import re
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,6 +17,13 @@ import pyarrow.csv
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
 from kdsr_tf.sources.table_rows import STRAY_MARK, Block, Dialect, TableRows
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SHARE = 0.8
+"""Lines that must have as many fields as the first one."""
+
+_NUMBER = re.compile(r"\s*[-+]?\d[\d.,:TZ/ -]*(e[-+]?\d+)?\s*", re.IGNORECASE)
+_TYPE = re.compile(r"(.+):(token|token_seq|float|float_seq)")
 
 
 def read(
@@ -23,16 +36,8 @@ def read(
 ) -> Iterator[Batch]:
     """Batches of a file, its values as bytes.
 
-    Args:
-        piece: Names the rows.
-        file: Binary file.
-        dialect: How the text is written.
-        names: All columns of the file.
-        has_header: Whether its first row is a header.
-        columns: Columns to keep; None keeps all.
-
-    Raises:
-        InputError: if the file cannot be read.
+    `piece` names the rows, `names` all columns of the file, and `columns` those to keep: None keeps
+    all.
     """
     wanted = [name for name in names if columns is None or name in columns]
     rows = TableRows(piece.path, file, dialect)
@@ -68,14 +73,7 @@ class Quoting(NamedTuple):
 
 
 def find_quoting(path: str, file: Any, delimiter: str, num_fields: int) -> Quoting:
-    """Look at the quotation marks of a whole file.
-
-    Args:
-        path: Path of the file, for errors.
-        file: Binary file.
-        delimiter: Character between fields.
-        num_fields: Fields of a row.
-    """
+    """Look at the quotation marks of a whole file, whose rows have `num_fields` fields."""
     has_quoted = False
     for block in TableRows(path, file, Dialect(delimiter)).blocks(num_fields):
         has_quoted = has_quoted or block.has_quoted
@@ -125,3 +123,74 @@ def _values(
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def delimiter_of(path: str, lines: Sequence[str], own: str | None, wanted: Collection[str]) -> str:
+    """Delimiter of delimited text with at least one line, unless it cannot be told.
+
+    The first line decides if it holds an expected column name (`wanted`). Otherwise it is the one
+    that splits the lines into equally many fields. `own` is what the ending of the name tells.
+    """
+    named = [d for d in (*_DELIMITERS, " ") if _holds(split(lines[0], d), wanted)]
+    if own in named or len(named) > len(_DELIMITERS):
+        return own or ","
+    if len(named) == 1:
+        return named[0]
+    even = [d for d in _DELIMITERS if _is_even(lines, d)] or [d for d in " " if _is_even(lines, d)]
+    if len(even) == 1:
+        return even[0]
+    if own is None:
+        received = "none" if not even else " and ".join(map(repr, even))
+        raise InputError(
+            f"{path}: the character between its columns cannot be told; {received} would fit. "
+            f"First line: {lines[0][:80]!r}. Name it: --delimiter to `kdsr data import`."
+        )
+    return own
+
+
+def user_lines_hint(lines: Sequence[str], wanted: Collection[str]) -> bool:
+    """Whether the lines can only be users with the items of each.
+
+    They can if no table of interactions, which takes three columns, has such lines: one
+    tab and items behind it, or numbers of fields that differ from line to line.
+    """
+    if len(lines) < 2 or any(_holds(split(lines[0], d), wanted) for d in (*_DELIMITERS, " ")):
+        return False
+    if all(line.strip().count("\t") == 1 for line in lines):
+        items = [re.split(r"[ ,]+", line.strip().partition("\t")[2].strip()) for line in lines]
+        return any(len(found) > 1 for found in items)
+    for delimiter in "\t ":
+        counts = collections.Counter(len(split(line.strip(), delimiter)) for line in lines)
+        if min(counts) > 1 and counts.most_common(1)[0][1] < _SHARE * len(lines):
+            return True
+    return False
+
+
+def looks_like_data(names: Sequence[str]) -> bool:
+    """Whether a first line holds a number or a time, as a header hardly ever does."""
+    return any(_NUMBER.fullmatch(name) for name in names)
+
+
+def untyped(names: Sequence[str]) -> list[str]:
+    """Column names without the types of RecBole's atomic files.
+
+    Example:
+        >>> untyped(["user_id:token", "age:float"]), untyped(["a:token", "b"])
+        (['user_id', 'age'], ['a:token', 'b'])
+    """
+    found = [match[1] for name in names if (match := _TYPE.fullmatch(name))]
+    return found if len(found) == len(names) else list(names)
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """Fields of one line."""
+    return next(csv.reader([line.replace("\0", "")], delimiter=delimiter), [])
+
+
+def _holds(fields: Sequence[str], wanted: Collection[str]) -> bool:
+    return any(name in wanted or name.strip() in wanted for name in untyped(fields))
+
+
+def _is_even(lines: Sequence[str], delimiter: str) -> bool:
+    counts = [len(split(line, delimiter)) for line in lines]
+    return counts[0] > 1 and counts.count(counts[0]) >= _SHARE * len(counts)

@@ -13,20 +13,15 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files, ids
-from kdsr_tf.sources.columns import names_in
+from kdsr_tf.sources.batches import names_in
 from kdsr_tf.sources.folder import FolderSource
 from kdsr_tf.sources.forms import Told, check_columns_of, find_form
-from kdsr_tf.sources.image_paths import absolute_folder, check_folders
-from kdsr_tf.sources.values import Reasons
-from kdsr_tf.sources.whole_numbers import LOST_DIGITS
+from kdsr_tf.sources.image_files import absolute_folder, check_folders
+from kdsr_tf.sources.values import LOST_DIGITS, Reasons
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    """Fingerprints of the files that an export reads, by their names among its inputs.
-
-    Raises:
-        InputError: for a missing file, or a file of items that cannot be read.
-    """
+    """Fingerprints of the files that an export reads, by their names among its inputs."""
     found = {}
     for name, path in stages.export_files(config).items():
         _check_is_file(f"export.{name}", path)
@@ -36,13 +31,10 @@ def fingerprints(config: Config) -> dict[str, str]:
 
 
 def read_ids(key: str, path: str) -> list[str]:
-    """Distinct ids of a text file with one per line, in file order.
+    """Distinct ids of a text file with one per line, in file order, read as in the catalogue.
 
-    Args:
-        key: Configuration key, for the error.
-        path: Local path or URI. Blank lines do not count, and ids are read as in the
-            catalogue. A line ends at a line feed or carriage return; other separators of
-            Unicode are part of an id.
+    Blank lines do not count. A line ends at a line feed or carriage return; other separators of
+    Unicode are part of an id. `key` is the configuration key, for the error.
 
     Raises:
         InputError: if the file is missing or is not UTF-8, or holds a number that lost digits.
@@ -62,11 +54,7 @@ def read_ids(key: str, path: str) -> list[str]:
 
 
 def open_new_items(config: Config) -> FolderSource:
-    """The file `export.add_items` as a source that has a catalogue only.
-
-    Raises:
-        InputError: for a missing file, another format, or a missing column.
-    """
+    """The file `export.add_items` as a source that has a catalogue only."""
     path = cast(str, config.export.add_items)
     _check_is_file("export.add_items", path)
     folder, name = posixpath.split(absolute_folder(path))

@@ -2,24 +2,26 @@
 
 A file is read in pieces (a Parquet row group, or a whole text file), so that
 workers can share it. Rows keep their number in the file: order within a user is
-time, then row number, whatever the workers do.
+time, then row number, whatever the workers do. Lines of a text are counted while it is
+read, so that a reader cannot lose a row unnoticed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import io
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import fsspec
 import numpy as np
 
-from kdsr_tf.sources import csv_files, forms, json_arrays, json_lines, parquet_files, user_lines
-from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
-from kdsr_tf.sources.columns import Names
+from kdsr_tf.errors import InputError
+from kdsr_tf.sources import csv_files, forms, json_records, parquet_files, user_lines
+from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Names, Piece, Rejected, rejected_line
 from kdsr_tf.sources.forms import Form
-from kdsr_tf.sources.line_counts import Counter, LineCounter, count_all, read_all
 from kdsr_tf.sources.parquet_files import Part
 from kdsr_tf.sources.streams import opened
 from kdsr_tf.sources.table_rows import Dialect
@@ -30,30 +32,30 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilePiece(Piece):
-    """A part of a file; the other arguments are those of `Piece`.
-
-    Args:
-        form: Form of the file.
-        part: The Parquet file; None for other forms.
-    """
+    """A part of a file of a form: of Parquet a row group (`group`) of a file (`part`)."""
 
     form: Form
     part: Part | None = None
+    group: int = 0
 
     def read(self, columns: list[str] | None) -> Iterator[Batch]:
         """Batches with the file's own column names; `read_batches` renames them."""
-        form = self.form
         if self.part is not None:
             yield from parquet_files.read(self.part, self.group, self.first_row, columns)
             return
-        with opened(self.path, form.encoding) as file:
-            yield from read_all(
-                self.path,
-                file,
-                _counter(form),
-                lambda counted: self._read_text(counted, columns),
-                form.header_lines,
-            )
+        with opened(self.path, self.form.encoding) as file:
+            counted = _CountedFile(file, self.form)
+            lines = self.form.header_lines
+            for batch in self._read_text(counted, columns):
+                lines += batch.num_lines
+                yield batch
+            # The reader of a list of JSON parses it as a whole.
+            if self.form.kind != forms.ARRAY and lines != counted.count:
+                raise InputError(
+                    f"{self.path} has {counted.count:,} lines, but {lines:,} were read. This is a "
+                    "mistake of the reader, not of the file. Please report it, and bring the file "
+                    "as Parquet."
+                )
 
     def _read_text(self, file: Any, columns: list[str] | None) -> Iterator[Batch]:
         form, skip = self.form, self.form.header_lines
@@ -62,36 +64,19 @@ class FilePiece(Piece):
             return csv_files.read(self, file, dialect, form.columns, skip > 0, columns)
         if form.kind == forms.USERS:
             return user_lines.read(self, file, form.delimiter, skip)
-        is_array = form.kind == forms.ARRAY
-        records: Iterable[bytes | json_lines.Objects | None]
-        records = json_arrays.elements(self.path, file) if is_array else json_lines.read(file)
-        return read_records(self, records, columns, json_lines.parse)
+        records = json_records.read(self.path, file, form.kind == forms.ARRAY)
+        return read_records(self, records, columns, json_records.parse)
 
 
 def pieces_of(path: str, form: Form, names: Names = ()) -> list[Piece]:
-    """The pieces of a file, from its metadata only.
-
-    Args:
-        path: Local path or URI.
-        form: Its form.
-        names: Columns to rename, as in `Piece`.
-    """
+    """The pieces of a file, from its metadata only."""
     if form.kind != forms.PARQUET:
-        return [FilePiece(path=path, group=0, first_row=0, names=names, form=form)]
+        return [FilePiece(path, names, form=form)]
     pieces: list[Piece] = []
-    first_row = 0
+    first_row, of_part = 0, dataclasses.replace(form, parts=())
     for part in form.parts:
         for group, rows in enumerate(parquet_files.row_groups(part)):
-            pieces.append(
-                FilePiece(
-                    path=path,
-                    group=group,
-                    first_row=first_row,
-                    names=names,
-                    form=dataclasses.replace(form, parts=()),
-                    part=part,
-                )
-            )
+            pieces.append(FilePiece(path, names, first_row, form=of_part, part=part, group=group))
             first_row += rows
     return pieces
 
@@ -104,13 +89,55 @@ def count_lines(path: str, form: Form) -> int:
     if form.kind == forms.PARQUET:
         return sum(sum(parquet_files.row_groups(part)) for part in form.parts)
     with opened(path, form.encoding) as file:
-        return count_all(file, _counter(form)) - form.header_lines
+        if form.kind == forms.ARRAY:
+            return json_records.count_elements(path, file)
+        counted = _CountedFile(file, form)
+        while counted.read(_BLOCK_BYTES):
+            pass
+        return counted.count - form.header_lines
 
 
-def _counter(form: Form) -> Counter:
-    if form.kind == forms.ARRAY:
-        return json_arrays.ElementCounter()
-    return LineCounter.of_rows() if form.kind == forms.TABLE else LineCounter.of_records()
+class _CountedFile(io.RawIOBase):
+    """A text file that counts its lines while it is read, but for empty ones.
+
+    A carriage return ends a line of a table too, and a space is a value there. Of other texts a
+    line of blanks is empty.
+    """
+
+    def __init__(self, file: Any, form: Form):
+        super().__init__()
+        of_table = form.kind == forms.TABLE
+        self._is_end, self._is_blank = np.zeros(256, bool), np.zeros(256, bool)
+        self._is_end[list(b"\n\r" if of_table else b"\n")] = True
+        self._is_blank[list(b"" if of_table else b"\t\v\f\r ")] = True
+        self._file = file
+        self._start = b""
+        self._has_started = self._in_line = False
+        self.count = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; 0 at the end."""
+        data = self._file.read(len(buffer))
+        self._feed(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _feed(self, data: bytes) -> None:
+        if not self._has_started:
+            self._start += data
+            if len(self._start) < len(BOM_UTF8) and data:
+                return
+            data, self._has_started = self._start.removeprefix(BOM_UTF8), True
+        characters = np.frombuffer(data, np.uint8)
+        is_end = self._is_end[characters[~self._is_blank[characters]]]
+        if len(is_end):
+            before = np.append(not self._in_line, is_end[:-1])
+            self.count += int((before & ~is_end).sum())
+            self._in_line = not is_end[-1]
 
 
 def digest(path: str) -> str:
@@ -124,14 +151,9 @@ def digest(path: str) -> str:
 
 
 def read_batches(piece: Piece, columns: list[str] | None = None) -> Iterator[Batch]:
-    """Read a piece batch by batch.
+    """Batches of a piece in file order, each of at most `BATCH_ROWS` rows.
 
-    Args:
-        piece: What to read.
-        columns: Columns to read, by their expected names; None reads all.
-
-    Yields:
-        Batches of at most `BATCH_ROWS` rows, in file order.
+    `columns` are those to read, by their expected names; None reads all.
     """
     own = dict(piece.names)
     wanted = None if columns is None else [own.get(name, name) for name in columns]
@@ -146,17 +168,14 @@ def read_batches(piece: Piece, columns: list[str] | None = None) -> Iterator[Bat
 
 def read_records(
     piece: Piece,
-    records: Iterable[bytes | json_lines.Objects | None],
+    records: json_records.Records,
     columns: list[str] | None,
     parse: Callable[[bytes | None], tuple[dict[str, Any] | None, str]],
 ) -> Iterator[Batch]:
     """Batches of lines, or of elements of a list; blank lines are passed over.
 
-    Args:
-        piece: Names the rows.
-        records: Lines (None for one that was too long), or elements of a list.
-        columns: Columns to keep; None keeps all.
-        parse: A line to its values, or None and a reason.
+    `piece` names the rows. `columns` are those to keep; None keeps all. `parse` makes values of a
+    line, or None and a reason.
     """
     rows: list[int] = []
     objects: list[dict[str, Any]] = []
@@ -172,7 +191,7 @@ def read_records(
 
     row = 0
     for record in records:
-        more = len(record.values) if isinstance(record, json_lines.Objects) else 1
+        more = len(record.values) if isinstance(record, json_records.Objects) else 1
         is_full = len(rows) + len(rejected) + more > BATCH_ROWS or size >= _BATCH_BYTES
         if is_full and (rows or rejected):
             yield batch()
@@ -180,7 +199,7 @@ def read_records(
             rows.clear()
             objects.clear()
             rejected.clear()
-        if isinstance(record, json_lines.Objects):
+        if isinstance(record, json_records.Objects):
             rows += range(row, row + len(record.values))
             objects += record.values
             size, row = size + record.size, row + len(record.values)

@@ -13,10 +13,9 @@ from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError, storage_problem
 from kdsr_tf.schema import ITEM_ID
 from kdsr_tf.sources import files, forms
-from kdsr_tf.sources.batches import Piece
-from kdsr_tf.sources.columns import Names, check_own_names, names_in
+from kdsr_tf.sources.batches import Names, Piece, check_own_names, names_in
 from kdsr_tf.sources.forms import Form, Told, check_columns_of, find_form
-from kdsr_tf.sources.image_paths import (
+from kdsr_tf.sources.image_files import (
     absolute_folder,
     check_folders,
     listing_digest,
@@ -83,18 +82,7 @@ class FolderSource(Source):
 
 
 def open_folder(config: SourceConfig, given: str) -> FolderSource:
-    """Find a user's files and check that their columns are there.
-
-    Args:
-        config: Section `source`.
-        given: Its `path`, a local folder or a URI.
-
-    Returns:
-        A `FolderSource`.
-
-    Raises:
-        InputError: for a missing folder, file or column.
-    """
+    """Find a user's files in `source.path` and check that their columns are there."""
     path = absolute_folder(given)
     try:
         filesystem, folder = fsspec.core.url_to_fs(path)
@@ -122,15 +110,8 @@ def open_files(
 ) -> FolderSource:
     """Check that the columns of two files are there, wherever the files are.
 
-    Args:
-        config: Section `source`; its `path` is only named in messages.
-        path: Absolute folder where relative paths of pictures start.
-        interactions: Path of the interactions.
-        catalogue: Path of the catalogue.
-        told: What the user says about the two files.
-
-    Raises:
-        InputError: for a file that cannot be read, or a missing column.
+    `source.path` is only named in messages. Relative paths of pictures start at the absolute folder
+    `path`. `told` is what the user says about the two files.
     """
     own = tuple(config.columns.values())
     in_interactions = find_form(

@@ -9,15 +9,14 @@ import dataclasses
 import posixpath
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID, USER_ID
-from kdsr_tf.sources import json_lines, parquet_files, table_hints, user_lines
-from kdsr_tf.sources.columns import Names, check_columns, renamed
+from kdsr_tf.sources import csv_files, json_records, parquet_files, user_lines
+from kdsr_tf.sources.batches import Names, check_columns, renamed
 from kdsr_tf.sources.csv_files import Quoting, find_quoting
-from kdsr_tf.sources.json_arrays import elements
 from kdsr_tf.sources.parquet_files import Part
 from kdsr_tf.sources.streams import COMPRESSIONS, opened, unpacked_name
 from kdsr_tf.sources.table_rows import STRAY_MARK, Dialect, TableRows
@@ -85,11 +84,7 @@ class Form:
 
 
 def kind_of(path: str) -> str:
-    """Ending of a file's name without that of its compression, in small letters.
-
-    Raises:
-        InputError: if it is not one of `ENDINGS`.
-    """
+    """Ending of a file's name without that of its compression: one of `ENDINGS`."""
     name = unpacked_name(path)
     kind = posixpath.splitext(name)[1][1:].lower()
     if kind not in ENDINGS:
@@ -107,15 +102,9 @@ def is_text(path: str) -> bool:
 
 
 def find_form(path: str, told: Told = Told(), *, of_interactions: bool = False) -> Form:
-    """The form of a file, from its name and its beginning.
+    """The form of a file, or of a folder of Parquet files, from its name and its beginning.
 
-    Args:
-        path: Local path or URI; of Parquet also a folder of parts.
-        told: What the user says about it.
-        of_interactions: Whether the file holds interactions, and may have one line per user.
-
-    Raises:
-        InputError: if the file cannot be read, or its form cannot be told.
+    A file `of_interactions` may have one line per user. A form that cannot be told is an error.
     """
     if parquet_files.is_folder(path):
         parts = parquet_files.parts_of(path)
@@ -134,11 +123,7 @@ def find_form(path: str, told: Told = Told(), *, of_interactions: bool = False) 
 def check_columns_of(
     path: str, form: Form, names: Names, required: Sequence[str]
 ) -> tuple[str, ...]:
-    """The column names after renaming, as `check_columns` gives them; a header is not assumed.
-
-    Raises:
-        InputError: for an empty file or a missing column.
-    """
+    """The column names after renaming, as `check_columns` gives them; a header is not assumed."""
     columns = renamed(form.columns, names)
     missing = [name for name in required if name not in columns]
     if form.kind == TABLE and form.columns and missing:
@@ -148,7 +133,7 @@ def check_columns_of(
                 f"{path}: which of its {len(columns)} columns is {missing[0]} is not known. Name "
                 f"it by its position, from 1: --column {missing[0]}=1."
             )
-        if table_hints.looks_like_data(form.columns):
+        if csv_files.looks_like_data(form.columns):
             raise InputError(
                 f"{path} lacks the column {missing[0]}, and its first line looks like data: "
                 f"{found}. Without a header, name columns by their position: --no-header "
@@ -170,9 +155,8 @@ def _json(path: str, told: Told) -> Form:
     over_lines = first.strip() == b"{" or first.lstrip().startswith(b"[")
     kind = ARRAY if over_lines else LINES
     with opened(path, told.encoding) as file:
-        records: Iterable[bytes | json_lines.Objects | None]
-        records = elements(path, file) if kind == ARRAY else json_lines.read(file)
-        columns = tuple(json_lines.column_names(path, records))
+        records = json_records.read(path, file, kind == ARRAY)
+        columns = tuple(json_records.column_names(path, records))
     return Form(kind=kind, columns=columns, encoding=told.encoding)
 
 
@@ -185,7 +169,7 @@ def _text(path: str, told: Told, own: str | None, of_interactions: bool) -> Form
         return Form(kind=TABLE, columns=())
     layout = told.layout
     if layout is None and of_interactions and told.delimiter is None:
-        layout = SEQUENCES if table_hints.user_lines_hint(lines, wanted) else ROWS
+        layout = SEQUENCES if csv_files.user_lines_hint(lines, wanted) else ROWS
     if layout == SEQUENCES and of_interactions:
         header = user_lines.split(lines[0].encode(), told.delimiter)[0].decode() in wanted
         return Form(
@@ -197,14 +181,14 @@ def _text(path: str, told: Told, own: str | None, of_interactions: bool) -> Form
         )
     delimiter = told.delimiter
     if delimiter is None or delimiter not in lines[0]:  # one delimiter is told for two files
-        delimiter = table_hints.delimiter_of(path, lines, own, wanted)
+        delimiter = csv_files.delimiter_of(path, lines, own, wanted)
     return _table(path, told, delimiter)
 
 
 def _table(path: str, told: Told, delimiter: str) -> Form:
     fields, num_lines = _first(path, told, delimiter)
     names = _decoded(path, fields, told)
-    plain = table_hints.untyped(names)
+    plain = csv_files.untyped(names)
     has_header = told.has_header or any(name in (USER_ID, ITEM_ID) for name in plain)
     if has_header:
         columns = plain

@@ -13,12 +13,11 @@ from __future__ import annotations
 import decimal
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kdsr_tf.sources import whole_numbers
-from kdsr_tf.sources.values import Column, Reasons, as_array, each, is_text
+from kdsr_tf.sources import values
+from kdsr_tf.sources.values import Column, Reasons, as_array, each, is_text, reject
 
 MAX_ID_BYTES = 1_024
 """Longest id, in bytes of UTF-8."""
@@ -35,17 +34,11 @@ _ROUNDED_FROM = 10**11
 
 
 def read_ids(column: Column, name: str, reasons: Reasons) -> pa.StringArray:
-    """The ids of a column.
-
-    Args:
-        column: Values as the file has them.
-        name: Column, for the reasons.
-        reasons: Why rows cannot be used; added to.
-    """
+    """The ids of a column called `name`; why rows cannot be used is added to `reasons`."""
     array = as_array(column)
-    if array is not None and str(array.type) in whole_numbers.EXACT_BELOW:
+    if array is not None and str(array.type) in values.EXACT_BELOW:
         ids = _of_floats(array, name, reasons)
-    elif array is not None and whole_numbers.is_whole(array.type):
+    elif array is not None and values.is_whole_type(array.type):
         ids = array.cast(pa.string())
     else:
         ids = _as_text(array)
@@ -53,23 +46,16 @@ def read_ids(column: Column, name: str, reasons: Reasons) -> pa.StringArray:
             texts = each(column, name, lambda value: _text_of(value, name), reasons, default="")
             ids = pa.array(texts, pa.string())
         ids = _plain(ids, name, reasons)
-    missing = pc.fill_null(pc.equal(ids, ""), True)
-    for position in pc.indices_nonzero(missing).to_pylist():
-        reasons.setdefault(position, f"{name} is missing")
-    long = pc.fill_null(pc.greater(pc.binary_length(ids), MAX_ID_BYTES), False)
-    for position in pc.indices_nonzero(long).to_pylist():
-        reasons.setdefault(position, f"{name} {ID_TOO_LONG}")
+    reject(reasons, pc.equal(ids, "").fill_null(True), f"{name} is missing")
+    is_long = pc.greater(pc.binary_length(ids), MAX_ID_BYTES)
+    reject(reasons, is_long, f"{name} {ID_TOO_LONG}")
     return ids
 
 
 def _of_floats(array: pa.Array, name: str, reasons: Reasons) -> pa.StringArray:
-    found = whole_numbers.of_floats(array)
-    for mask, reason in (
-        (found.fractional, NO_ID),
-        (found.lost_digits, whole_numbers.LOST_DIGITS),
-    ):
-        for position in np.flatnonzero(mask).tolist():
-            reasons.setdefault(position, f"{name} {reason}")
+    found = values.whole_of_floats(array)
+    reject(reasons, found.fractional, f"{name} {NO_ID}")
+    reject(reasons, found.lost_digits, f"{name} {values.LOST_DIGITS}")
     return pa.array(found.numbers, mask=found.missing).cast(pa.string())
 
 
@@ -92,8 +78,8 @@ def _plain(ids: pa.StringArray, name: str, reasons: Reasons) -> pa.StringArray:
     for position in pc.indices_nonzero(noted).to_pylist():
         try:
             texts[position] = _digits(texts[position])
-        except whole_numbers.LostDigits:
-            reasons.setdefault(position, f"{name} {whole_numbers.LOST_DIGITS}")
+        except values.LostDigits:
+            reasons.setdefault(position, f"{name} {values.LOST_DIGITS}")
     return pa.array(texts, pa.string())
 
 
@@ -101,9 +87,9 @@ def _text_of(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
     try:
-        number = whole_numbers.of_number(value)
-    except whole_numbers.LostDigits:
-        raise ValueError(f"{name} {whole_numbers.LOST_DIGITS}") from None
+        number = values.whole_of_number(value)
+    except values.LostDigits:
+        raise ValueError(f"{name} {values.LOST_DIGITS}") from None
     if number is None:
         raise ValueError(f"{name} {NO_ID}")
     return str(number)
@@ -111,10 +97,10 @@ def _text_of(value: Any, name: str) -> str:
 
 def _digits(text: str) -> str:
     """A text in floating-point notation as digits, or unchanged if it is not whole."""
-    number = whole_numbers.of_notation(text)
+    number = values.whole_of_notation(text)
     if number is None:
         return text
     exponent = decimal.Decimal(text).as_tuple().exponent
     if isinstance(exponent, int) and exponent > 0 and abs(number) >= _ROUNDED_FROM:
-        raise whole_numbers.LostDigits
+        raise values.LostDigits
     return str(number)

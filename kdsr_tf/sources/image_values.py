@@ -6,7 +6,6 @@ one takes what the others take.
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import functools
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources.catalogue_rows import is_missing
-from kdsr_tf.sources.json_lines import is_deep
+from kdsr_tf.sources.json_records import is_deep, python_literal
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, where PIL was built with them. PIL knows more, among them
@@ -77,10 +76,7 @@ def pictures(value: Any, resolve: Callable[[str], str]) -> list[Picture]:
     A value is a path, a URI (also `data:`), the bytes of a file, an object with one of
     `KEYS`, or a list of these. A text may spell a list: JSON, as Python or NumPy print it,
     or names joined by `|`, `;`, `,` or blanks, if every part then is a picture's name.
-
-    Args:
-        value: Content of the column.
-        resolve: `Source.image_path`, from a path or URI to one that may be read.
+    `resolve` is `Source.image_path`, from a path or URI to one that may be read.
 
     Example:
         >>> [p.content for p in pictures("['a.jpg', 'b.jpg']", str)]
@@ -109,10 +105,11 @@ def picture_ending(data: bytes | bytearray) -> str | None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-                kind = image.format or ""
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data), formats=readable_formats()) as image,
+        ):
+            kind = image.format or ""
     except UnidentifiedImageError:
         return None
     except Exception:
@@ -225,18 +222,11 @@ def _parsed(text: str) -> Any:
             return [
                 re.sub(r"\\(['\"\\])", r"\1", quoted[1:-1]) for quoted in re.findall(_QUOTED, text)
             ]
-        found = _evaluated(text)
+        try:
+            found = python_literal(text)
+        except ValueError:
+            return text
     return text if is_deep(found) else found
-
-
-def _evaluated(text: str) -> Any:
-    """What Python's `repr` has written; the text itself if it is something else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return text
 
 
 def _split(text: str) -> list[str]:

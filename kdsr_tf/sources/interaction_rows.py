@@ -14,7 +14,7 @@ from kdsr_tf.sources.catalogue_rows import row_as_json
 from kdsr_tf.sources.files import read_batches
 from kdsr_tf.sources.ids import read_ids
 from kdsr_tf.sources.times import FRACTION, TIMESTAMP, read_times
-from kdsr_tf.sources.values import Reasons, value_at
+from kdsr_tf.sources.values import Reasons, reject, value_at
 
 COLUMNS = [USER_ID, ITEM_ID, TIMESTAMP]
 
@@ -46,24 +46,12 @@ class Interactions(NamedTuple):
 
     def chosen(self, kept: np.ndarray, rejected: list[Rejected]) -> Interactions:
         """Some of the rows, bool `[n]`, with the rejected rows given."""
-        keep = pa.array(np.flatnonzero(kept))
-        return Interactions(
-            self.user_ids.take(keep),
-            self.item_ids.take(keep),
-            self.timestamps[kept],
-            self.are_moments[kept],
-            self.millionths[kept],
-            self.rows[kept],
-            rejected,
-        )
+        keep = np.flatnonzero(kept)
+        columns = {name: getattr(self, name).take(keep) for name in self._fields[:-1]}
+        return Interactions(**columns, rejected=rejected)
 
     def unknown(self, piece: Piece, known: np.ndarray) -> list[Rejected]:
-        """The rows of items that the catalogue does not have as dead letters.
-
-        Args:
-            piece: Names the rows.
-            known: Whether the catalogue has the item of a row, bool `[n]`.
-        """
+        """Dead letters of the rows whose item is not in the catalogue (`known`, bool `[n]`)."""
         return [
             Rejected(UNKNOWN_ITEM, piece.where(int(self.rows[k])), row_as_json(self.row(k)))
             for k in np.flatnonzero(~known).tolist()
@@ -85,11 +73,8 @@ def read_interactions(piece: Piece, *, with_fractions: bool = False) -> Iterator
     """Valid and rejected rows of a piece of the interactions.
 
     Ids are read by `ids.read_ids`, timestamps by `times.read_times`: a number of the file
-    is kept, and a moment becomes microseconds since 1970.
-
-    Args:
-        piece: What to read.
-        with_fractions: Whether times may have `millionths`; otherwise their rows are rejected.
+    is kept, and a moment becomes microseconds since 1970. Rows whose times have `millionths` are
+    rejected unless they may have them (`with_fractions`).
     """
     for batch in read_batches(piece, COLUMNS):
         yield _checked(piece, batch, with_fractions)
@@ -103,8 +88,7 @@ def _checked(piece: Piece, batch: Batch, with_fractions: bool) -> Interactions:
     item_ids = read_ids(values[1], ITEM_ID, reasons)
     times = read_times(values[2], reasons)
     if not with_fractions:
-        for position in np.flatnonzero(times.millionths).tolist():
-            reasons.setdefault(position, FRACTION)
+        reject(reasons, times.millionths, FRACTION)
     rejected = list(batch.rejected)
     for position in sorted(reasons):
         row = {

@@ -22,12 +22,7 @@ _NULL_IN_FIXED_LISTS = "Expected all lists to be of size"
 
 
 class Part(NamedTuple):
-    """A file of Parquet.
-
-    Args:
-        path: Local path or URI.
-        values: Columns that the folders of the part give, as in `day=2020-01-01`.
-    """
+    """A file of Parquet, with the columns that its folders give, as in `day=2020-01-01`."""
 
     path: str
     values: tuple[tuple[str, str], ...] = ()
@@ -43,9 +38,6 @@ def parts_of(path: str) -> list[Part]:
     """The part files of a folder, in the order of their names and numbers.
 
     Names that begin with `_` or `.` are passed over; Spark writes `_SUCCESS`.
-
-    Raises:
-        InputError: for a folder that holds no Parquet files.
     """
     filesystem, local = fsspec.core.url_to_fs(path)
     local = local.rstrip("/")
@@ -89,11 +81,7 @@ def row_groups(part: Part) -> list[int]:
 
 
 def open_parquet(path: str, file: Any) -> pq.ParquetFile:
-    """A file's metadata.
-
-    Raises:
-        InputError: if it is not Parquet.
-    """
+    """A file's metadata, unless it is not Parquet."""
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -101,17 +89,7 @@ def open_parquet(path: str, file: Any) -> pq.ParquetFile:
 
 
 def read(part: Part, group: int, first_row: int, columns: list[str] | None) -> Iterator[Batch]:
-    """Batches of a row group.
-
-    Args:
-        part: The file.
-        group: The row group.
-        first_row: Number of its first row.
-        columns: Columns to keep; None keeps all.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Batches of a row group, whose first row has a number; `columns` None keeps all."""
     with fsspec.open(part.path, "rb") as file:
         parquet = open_parquet(part.path, file)
         if columns is not None:

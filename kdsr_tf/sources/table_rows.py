@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.table_lines import TableLines
+
+_LINE_FEED, _RETURN = b"\n\r"
 
 LONGEST_ROW_BYTES = 16 << 20
 WRONG_NUMBER = "wrong number of CSV fields"
@@ -27,14 +28,72 @@ _LINES_LIKE_ROWS = 3
 """Lines of a quoted text that make it a mistake if every one of them looks like a row."""
 
 
+class TableLines:
+    """The lines of a block of whole lines, whose rows have `num_fields` fields."""
+
+    def __init__(self, block: bytes, delimiter: int, num_fields: int):
+        self._bytes = np.frombuffer(block, np.uint8)
+        is_return = self._bytes == _RETURN
+        is_feed = self._bytes == _LINE_FEED
+        # A carriage return before a line feed ends no line of its own.
+        is_end = is_feed | (is_return & ~np.append(is_feed[1:], False))
+        self.ends = np.flatnonzero(is_end)
+        self.starts = np.append(0, self.ends[:-1] + 1)[: len(self.ends)]
+        length = self.ends - self.starts
+        two = is_feed[self.ends] & (length > 0) & is_return[self.ends - 1]
+        self.is_empty = length - two == 0
+        places = np.flatnonzero(self._bytes == delimiter)
+        self.num_fields = np.diff(np.searchsorted(places, np.append(-1, self.ends))) + 1
+        self.is_good = (self.num_fields == num_fields) & ~self.is_empty
+        self._continues = np.zeros(len(self.ends), bool)
+
+    def with_byte(self, byte: int) -> np.ndarray:
+        """Numbers of the lines that hold a byte."""
+        return np.unique(self.line_of(np.flatnonzero(self._bytes == byte)))
+
+    def line_of(self, place: Any) -> Any:
+        """Number of the line at a place."""
+        return np.searchsorted(self.ends, place)
+
+    def take(self, line: int, end: int) -> None:
+        """Mark all lines in between that are not empty as whole rows."""
+        self.is_good[line:end] = ~self.is_empty[line:end]
+
+    def join(self, line: int, last: int, is_good: bool) -> None:
+        """Make one row of several lines."""
+        self.is_good[line] = is_good
+        self.is_good[line + 1 : last + 1] = False
+        self._continues[line + 1 : last + 1] = True
+
+    def last(self, line: int) -> int:
+        """The last line of the row that begins on a line."""
+        while line + 1 < len(self.ends) and self._continues[line + 1]:
+            line += 1
+        return line
+
+    def cut(self, used: int) -> None:
+        """Drop the lines from a place on."""
+        size = int(np.searchsorted(self.ends, used))
+        for name in ("ends", "starts", "is_empty", "num_fields", "is_good", "_continues"):
+            setattr(self, name, getattr(self, name)[:size])
+
+    def is_row(self) -> np.ndarray:
+        """Whether a row begins on the line, bool `[lines]`."""
+        return ~self._continues & ~self.is_empty
+
+    def good_bytes(self, block: bytes) -> bytes:
+        """The block without rejected rows."""
+        begins = ~self._continues
+        keep = (self.is_good | self.is_empty)[begins][np.cumsum(begins) - 1]
+        if keep.all():
+            return block
+        kept = np.repeat(keep, self.ends - self.starts + 1)
+        return self._bytes[: len(kept)][kept].tobytes()
+
+
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How delimited text is written.
-
-    Args:
-        delimiter: One character.
-        quoted: Whether fields may be in quotation marks; otherwise a mark is a character.
-    """
+    """How delimited text is written; if it is not `quoted`, a quotation mark is a character."""
 
     delimiter: str = ","
     quoted: bool = True
@@ -62,18 +121,7 @@ class Block:
 
 
 class TableRows:
-    """Reads delimited text, a block at a time.
-
-    Args:
-        path: Path of the file, for errors.
-        file: Binary file, read from where it is.
-        dialect: How it is written.
-
-    Example:
-        >>> rows = TableRows("goods.csv", io.BytesIO(b"id,title\\na,A\\n"), Dialect())
-        >>> rows.first(), next(rows.blocks(2)).data
-        ([b'id', b'title'], b'a,A\\n')
-    """
+    """Reads delimited text from where a binary file is, a block at a time."""
 
     def __init__(self, path: str, file: Any, dialect: Dialect):
         self._path = path
@@ -100,14 +148,7 @@ class TableRows:
         return _fields(text, self._dialect)
 
     def blocks(self, num_fields: int) -> Iterator[Block]:
-        """Blocks of the remaining rows.
-
-        Args:
-            num_fields: Fields that a row has.
-
-        Raises:
-            InputError: for a row longer than `LONGEST_ROW_BYTES`.
-        """
+        """Blocks of the remaining rows, each of so many fields and at most `LONGEST_ROW_BYTES`."""
         splitter = _Splitter(self._dialect, num_fields)
         row, rest = 0, b""
         while block := self._read(rest):
@@ -140,12 +181,7 @@ class TableRows:
 
 
 class _Splitter:
-    """Splits blocks of whole lines into rows.
-
-    Args:
-        dialect: How the text is written.
-        num_fields: Fields of a row.
-    """
+    """Splits blocks of whole lines into rows."""
 
     def __init__(self, dialect: Dialect, num_fields: int):
         self._dialect = dialect
@@ -163,13 +199,9 @@ class _Splitter:
         self._quoted_field = re.compile(b'(?:\\A|[\r\n]|%b)"' % delimiter)
 
     def split(self, block: bytes, first_row: int, is_last: bool) -> tuple[Block, int]:
-        """Rows of a block, and the bytes that they take.
+        """Rows of a block of whole lines, and the bytes that they take.
 
-        Args:
-            block: Whole lines.
-            first_row: Number of its first row.
-            is_last: Whether the file ends with it; otherwise a text that is open at its end
-                is left for the next block.
+        A text that is open at its end is left for the next block, unless this is the last one.
         """
         lines = TableLines(block, self._delimiter, self._num_fields)
         reasons: dict[int, str] = {}

@@ -5,8 +5,7 @@ disk; nothing is downloaded here. The catalogue is another dataset
 (`source.tfds.items`; the builders of `kdsr_tf.datasets` bring theirs) or the
 distinct items of the interactions. TFDS is imported only inside functions.
 
-Records keep the order in which TFDS stored them: it decides between equal
-timestamps.
+Records keep the order in which TFDS stored them: it decides between equal timestamps.
 """
 
 from __future__ import annotations
@@ -25,10 +24,17 @@ from kdsr_tf.artifacts import exists, fingerprint, join
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import ITEM_ID
-from kdsr_tf.sources.batches import BATCH_ROWS, TFDS_PREFIX, Batch, Piece
-from kdsr_tf.sources.columns import check_columns, check_own_names, names_in
+from kdsr_tf.sources.batches import (
+    BATCH_ROWS,
+    TFDS_PREFIX,
+    Batch,
+    Piece,
+    check_columns,
+    check_own_names,
+    names_in,
+)
 from kdsr_tf.sources.files import digest
-from kdsr_tf.sources.image_paths import check_folders, listing_digest
+from kdsr_tf.sources.image_files import check_folders, listing_digest
 from kdsr_tf.sources.interaction_rows import COLUMNS
 from kdsr_tf.sources.source import Source
 from kdsr_tf.sources.values import Column
@@ -50,8 +56,7 @@ class TfdsPiece(Piece):
         split: Name of the split.
         stop_row: Record after the last one.
         features: Features that can be read.
-        distinct: Feature of which only the first record per value is read;
-            None reads all records.
+        distinct: Feature of which only the first record per value is read; None reads all.
     """
 
     directory: str
@@ -78,36 +83,27 @@ class TfdsPiece(Piece):
         )
         row = self.first_row
         seen: set[Any] = set()
-        batches = iter(dataset.ragged_batch(BATCH_ROWS))
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except tf.errors.OpError as error:
-                raise InputError(
-                    f"{self.path} is damaged after row {row:,}: {error.message.splitlines()[0]}. "
-                    "Build the dataset again."
-                ) from None
-            lists = {name: _values(builder.info.features[name], batch[name]) for name in needed}
-            size = len(next(iter(lists.values())))
-            rows = np.arange(row, row + size)
-            row += size
-            if self.distinct is not None:
-                new = _first_of_each(lists[self.distinct], seen)
-                rows = rows[new]
-                lists = {name: _chosen(values, new) for name, values in lists.items()}
-            yield Batch(rows, {name: lists[name] for name in chosen}, [])
+        try:
+            for batch in dataset.ragged_batch(BATCH_ROWS):
+                lists = {name: _values(builder.info.features[name], batch[name]) for name in needed}
+                size = len(next(iter(lists.values())))
+                rows = np.arange(row, row + size)
+                row += size
+                if self.distinct is not None:
+                    new = _first_of_each(lists[self.distinct], seen)
+                    rows = rows[new]
+                    lists = {name: _chosen(values, new) for name, values in lists.items()}
+                yield Batch(rows, {name: lists[name] for name in chosen}, [])
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{self.path} is damaged after row {row:,}: {error.message.splitlines()[0]}. "
+                "Build the dataset again."
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TfdsSource(Source):
-    """Prepared TFDS datasets, found and checked by `open_dataset`.
-
-    Args:
-        interaction_piece: All interactions.
-        item_piece: All items.
-    """
+    """Prepared TFDS datasets, found and checked by `open_dataset`, in two pieces."""
 
     interaction_piece: TfdsPiece
     item_piece: TfdsPiece
@@ -145,14 +141,7 @@ class TfdsSource(Source):
 
 
 def open_dataset(config: SourceConfig, path: str) -> TfdsSource:
-    """Find prepared TFDS datasets and check that their columns are there.
-
-    Args:
-        config: Section `source`.
-        path: Its `path`, which begins with `tfds:`.
-
-    Returns:
-        A `TfdsSource`.
+    """Find the prepared TFDS datasets of a `tfds:` path and check that their columns are there.
 
     Raises:
         InputError: if a dataset is not prepared, or lacks a split or column.
@@ -202,8 +191,6 @@ def _piece(config: SourceConfig, name: str, builder: Any, split: str) -> TfdsPie
     known = KNOWN_COLUMNS.get(builder.name, {})
     return TfdsPiece(
         path=TFDS_PREFIX + name,
-        group=0,
-        first_row=0,
         names=names_in({**known, **config.columns}, features),
         directory=str(builder.data_path),
         split=split,

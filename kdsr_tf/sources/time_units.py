@@ -75,14 +75,7 @@ class TimesFound:
         where: Callable[[int], str],
         millionths: np.ndarray | None = None,
     ) -> None:
-        """Take a batch.
-
-        Args:
-            timestamps: int64 `[n]`.
-            are_moments: As `Interactions` has it, bool `[n]`.
-            where: Names the row at a position of the batch.
-            millionths: As `Interactions` has it, int64 `[n]`; None has no fractions.
-        """
+        """Take a batch as `Interactions` has it; `where` names the row at a position of it."""
 
         def place(position: int) -> Place:
             return int(timestamps[position]), where(position)
@@ -125,11 +118,7 @@ def guess_unit(timestamp: int) -> str | None:
 
 
 def written_dates(timestamps: np.ndarray) -> np.ndarray:
-    """Microseconds since 1970 of numbers such as 20200131 or 20200131235959; -1 for others.
-
-    Args:
-        timestamps: int64 `[n]`, not negative.
-    """
+    """Microseconds since 1970 of numbers such as 20200131 or 20200131235959; -1 for others."""
     longest = np.zeros_like(timestamps)
     for digits, factor in _TO_LONGEST.items():
         fits = (timestamps >= 10 ** (digits - 1)) & (timestamps < 10**digits)
@@ -155,11 +144,7 @@ def to_microseconds(
 ) -> np.ndarray:
     """Microseconds since 1970; positions (no unit) and moments stay as they are.
 
-    Args:
-        timestamps: int64 `[n]`.
-        unit: What `settle_unit` gives.
-        are_moments: As `Interactions` has it.
-        millionths: Likewise.
+    `unit` is what `settle_unit` gives, the others are as `Interactions` has them, each `[n]`.
     """
     if unit == CALENDAR:
         found = written_dates(timestamps)

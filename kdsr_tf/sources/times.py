@@ -1,6 +1,6 @@
 """Timestamps of a column: numbers of any unit, or moments in microseconds since 1970.
 
-Numbers are whole in any type and notation (see `whole_numbers`). Moments are dates and
+Numbers are whole in any type and notation (see `values`). Moments are dates and
 times in Arrow's types or ISO 8601, from 1970 to 2262 (where 64-bit nanoseconds end).
 They are UTC unless they say otherwise: with an offset, or with the name of a time zone.
 
@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kdsr_tf.sources import whole_numbers
-from kdsr_tf.sources.values import Column, Reasons, as_array, each, is_text
+from kdsr_tf.sources import values
+from kdsr_tf.sources.values import Column, Reasons, as_array, each, is_text, reject
 
 TIMESTAMP = "timestamp"
 
@@ -64,27 +64,21 @@ class Times(NamedTuple):
 
 
 def read_times(column: Column, reasons: Reasons) -> Times:
-    """The timestamps of a column.
-
-    Args:
-        column: Values as the file has them.
-        reasons: Why rows cannot be used; added to.
-    """
+    """The timestamps of a column; why rows cannot be used is added to `reasons`."""
     array = as_array(column)
     if array is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
         return _whole_times(_moments(array, reasons), are_moments=True)
-    if array is not None and str(array.type) in whole_numbers.EXACT_BELOW:
+    if array is not None and str(array.type) in values.EXACT_BELOW:
         found = _of_floats(array, reasons)
     elif array is not None and (numbers := _numbers(array)) is not None:
         found = _whole_times(numbers, are_moments=False)
     else:
         parsed = each(column, TIMESTAMP, _parse, reasons, default=(0, False, 0))
-        values, kinds, millionths = zip(*parsed, strict=True) if parsed else ((), (), ())
-        found = Times(
-            np.array(values, np.int64), np.array(kinds, bool), np.array(millionths, np.int64)
-        )
-    for position in np.flatnonzero(found.values < 0).tolist():
-        reasons.setdefault(position, TOO_EARLY if found.are_moments[position] else NEGATIVE)
+        columns = zip(*parsed, strict=True) if parsed else ((), (), ())
+        kinds = (np.int64, bool, np.int64)
+        found = Times(*map(np.array, columns, kinds))
+    reject(reasons, (found.values < 0) & found.are_moments, TOO_EARLY)
+    reject(reasons, found.values < 0, NEGATIVE)
     return found
 
 
@@ -97,35 +91,28 @@ def _moments(array: pa.Array, reasons: Reasons) -> np.ndarray:
     unit = getattr(array.type, "unit", "ms")
     if pa.types.is_date32(array.type):
         unit, array = "s", array.cast(pa.timestamp("s"))
-    for position in pc.indices_nonzero(array.is_null()).to_pylist():
-        reasons.setdefault(position, f"{TIMESTAMP} is missing")
+    reject(reasons, array.is_null(), f"{TIMESTAMP} is missing")
     raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy()
-    for position in np.flatnonzero(raw < 0).tolist():
-        reasons.setdefault(position, TOO_EARLY)
+    reject(reasons, raw < 0, TOO_EARLY)
     if unit == "ns":
         return np.maximum(raw, 0) // 1_000
     factor = _MICROSECONDS[unit]
     late = raw > LAST_MICROSECOND // factor
-    for position in np.flatnonzero(late).tolist():
-        reasons.setdefault(position, TOO_LATE)
+    reject(reasons, late, TOO_LATE)
     return np.where(late, 0, np.maximum(raw, 0)) * factor
 
 
 def _of_floats(array: pa.Array, reasons: Reasons) -> Times:
     """Numbers of a floating-point column in one step."""
-    found = whole_numbers.of_floats(array)
-    values = array.cast(pa.float64()).fill_null(0).to_numpy()
-    with_fraction = found.fractional & (values >= LEAST_TIME) & np.isfinite(values)
-    for mask, reason in (
-        (found.missing, f"{TIMESTAMP} is missing"),
-        (found.fractional & ~with_fraction, NO_TIME),
-        (found.too_large, TOO_LARGE),
-        (found.lost_digits, f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"),
-    ):
-        for position in np.flatnonzero(mask).tolist():
-            reasons.setdefault(position, reason)
+    found = values.whole_of_floats(array)
+    raw = array.cast(pa.float64()).fill_null(0).to_numpy()
+    with_fraction = found.fractional & (raw >= LEAST_TIME) & np.isfinite(raw)
+    reject(reasons, found.missing, f"{TIMESTAMP} is missing")
+    reject(reasons, found.fractional & ~with_fraction, NO_TIME)
+    reject(reasons, found.too_large, TOO_LARGE)
+    reject(reasons, found.lost_digits, f"{TIMESTAMP} {values.LOST_DIGITS}")
     # Whole numbers and what is rejected have no fraction here.
-    fraction, whole = np.modf(np.where(with_fraction, values, 0))
+    fraction, whole = np.modf(np.where(with_fraction, raw, 0))
     carried, millionths = np.divmod(np.rint(fraction * _MILLIONTHS).astype(np.int64), _MILLIONTHS)
     numbers = found.numbers + whole.astype(np.int64) + carried
     return Times(numbers, np.zeros(len(numbers), bool), millionths)
@@ -140,7 +127,7 @@ def _numbers(array: pa.Array) -> np.ndarray | None:
             array = pc.utf8_trim_whitespace(array.cast(pa.string()))
             if not pc.all(pc.match_substring_regex(array, _DIGITS)).as_py():
                 return None
-        elif not whole_numbers.is_whole(array.type):
+        elif not values.is_whole_type(array.type):
             return None
         return array.cast(pa.int64()).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -156,8 +143,8 @@ def _parse(value: Any) -> tuple[int, bool, int]:
         value = text
     try:
         number = _whole(value)
-    except whole_numbers.LostDigits:
-        lost = f"{TIMESTAMP} {whole_numbers.LOST_DIGITS}"
+    except values.LostDigits:
+        lost = f"{TIMESTAMP} {values.LOST_DIGITS}"
         raise ValueError(TOO_LARGE if float(value) > _INT64_MAX else lost) from None
     number, millionths = _with_fraction(value) if number is None else (number, 0)
     if number > _INT64_MAX:
@@ -180,11 +167,11 @@ def _with_fraction(value: Any) -> tuple[int, int]:
 
 def _whole(value: Any) -> int | None:
     if not isinstance(value, str):
-        return whole_numbers.of_number(value)
+        return values.whole_of_number(value)
     if _WHOLE.fullmatch(value):
         # Python refuses to read thousands of digits.
         return int(value) if len(value) < 100 else _INT64_MAX + 1
-    return whole_numbers.of_notation(value)
+    return values.whole_of_notation(value)
 
 
 def _microseconds(text: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kdsr_tf.schema import ITEM_ID, USER_ID
-from kdsr_tf.sources import json_lines
+from kdsr_tf.sources import json_records
 from kdsr_tf.sources.batches import BATCH_ROWS, Batch, Piece, Rejected, rejected_line
 
 TIMESTAMP = "timestamp"
@@ -17,16 +17,10 @@ COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP)
 
 
 def split(line: bytes, delimiter: str | None) -> list[bytes]:
-    """A user and the items of a line.
+    """A user and the items of a line that is not blank.
 
-    Args:
-        line: Not blank.
-        delimiter: Character between all of them; None takes what the line has: a tab
-            after the user, and commas, tabs or spaces between the items.
-
-    Example:
-        >>> split(b"u\\ta b\\n", None), split(b"u a b", None), split(b"u;a;b", ";")
-        ([b'u', b'a', b'b'], [b'u', b'a', b'b'], [b'u', b'a', b'b'])
+    Without a delimiter the line tells: a tab after the user, and commas, tabs or spaces between
+    the items.
     """
     line = line.strip()
     if delimiter is not None:
@@ -40,11 +34,7 @@ def split(line: bytes, delimiter: str | None) -> list[bytes]:
 def read(piece: Piece, file: Any, delimiter: str | None, skip: int) -> Iterator[Batch]:
     """Batches with one row per item; timestamps are positions, growing over the file.
 
-    Args:
-        piece: Names the rows, which are lines.
-        file: Binary file.
-        delimiter: As in `split`.
-        skip: Lines of a header.
+    `piece` names the rows, which are lines; `skip` are those of a header.
     """
     rows: list[int] = []
     users: list[bytes] = []
@@ -58,7 +48,7 @@ def read(piece: Piece, file: Any, delimiter: str | None, skip: int) -> Iterator[
         values = dict(zip(COLUMNS, columns, strict=True))
         return Batch(np.asarray(rows, np.int64), values, list(rejected), lines)
 
-    for row, line in enumerate(json_lines.read(file), -skip):
+    for row, line in enumerate(json_records.read_lines(file), -skip):
         if row < 0 or (line is not None and not line.strip()):
             continue
         lines += 1

@@ -1,10 +1,18 @@
-"""Single values of a column, as Python has them."""
+"""Single values of a column as Python has them, and whole numbers in any type and notation.
+
+12, 12.0, DECIMAL 12.00 and 1.2e1 are one number. A floating-point number stands for the whole
+number that it equals, below the size from which on neighbouring whole numbers share one. Above,
+it may be another number than was meant, so it is refused.
+"""
 
 from __future__ import annotations
 
+import decimal
+import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 Column: TypeAlias = pa.Array | list[Any]
@@ -12,6 +20,21 @@ Column: TypeAlias = pa.Array | list[Any]
 
 Reasons = dict[int, str]
 """Why a row cannot be used, by its position in the batch; the first reason stays."""
+
+LOST_DIGITS = "is a floating-point number that may have lost digits"
+
+EXACT_BELOW = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
+"""Arrow's floating-point types: below this size each holds every whole number."""
+
+_LARGEST_EXACT = EXACT_BELOW["double"]
+
+
+def reject(reasons: Reasons, mask: np.ndarray | pa.Array, reason: str) -> None:
+    """Give the rows of a mask, bool `[n]`, a reason; null counts as False."""
+    if isinstance(mask, pa.Array):
+        mask = mask.fill_null(False).to_numpy(zero_copy_only=False)
+    for position in np.flatnonzero(mask).tolist():
+        reasons.setdefault(position, reason)
 
 
 def is_missing(value: Any) -> bool:
@@ -45,13 +68,7 @@ def value_at(column: Column, position: int) -> Any:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column holds texts, or the bytes of texts."""
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
+    return str(kind) in ("string", "large_string", "string_view", "binary", "large_binary")
 
 
 def as_array(column: Column) -> pa.Array | None:
@@ -72,14 +89,9 @@ def as_array(column: Column) -> pa.Array | None:
 def each(
     column: Column, name: str, convert: Callable[[Any], Any], reasons: Reasons, default: Any
 ) -> list[Any]:
-    """Convert values one by one; rows that fail get `default` and a reason.
+    """Convert values one by one; rows that fail get `default`, and a reason in `reasons`.
 
-    Args:
-        column: The values.
-        name: Column, for the reasons.
-        convert: Makes the result; raises `ValueError` with the reason.
-        reasons: Added to.
-        default: Result of a row that fails.
+    `convert` raises `ValueError` with the reason.
     """
     converted = []
     for position in range(len(column)):
@@ -97,3 +109,72 @@ def each(
             reasons.setdefault(position, str(error))
         converted.append(result)
     return converted
+
+
+class LostDigits(ValueError):
+    """A floating-point number that several whole numbers share."""
+
+
+def whole_of_number(value: Any) -> int | None:
+    """The whole number that a number equals, or None if it equals none; a bool is no number.
+
+    A float that several whole numbers share is `LostDigits`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal):
+        return None
+    if isinstance(value, int):
+        return value
+    if not math.isfinite(value) or value != int(value):
+        return None
+    if isinstance(value, float) and abs(value) >= _LARGEST_EXACT:
+        raise LostDigits
+    return int(value)
+
+
+def whole_of_notation(text: str) -> int | None:
+    """The whole number of a text in floating-point notation, or None if it has a fraction.
+
+    A float of a size that may have lost digits is `LostDigits`.
+    """
+    number = decimal.Decimal(text)
+    # First the cheap test: 1e999 has as many digits as it says.
+    if number and number.adjusted() >= len(str(_LARGEST_EXACT)):
+        raise LostDigits
+    if number != number.to_integral_value():
+        return None
+    if abs(number) >= _LARGEST_EXACT:
+        raise LostDigits
+    return int(number)
+
+
+class Floats(NamedTuple):
+    """A floating-point column as whole numbers.
+
+    Args:
+        numbers: int64 `[n]`; 0 for a value that is not a whole number.
+        missing: Whether a value is null or NaN, bool `[n]`.
+        fractional: Whether it is no whole number, bool `[n]`.
+        lost_digits: Whether several whole numbers share it, bool `[n]`.
+        too_large: Whether it is above every 64-bit number, bool `[n]`.
+    """
+
+    numbers: np.ndarray
+    missing: np.ndarray
+    fractional: np.ndarray
+    lost_digits: np.ndarray
+    too_large: np.ndarray
+
+
+def whole_of_floats(array: pa.Array) -> Floats:
+    """The whole numbers of a column whose type is one of `EXACT_BELOW`, in one step."""
+    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(values)
+    whole = np.isfinite(values) & (np.floor(values) == values)
+    lost_digits = whole & (np.abs(values) >= EXACT_BELOW[str(array.type)])
+    numbers = np.where(whole & ~lost_digits, values, 0).astype(np.int64)
+    return Floats(numbers, missing, ~whole & ~missing, lost_digits, whole & (values >= 2.0**63))
+
+
+def is_whole_type(kind: pa.DataType) -> bool:
+    """Whether a column can hold nothing but whole numbers."""
+    return pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)

@@ -45,12 +45,10 @@ class _PassingProblem(UnreadableImage):
 
 
 def read_web_file(uri: str, folders: Sequence[str] = ()) -> bytes:
-    """The content behind an `http(s)` address.
+    """The content behind an `http(s)` address that the caller allows to be read.
 
-    Args:
-        uri: The address; the caller has checked that it may be read.
-        folders: Declared folders and URIs. A redirect is followed to the host of `uri` and to
-            theirs, never to another one, to another scheme or from https to http.
+    A redirect is followed to the host of `uri` and to those of the declared folders, never to
+    another one, to another scheme or from https to http.
 
     Raises:
         UnreadableImage: with a reason that is equal for equal causes.

@@ -59,9 +59,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 price=np.float32,
                 image_url=text(),
             )
-        return building.info(
-            self,
-            features,
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=features,
+            disable_shuffling=True,  # records keep the order of the published file
             description="Amazon reviews until July 2014 of users and items with 5 or more each.",
             homepage="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
             license="Research use; see the home page.",

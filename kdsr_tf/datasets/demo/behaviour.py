@@ -38,14 +38,8 @@ def make_histories(
     popularity · exp(habit + colour + pattern + repeat), where each term is a
     constant when the product has the property and 0 otherwise.
 
-    Args:
-        products: The catalogue.
-        num_users: At least 1.
-        seed: Any int >= 0.
-
     Returns:
-        Per user, product indices and unix seconds (int64, increasing), at least
-        5 of them.
+        Per user, product indices and unix seconds (int64, increasing), at least 5 of them.
     """
     rng = np.random.default_rng([seed, 2])
     shape, colour, pattern = _attributes(products)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import Any
@@ -28,10 +29,8 @@ def generate(folder: str, num_items: int = 600, num_users: int = 2000, seed: int
     looks at them does better. The same arguments give the same bytes.
 
     Args:
-        folder: Local folder, created if needed; files of the same name are
-            replaced.
-        num_items: Products, at least 1. With 600, every shape, colour and
-            pattern meet once.
+        folder: Local folder, created if needed; files of the same name are replaced.
+        num_items: Products, at least 1. With 600, every shape, colour and pattern meet once.
         num_users: Customers, at least 1; each has 5 or more interactions.
         seed: Seed of everything, at least 0.
 
@@ -68,17 +67,10 @@ def _image_path(product: Product) -> str:
     return f"images/{product.item_id}.jpg"
 
 
-def _row(product: Product) -> dict[str, str | int | None]:
-    return {
-        "item_id": product.item_id,
-        "title": product.title,
-        "description": product.description,
-        "shape": product.shape,
-        "colour": product.colour,
-        "pattern": product.pattern,
-        "price": product.price,
-        "image": _image_path(product) if product.has_picture else None,
-    }
+def _row(product: Product) -> dict[str, Any]:
+    row = dataclasses.asdict(product)
+    del row["background"], row["has_picture"]
+    return row | {"image": _image_path(product) if product.has_picture else None}
 
 
 def _write_interactions(

@@ -20,15 +20,8 @@ _LIGHT, _METAL = (244, 242, 238), (196, 172, 112)
 
 
 def paint(product: Product) -> Image.Image:
-    """The picture of a product.
-
-    Args:
-        product: Its shape, colour, pattern and background are shown.
-
-    Returns:
-        An RGB picture, `SIZE` pixels square, smoothed by oversampling.
-    """
-    parts = [_placed(part) for part in DRAWINGS[product.shape]()]
+    """The picture of a product: RGB, `SIZE` pixels square, smoothed by oversampling."""
+    parts = [_placed(part) for part in DRAWINGS[product.shape]]
     rgb = COLOURS[product.colour][1]
     fabric, line = _fabric(product.pattern, rgb), _darker(rgb, 0.42)
     tones = {

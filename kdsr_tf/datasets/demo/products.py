@@ -80,44 +80,25 @@ _DETAILS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Product:
-    """One product.
-
-    Args:
-        item_id: Stock number.
-        shape: One of `SHAPES`.
-        colour: Key of `COLOURS`.
-        pattern: Key of `PATTERNS`.
-        background: Key of `BACKGROUNDS`.
-        title: Name in the shop.
-        description: A sentence or two, or None.
-        price: Price in whole units.
-        has_picture: Whether a picture exists.
-    """
+    """One product of the shop; its colour, pattern and background are keys of the tables above."""
 
     item_id: str
+    title: str
+    description: str | None
     shape: str
     colour: str
     pattern: str
-    background: str
-    title: str
-    description: str | None
     price: int
+    background: str
     has_picture: bool
 
 
 def make_catalogue(num_items: int, seed: int) -> list[Product]:
-    """Invent `num_items` products.
+    """Invent products.
 
     Shapes, colours and patterns are combined evenly: any 600 consecutive
     products hold every combination once, in an order drawn from the seed.
     About one product in 50 lacks its picture, one in 40 its description.
-
-    Args:
-        num_items: At least 1.
-        seed: Any int >= 0.
-
-    Returns:
-        Products in catalogue order.
     """
     rng = np.random.default_rng([seed, 1])
     combinations = list(itertools.product(SHAPES, COLOURS, PATTERNS))

@@ -7,7 +7,7 @@ role that says how the painter fills it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,14 +19,10 @@ Points = str | np.ndarray | Sequence[tuple[float, float]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """A filled polygon or a stroke.
+    """A filled polygon or a stroke, of corners in canvas units.
 
-    Args:
-        points: Corners in canvas units.
-        role: `fabric` takes the product's colour and pattern; `lining` and
-            `trim` a darker tone of the colour; `light` and `metal` are
-            neutral; `line` is a stroke along the points.
-        width: Width of a stroke in canvas units.
+    `fabric` takes the product's colour and pattern; `lining` and `trim` a darker tone of the
+    colour; `light` and `metal` are neutral; `line` is a stroke of some width.
     """
 
     points: np.ndarray
@@ -88,8 +84,22 @@ def _sleeves(left: Points, role: Role = "fabric") -> list[Part]:
     return [_fill(left, role), _fill(_flipped(left), role)]
 
 
-def _suit() -> list[Part]:
-    return [
+_LEG = "30,8 26,50 27,92 43,93 49,36 50,8"
+_OXFORD = [
+    _fill("16,36 30,33 38,38 52,50 70,54 84,60 86,68 50,69 18,68 16,68 14,52", smooth=True),
+    _fill("15,68 86,68 87,72 36,72 36,75 15,75", "trim"),
+    _fill("14,37 30,32 33,36 18,41", "lining"),
+    _line("66,53 62,60 65,68", 0.8, smooth=True),
+    *(_line([(36 + 5 * k, 40 + 4 * k), (32 + 5 * k, 45 + 4 * k)], 1.2) for k in range(4)),
+    _line("33,40 28,52 42,60", 0.8, smooth=True),
+]
+_FRINGE = [
+    _line([(x, 82 + 3 * (x > 50)), (x, 91 + 3 * (x > 50))], 1.3, "lining")
+    for x in (32, 35.3, 38.6, 42, 45.3, 55, 58.3, 61.6, 65, 68)
+]
+
+DRAWINGS: dict[str, list[Part]] = {
+    "suit": [
         *_sleeves("31,17 22,22 14,78 23,81 33,40"),
         _fill("40,12 60,12 58,50 50,56 42,50", "light"),
         _fill("47.5,18 52.5,18 53.5,46 50,54 46.5,46", "trim"),
@@ -102,11 +112,8 @@ def _suit() -> list[Part]:
         _line("58,67 70,66", 1.4),
         _dot(52.5, 61, 1.4),
         _dot(52.5, 70, 1.4),
-    ]
-
-
-def _shirt() -> list[Part]:
-    return [
+    ],
+    "shirt": [
         *_sleeves("34,17 21,24 12,74 22,77 33,44"),
         *_sleeves("12,74 22,77 21.5,81 11.2,78", "lining"),
         _fill(_mirrored("43,12 31,18 30,50 28,88 50,91")),
@@ -116,22 +123,15 @@ def _shirt() -> list[Part]:
         _line("50,20 50,91"),
         *(_dot(52, y, 1.1, "light") for y in (28, 39, 50, 61, 72, 83)),
         _line("57,36 57,46 67,46 67,36 57,36", 0.7),
-    ]
-
-
-def _tie() -> list[Part]:
-    return [
+    ],
+    "tie": [
         _fill("41,22 33,16 40,9 60,9 67,16 59,22", "lining"),
         _fill("47,22 53,22 64,78 50,94 36,78"),
         _fill("43,10 57,10 54,24 46,24"),
         _line("46,24 54,24", 1.2),
-    ]
-
-
-def _trousers() -> list[Part]:
-    leg = "30,8 26,50 27,92 43,93 49,36 50,8"
-    return [
-        *_sleeves(leg),
+    ],
+    "trousers": [
+        *_sleeves(_LEG),
         _fill(_mirrored("30,8 29.4,15"), "lining"),
         _line("50,15 50,36"),
         _line("31,17 38,27", 1.1),
@@ -139,35 +139,15 @@ def _trousers() -> list[Part]:
         _line("37,30 35,91", 0.6),
         _line("63,30 65,91", 0.6),
         _dot(50, 11.5, 1.3, "metal"),
-    ]
-
-
-def _oxford() -> list[Part]:
-    return [
-        _fill("16,36 30,33 38,38 52,50 70,54 84,60 86,68 50,69 18,68 16,68 14,52", smooth=True),
-        _fill("15,68 86,68 87,72 36,72 36,75 15,75", "trim"),
-        _fill("14,37 30,32 33,36 18,41", "lining"),
-        _line("66,53 62,60 65,68", 0.8, smooth=True),
-        *(_line([(36 + 5 * k, 40 + 4 * k), (32 + 5 * k, 45 + 4 * k)], 1.2) for k in range(4)),
-        _line("33,40 28,52 42,60", 0.8, smooth=True),
-    ]
-
-
-def _shoes() -> list[Part]:
-    return [*_moved(_oxford(), -3, -13), *_moved(_oxford(), 3, 11)]
-
-
-def _hat() -> list[Part]:
-    return [
+    ],
+    "shoes": [*_moved(_OXFORD, -3, -13), *_moved(_OXFORD, 3, 11)],
+    "hat": [
         _fill("6,64 24,58 50,56 76,58 94,64 78,74 50,77 22,74", "fabric", smooth=True),
         _fill("26,66 29,36 38,25 50,30 62,25 71,36 74,66 50,70", smooth=True),
         _fill("26.5,55 50,60 73.5,55 74.5,65 50,70 25.5,65", "trim"),
         _line("41,28 50,42 59,28", 0.9, smooth=True),
-    ]
-
-
-def _coat() -> list[Part]:
-    return [
+    ],
+    "coat": [
         *_sleeves("32,16 22,21 12,70 22,74 34,40"),
         _fill(_mirrored("41,9 30,16 31,46 23,93 50,95")),
         _fill("41,9 59,9 50,24", "light"),
@@ -179,26 +159,16 @@ def _coat() -> list[Part]:
         *(_dot(x, y, 1.5) for y in (42, 64, 76) for x in (45, 55)),
         _line("31,68 40,66", 1.4),
         _line("69,68 60,66", 1.4),
-    ]
-
-
-def _scarf() -> list[Part]:
-    fringe = [
-        _line([(x, 82 + 3 * (x > 50)), (x, 91 + 3 * (x > 50))], 1.3, "lining")
-        for x in (32, 35.3, 38.6, 42, 45.3, 55, 58.3, 61.6, 65, 68)
-    ]
-    return [
-        *fringe,
+    ],
+    "scarf": [
+        *_FRINGE,
         _fill("30,83 33,40 44,34 47,83"),
         _fill("53,86 52,40 65,34 70,86"),
         _fill("26,30 34,16 50,10 66,16 74,30 68,44 50,50 32,44", smooth=True),
         _fill("37,27 50,20 63,27 50,34", "lining", smooth=True),
         _line("29,35 50,44 71,33", 1.0, smooth=True),
-    ]
-
-
-def _dress() -> list[Part]:
-    return [
+    ],
+    "dress": [
         _line("40,8 39,18", 2.2, "trim"),
         _line("60,8 61,18", 2.2, "trim"),
         _fill(
@@ -210,11 +180,8 @@ def _dress() -> list[Part]:
         _line("42,48 34,91", 0.8),
         _line("50,48 50,93", 0.8),
         _line("58,48 66,91", 0.8),
-    ]
-
-
-def _handbag() -> list[Part]:
-    return [
+    ],
+    "handbag": [
         _line("34,44 36,22 50,13 64,22 66,44", 3.4, "trim", smooth=True),
         _fill("20,42 80,42 88,84 84,88 16,88 12,84"),
         _fill("20,41 20,41 80,41 80,41 76,58 50,66 24,58", "lining", smooth=True),
@@ -222,11 +189,8 @@ def _handbag() -> list[Part]:
         _line("15,83 85,83", 0.8),
         _dot(34, 44, 1.8, "metal"),
         _dot(66, 44, 1.8, "metal"),
-    ]
-
-
-def _heels() -> list[Part]:
-    return [
+    ],
+    "heels": [
         _fill("12,42 22,46 19,84 15,84", "trim"),
         _fill(
             "11,26 18,30 30,46 50,62 66,62 82,72 90,80 86,83 66,82 50,78 32,64 20,54 11,48",
@@ -234,22 +198,16 @@ def _heels() -> list[Part]:
         ),
         _fill("20,34 30,46 50,62 64,62 48,68 30,54", "lining", smooth=True),
         _line("21,55 33,65 50,79 66,83.5 88,83.5", 1.8, "trim", smooth=True),
-    ]
-
-
-def _sweater() -> list[Part]:
-    return [
+    ],
+    "sweater": [
         *_sleeves("33,18 20,27 11,76 24,79 34,46"),
         *_sleeves("11,74 24.5,77 23.5,85 10,82", "lining"),
         _fill(_mirrored("40,13 31,19 28,34 29,60 29,86 29,86 50,87"), smooth=True),
         _fill(_mirrored("29,82 29.5,90"), "lining"),
         _fill("40,12 50,17 60,12 58,19 50,23 42,19", "lining", smooth=True),
         *(_line([(33 + 3.4 * k, 83), (33 + 3.4 * k, 89.5)], 0.6) for k in range(11)),
-    ]
-
-
-def _sneakers() -> list[Part]:
-    return [
+    ],
+    "sneakers": [
         _fill("12,38 22,34 34,38 46,50 64,56 82,62 90,70 88,76 50,78 12,76 10,56", smooth=True),
         _fill("9,73 9,73 50,75 90,72 92,78 86,83 50,84 14,83 9,80", "light", smooth=True),
         _fill("10,48 18,47 20,64 10,64", "lining"),
@@ -260,22 +218,16 @@ def _sneakers() -> list[Part]:
         ),
         _line("24,66 40,54 46,68", 2.2, "light", smooth=True),
         _line("12,79.5 89,78.5", 0.7),
-    ]
-
-
-def _cap() -> list[Part]:
-    return [
+    ],
+    "cap": [
         _fill("16,62 19,42 34,27 52,26 68,38 72,62 44,66", smooth=True),
         _fill("42,61 58,57 72,59 90,64 96,71 84,72 64,69 46,68", "lining", smooth=True),
         _line("47,26 42,44 42,63", 0.9, smooth=True),
         _line("47,26 64,42 68,58", 0.9, smooth=True),
         _line("45,26 26,42 20,63", 0.9, smooth=True),
         _dot(47, 25.5, 2.4, "trim"),
-    ]
-
-
-def _backpack() -> list[Part]:
-    return [
+    ],
+    "backpack": [
         _line("42,16 44,7 56,7 58,16", 3.0, "trim", smooth=True),
         _fill("24,46 16,52 16,78 24,82", "lining"),
         _fill("76,46 84,52 84,78 76,82", "lining"),
@@ -284,24 +236,6 @@ def _backpack() -> list[Part]:
         _line("28,40 50,46 72,40", 1.4, smooth=True),
         _line("31,64 69,64", 1.2, "metal"),
         _fill("47,44 53,44 53,52 47,52", "metal"),
-    ]
-
-
-DRAWINGS: dict[str, Callable[[], list[Part]]] = {
-    "suit": _suit,
-    "shirt": _shirt,
-    "tie": _tie,
-    "trousers": _trousers,
-    "shoes": _shoes,
-    "hat": _hat,
-    "coat": _coat,
-    "scarf": _scarf,
-    "dress": _dress,
-    "handbag": _handbag,
-    "heels": _heels,
-    "sweater": _sweater,
-    "sneakers": _sneakers,
-    "cap": _cap,
-    "backpack": _backpack,
+    ],
 }
 """How each shape of the catalogue is drawn."""

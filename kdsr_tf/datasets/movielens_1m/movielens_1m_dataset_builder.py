@@ -38,9 +38,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.name == "items":
             genres = tfds.features.Sequence(tfds.features.Text())
             features = building.item_features(genres=genres)
-        return building.info(
-            self,
-            features,
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=features,
+            disable_shuffling=True,  # records keep the order of the published file
             description="1,000,209 ratings of 3,706 movies by 6,040 users, in their order.",
             homepage="https://grouplens.org/datasets/movielens/1m/",
             license="Research use, no redistribution; see the archive's README.",

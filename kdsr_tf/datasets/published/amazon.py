@@ -11,34 +11,30 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kdsr_tf.datasets.published import amazon_items
-from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, lines_form, shown
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import json_lines
+from kdsr_tf.sources import json_records
 from kdsr_tf.sources.batches import Batch, Piece
 from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.forms import Told, find_form
 from kdsr_tf.sources.interaction_rows import read_interactions
 
 _COLUMNS = ("user_id", "item_id", "timestamp")
+_READ = (*_COLUMNS, "rating")
 
-
-class _Names(NamedTuple):
-    """What an edition calls the fields of a review."""
-
-    user_id: str
-    item_id: str
-    timestamp: str
-    rating: str
-
-
-_OLD = _Names("reviewerID", "asin", "unixReviewTime", "overall")
-_NEW = _Names("user_id", "parent_asin", "timestamp", "rating")
-"""Of 2023; the metadata has the parent of variants only, so it is the item."""
+_OLD = {
+    "user_id": "reviewerID",
+    "item_id": "asin",
+    "timestamp": "unixReviewTime",
+    "rating": "overall",
+}
+_NEW = {name: name for name in _OLD} | {"item_id": "parent_asin"}
+"""Fields of a review of 2023; the metadata has the parent of variants only, so it is the item."""
 
 _RATINGS_HEADER = b"user_id,parent_asin,rating,timestamp"
 _BEGINS = re.compile(rb"""\{['"]asin['"]: ?['"]([A-Za-z0-9]+)['"]""")
@@ -56,17 +52,11 @@ def pieces(
     items: str,
     encodings: tuple[str | None, str | None] = (None, None),
     images: Sequence[str] = (),
-) -> tuple[FilePiece | LinesPiece, Piece, Sequence[str]]:
+) -> tuple[FilePiece, FilePiece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
-    Args:
-        interactions: Reviews or ratings.
-        items: Metadata.
-        encodings: Encodings of the two files that are not UTF-8.
-        images: Addresses below which pictures are declared.
-
-    Raises:
-        InputError: for a file that is not of such an edition.
+    `encodings` are those of the two files that are not UTF-8, `images` the addresses below which
+    pictures are declared. A file that is not of such an edition is refused.
     """
     lines = head(items, encodings[1])
     if not any(amazon_items.parse_item(line)[0] for line in lines):
@@ -75,25 +65,21 @@ def pieces(
             problem = "holds reviews, and the metadata belongs here"
         raise InputError(f"{items} {problem}. Its first line: {shown(lines)}. {_EXPECTED}")
     reviews = _interactions(interactions, items, encodings[0])
-    catalogue = dataclasses.replace(items_of(items, reviews, images), encoding=encodings[1])
-    return reviews, catalogue, catalogue.columns
+    return reviews, items_of(items, reviews, images, encodings[1]), amazon_items.COLUMNS
 
 
-def reviews_of(path: str) -> LinesPiece:
+def reviews_of(path: str, encoding: str | None = None) -> LinesPiece:
     """Reviews: every one is an interaction, whatever its stars."""
-    return LinesPiece(path=path, parse=parse_review, columns=(*_COLUMNS, "rating"))
+    return LinesPiece(path, form=lines_form(_READ, encoding), parse=parse_review)
 
 
-def items_of(path: str, reviews: Piece, images: Sequence[str] = ()) -> LinesPiece:
-    """Metadata of the items that have an interaction.
-
-    Args:
-        path: The metadata of the whole category.
-        reviews: The interactions.
-        images: Addresses below which pictures are declared.
-    """
+def items_of(
+    path: str, reviews: Piece, images: Sequence[str] = (), encoding: str | None = None
+) -> LinesPiece:
+    """Metadata of a whole category, of which the items that have an interaction are read."""
     parse = functools.partial(amazon_items.parse_item, images=tuple(images))
-    return _ReviewedItems(path=path, parse=parse, columns=amazon_items.COLUMNS, reviews=reviews)
+    form = lines_form(amazon_items.COLUMNS, encoding)
+    return _ReviewedItems(path, form=form, parse=parse, reviews=reviews)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,14 +131,14 @@ def parse_review(line: bytes | None) -> Parsed:
         ...     b'"unixReviewTime": 1390953600}')[0]
         {'user_id': 'A1', 'item_id': 'B1', 'timestamp': 1390953600, 'rating': 5.0}
     """
-    review, problem = json_lines.parse(line)
+    review, problem = json_records.parse(line)
     if review is None:
         return None, problem
-    names = _NEW if _NEW.user_id in review else _OLD
-    if names is _NEW and _NEW.item_id not in review:
-        names = names._replace(item_id="asin")
+    names = _NEW if _NEW["user_id"] in review else _OLD
+    if names is _NEW and _NEW["item_id"] not in review:
+        names = names | {"item_id": "asin"}
     values = {}
-    for name, own in names._asdict().items():
+    for name, own in names.items():
         if own not in review and name in _COLUMNS:
             return None, f"{own} is missing"
         values[name] = review.pop(own, None)
@@ -182,17 +168,16 @@ def parse_rating(line: bytes | None, item_first: bool = False) -> Parsed:
     return values | {"timestamp": timestamp, "rating": rating}, ""
 
 
-def _interactions(path: str, items: str, encoding: str | None) -> FilePiece | LinesPiece:
+def _interactions(path: str, items: str, encoding: str | None) -> FilePiece:
     lines = head(path, encoding)
     if any(parse_review(line)[0] for line in lines):
-        return dataclasses.replace(reviews_of(path), encoding=encoding)
+        return reviews_of(path, encoding)
     if lines and lines[0].replace(b'"', b"").startswith(_RATINGS_HEADER):
         form = find_form(path, Told(encoding=encoding))
-        return FilePiece(path, 0, 0, (("item_id", _NEW.item_id),), form=form)
+        return FilePiece(path, (("item_id", _NEW["item_id"]),), form=form)
     if any(parse_rating(line)[0] for line in lines):
         parse = functools.partial(parse_rating, item_first=_is_item_first(lines, items))
-        columns = (*_COLUMNS, "rating")
-        return LinesPiece(path=path, parse=parse, columns=columns, encoding=encoding)
+        return LinesPiece(path, form=lines_form(_READ, encoding), parse=parse)
     problem = "does not have the reviews or ratings of an edition of the Amazon reviews"
     if any(amazon_items.parse_item(line)[0] for line in lines):
         problem = "holds metadata, and the reviews belong here"
@@ -210,7 +195,7 @@ def _is_item_first(lines: list[bytes], items: str) -> bool:
     lengths = [{len(one) == _ASIN_LENGTH for one in ids} for ids in (first, second)]
     if lengths in ([{True}, {False}], [{False}, {True}]):
         return lengths[0] == {True}
-    catalogue = LinesPiece(path=items, parse=amazon_items.parse_item, columns=("item_id",))
+    catalogue = LinesPiece(items, form=lines_form(["item_id"]), parse=amazon_items.parse_item)
     for batch in catalogue.read(None):
         for item_id in batch.columns["item_id"]:
             if item_id in second or item_id in first:

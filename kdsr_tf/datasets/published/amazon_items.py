@@ -7,15 +7,13 @@ evaluated; later ones are JSON. Texts hold HTML entities, which are decoded, and
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from kdsr_tf.datasets.published.lines import Parsed
-from kdsr_tf.sources import json_lines
+from kdsr_tf.sources import json_records
 from kdsr_tf.sources.catalogue_rows import as_text
 from kdsr_tf.sources.html_text import plain
 
@@ -175,15 +173,14 @@ def _largest(picture: Any) -> str | None:
 
 def _literal(line: bytes | None) -> Parsed:
     """A line as JSON, otherwise as a Python dictionary."""
-    found, problem = json_lines.parse(line)
-    if line is None or problem != json_lines.NOT_JSON:
+    found, problem = json_records.parse(line)
+    if line is None or problem != json_records.NOT_JSON:
         return found, problem
     try:
-        with warnings.catch_warnings(action="ignore"):
-            found = ast.literal_eval(line.decode().strip())
+        found = json_records.python_literal(line.decode().strip())
         json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None, "neither a Python dictionary nor JSON"
+    except (ValueError, TypeError, RecursionError):
+        found = None
     if not isinstance(found, dict):
         return None, "neither a Python dictionary nor JSON"
-    return (None, json_lines.TOO_DEEP) if json_lines.is_deep(found) else (found, "")
+    return (None, json_records.TOO_DEEP) if json_records.is_deep(found) else (found, "")

@@ -10,18 +10,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
 
-from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, shown
+from kdsr_tf.datasets.published.lines import LinesPiece, Parsed, head, lines_form, shown
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.batches import Batch, Piece
-from kdsr_tf.sources.encodings import encoding_of, settled_encoding
+from kdsr_tf.sources.batches import Batch
 from kdsr_tf.sources.files import FilePiece
 from kdsr_tf.sources.forms import Told, find_form
-from kdsr_tf.sources.streams import opened
+from kdsr_tf.sources.streams import encoding_of, opened, settled_encoding
 
 _RATING = ("UserID", "MovieID", "Rating", "Timestamp")
 _RATING_100K = ("user id", "item id", "rating", "timestamp")
@@ -50,19 +49,14 @@ _LAYOUTS = {
 
 def pieces(
     interactions: str, items: str, encodings: tuple[str | None, str | None] = (None, None)
-) -> tuple[FilePiece | LinesPiece, Piece, Sequence[str]]:
+) -> tuple[FilePiece, FilePiece, Sequence[str]]:
     """Both files of an edition as pieces, and the columns of the catalogue.
 
-    Args:
-        interactions: `ratings.dat`, `u.data` or `ratings.csv`.
-        items: `movies.dat`, `u.item` or `movies.csv`.
-        encodings: Encodings of the two files; None is UTF-8, or Latin-1 where old editions are.
-
-    Raises:
-        InputError: for a file that is not of MovieLens, or two of different layouts.
+    An encoding None is UTF-8, or Latin-1 where old editions are. A file that is not of MovieLens is
+    refused, and so are two of different layouts.
     """
-    layout = _layout(interactions, encodings[0], _rating_layout, "ratings")
-    other = _layout(items, encodings[1], _movie_layout, "movies")
+    layout = _layout(interactions, encodings[0], "ratings", *_OF_RATINGS)
+    other = _layout(items, encodings[1], "movies", *_OF_MOVIES)
     if layout != other:
         raise InputError(
             f"{interactions} has the layout of {_LAYOUTS[layout]}, {items} that of "
@@ -70,20 +64,21 @@ def pieces(
         )
     if layout == "csv":
         form = find_form(interactions, Told(encoding=encodings[0]))
-        rows = FilePiece(interactions, 0, 0, _RATING_NAMES, form=form)
+        rows = FilePiece(interactions, _RATING_NAMES, form=form)
         form = find_form(items, Told(encoding=encodings[1] or settled_encoding(items)))
-        return rows, _MoviesPiece(items, 0, 0, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
+        return rows, _MoviesPiece(items, _RATING_NAMES[1:], form=form), ITEM_COLUMNS
     if layout == "100k":
         movies = _catalogue(items, parse_movie_100k, _ITEM_COLUMNS_100K, encodings[1])
-        ratings = LinesPiece(path=interactions, parse=parse_rating_100k, columns=_RATING_COLUMNS)
-        return dataclasses.replace(ratings, encoding=encodings[0]), movies, _ITEM_COLUMNS_100K
-    ratings = dataclasses.replace(ratings_of(interactions), encoding=encodings[0])
+        form = lines_form(_RATING_COLUMNS, encodings[0])
+        ratings = LinesPiece(interactions, form=form, parse=parse_rating_100k)
+        return ratings, movies, _ITEM_COLUMNS_100K
+    ratings = ratings_of(interactions, encodings[0])
     return ratings, movies_of(items, encodings[1]), ITEM_COLUMNS
 
 
-def ratings_of(path: str) -> LinesPiece:
+def ratings_of(path: str, encoding: str | None = None) -> LinesPiece:
     """`ratings.dat`: every rating is an interaction, whatever its stars."""
-    return LinesPiece(path=path, parse=parse_rating, columns=_RATING_COLUMNS)
+    return LinesPiece(path, form=lines_form(_RATING_COLUMNS, encoding), parse=parse_rating)
 
 
 def movies_of(path: str, encoding: str | None = None) -> LinesPiece:
@@ -145,6 +140,17 @@ def parse_movie_100k(line: bytes | None, encoding: str = "utf-8") -> Parsed:
     return dict(zip(known, about, strict=True)) | {"genres": genres}, ""
 
 
+_OF_RATINGS = ({"dat": parse_rating, "100k": parse_rating_100k}, "userId,movieId,rating,timestamp")
+_OF_MOVIES = (
+    {
+        "dat": functools.partial(parse_movie, encoding="latin-1"),
+        "100k": functools.partial(parse_movie_100k, encoding="latin-1"),
+    },
+    "movieId,title,genres",
+)
+"""What reads a line of the two files, by layout, and the header of the CSV files."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _MoviesPiece(FilePiece):
     """`movies.csv`, whose genres are a list between `|`."""
@@ -168,37 +174,29 @@ def _catalogue(
     """A catalogue in UTF-8, otherwise in Latin-1, as the old editions are documented."""
     with opened(path, encoding) as file:
         parse = functools.partial(parse, encoding=encoding_of(file).name or "latin-1")
-    return LinesPiece(path=path, parse=parse, columns=tuple(columns), encoding=encoding)
+    return LinesPiece(path, form=lines_form(columns, encoding), parse=parse)
 
 
 def _layout(
-    path: str, encoding: str | None, layout_of: Callable[[bytes], str | None], what: str
+    path: str,
+    encoding: str | None,
+    what: str,
+    parsers: Mapping[str, Callable[[bytes], Parsed]],
+    header: str,
 ) -> str:
+    """Key of `_LAYOUTS`, by the first line that one of the parsers takes or that is the header."""
     lines = head(path, encoding)
-    found = [layout for layout in map(layout_of, lines) if layout]
-    if not found:
-        files = "; ".join(_LAYOUTS.values())
-        raise InputError(
-            f"{path} does not have the {what} of an edition of MovieLens. Its first line: "
-            f"{shown(lines)}. --format=movielens reads {files}; the ratings come first."
-        )
-    return found[0]
-
-
-def _rating_layout(line: bytes) -> str | None:
-    if parse_rating(line)[0]:
-        return "dat"
-    if parse_rating_100k(line)[0]:
-        return "100k"
-    return "csv" if line.replace(b'"', b"").startswith(b"userId,movieId,rating,timestamp") else None
-
-
-def _movie_layout(line: bytes) -> str | None:
-    if parse_movie(line, "latin-1")[0]:
-        return "dat"
-    if parse_movie_100k(line, "latin-1")[0]:
-        return "100k"
-    return "csv" if line.replace(b'"', b"").startswith(b"movieId,title,genres") else None
+    for line in lines:
+        for layout, parse in parsers.items():
+            if parse(line)[0]:
+                return layout
+        if line.replace(b'"', b"").startswith(header.encode()):
+            return "csv"
+    raise InputError(
+        f"{path} does not have the {what} of an edition of MovieLens. Its first line: "
+        f"{shown(lines)}. --format=movielens reads {'; '.join(_LAYOUTS.values())}; the ratings "
+        "come first."
+    )
 
 
 def _rating(fields: list[str] | None, problem: str) -> Parsed:

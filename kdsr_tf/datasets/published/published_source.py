@@ -9,36 +9,23 @@ from kdsr_tf.datasets.import_options import Reading
 from kdsr_tf.datasets.published import amazon, movielens
 from kdsr_tf.datasets.published.lines import LinesPiece
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources import files
-from kdsr_tf.sources.batches import Piece, label
-from kdsr_tf.sources.columns import renamed
-from kdsr_tf.sources.encodings import UTF_8, marked, settled_encoding
-from kdsr_tf.sources.files import FilePiece
+from kdsr_tf.sources.batches import Piece, label, renamed
+from kdsr_tf.sources.files import FilePiece, count_lines
 from kdsr_tf.sources.folder import FolderSource
-from kdsr_tf.sources.image_paths import check_folders
+from kdsr_tf.sources.image_files import check_folders
 from kdsr_tf.sources.interaction_rows import COLUMNS
-from kdsr_tf.sources.line_counts import LineCounter, count_all
-from kdsr_tf.sources.streams import opened
+from kdsr_tf.sources.streams import UTF_8, marked, opened, settled_encoding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedSource(FolderSource):
-    """Interactions and catalogue of an edition.
+    """Interactions and catalogue of an edition."""
 
-    Args:
-        interaction_piece: All interactions.
-        item_piece: All items.
-    """
-
-    interaction_piece: FilePiece | LinesPiece
-    item_piece: Piece
+    interaction_piece: FilePiece
+    item_piece: FilePiece
 
     def num_interactions(self) -> int:
-        piece = self.interaction_piece
-        if isinstance(piece, FilePiece):
-            return files.count_lines(piece.path, piece.form)
-        with opened(piece.path, piece.encoding) as file:
-            return count_all(file, LineCounter.of_records())
+        return count_lines(self.interactions, self.interaction_piece.form)
 
     def interaction_pieces(self) -> list[Piece]:
         return [self.interaction_piece]
@@ -52,7 +39,7 @@ class PublishedSource(FolderSource):
         for piece in (self.interaction_piece, self.item_piece):
             if isinstance(piece, LinesPiece):
                 found[label(piece.path)] = dict((+piece.left_out).most_common())
-        if isinstance(self.interaction_piece, FilePiece):
+        if not isinstance(self.interaction_piece, LinesPiece):
             columns = renamed(self.interaction_piece.form.columns, self.interaction_piece.names)
             rows = self.num_interactions()
             unread = {name: rows for name in columns if name not in COLUMNS}
@@ -65,15 +52,8 @@ def open_published(
 ) -> PublishedSource:
     """Tell which edition two files are, and how they are read.
 
-    Args:
-        reading: How they are read; `published` is `movielens` or `amazon`.
-        config: Section `source`; `image_folders` declares addresses of pictures.
-        folder: Absolute folder where relative paths of pictures start.
-        interactions: Path of the interactions.
-        items: Path of the catalogue.
-
-    Raises:
-        InputError: for a file that is not of such an edition.
+    Relative paths of pictures start at the absolute `folder`; `image_folders` of the
+    configuration declares their addresses.
     """
     for option in reading.options_of_tables():
         raise InputError(f"--format={reading.published} knows its columns: leave out {option}.")
@@ -82,9 +62,8 @@ def open_published(
     if reading.published == "movielens":
         ratings, catalogue, columns = movielens.pieces(interactions, items, encodings)
     else:
-        ratings, catalogue, columns = amazon.pieces(
-            interactions, items, encodings, config.image_folders
-        )
+        images = config.image_folders
+        ratings, catalogue, columns = amazon.pieces(interactions, items, encodings, images)
     return PublishedSource(
         path=folder,
         interactions=interactions,

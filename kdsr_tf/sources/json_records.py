@@ -1,17 +1,31 @@
-"""JSON objects in one list, or one after the other over several lines."""
+"""JSON objects, one per line, in one list, or one after the other over several lines."""
 
 from __future__ import annotations
 
+import ast
 import codecs
+import io
+import itertools
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, cast
-
-import numpy as np
+import warnings
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, cast
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.json_lines import LONGEST_LINE_BYTES, Objects, is_deep
+
+LONGEST_LINE_BYTES = 16 << 20
+"""Lines above it are not read: one without an end would fill the memory."""
+
+DEEPEST = 32
+"""Levels of lists and objects; far deeper ones exhaust the stack of code that copies them."""
+
+NOT_JSON = "not valid JSON"
+TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+"""Why a line has no values."""
+
+_HEAD_LINES = 100
 
 _BLOCK_BYTES = 1 << 20
 
@@ -21,25 +35,105 @@ _BETWEEN = re.compile(r"[\s,\ufeff]*")
 _MARKS = re.compile(r'\\.|"(?:[^"\\]|\\.)*"|["\[\]{}]', re.DOTALL)
 _CLOSING = {"[": "]", "{": "}"}
 _NEXT_ELEMENT = re.compile(r"[\]}]\s*,\s*[\[{]")
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _DECODER = json.JSONDecoder()
 
-_IS_SPACE = np.zeros(256, bool)
-_IS_SPACE[list(b" \t\r\n\v\f")] = True
-_STEPS = np.zeros(256, np.int8)
-_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
-"""How much deeper a bracket leads."""
+
+class Objects(NamedTuple):
+    """Records in a row that were parsed together; `size` is their length as JSON."""
+
+    values: list[dict[str, Any]]
+    size: int
+
+
+Records = Iterable[bytes | Objects | None]
+"""Lines, or elements of a list; None for a line that is too long."""
+
+
+def read(path: str, file: Any, is_list: bool) -> Records:
+    """The records of a binary file."""
+    return elements(path, file) if is_list else read_lines(file)
+
+
+def read_lines(file: Any) -> Iterator[bytes | None]:
+    """Lines of a binary file, without a byte order mark; None for one that is too long."""
+    reader, mark = io.BufferedReader(file, 1 << 20), BOM_UTF8
+    while line := reader.readline(LONGEST_LINE_BYTES + 1):
+        if len(line) <= LONGEST_LINE_BYTES:
+            yield line.removeprefix(mark)
+        else:
+            while line and not line.endswith(b"\n"):
+                line = reader.readline(LONGEST_LINE_BYTES)
+            yield None
+        mark = b""
+
+
+def parse(line: bytes | None) -> tuple[dict[str, Any] | None, str]:
+    """A line of `read_lines` as an object, or None and the reason why it is not one."""
+    if line is None:
+        return None, f"longer than {LONGEST_LINE_BYTES:,} bytes"
+    try:
+        # Of bytes `json` would guess the encoding, and let halves of surrogate pairs pass.
+        values = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return None, "not UTF-8"
+    except (ValueError, RecursionError):
+        return None, NOT_JSON
+    if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(values):
+        return None, TOO_DEEP
+    if b"\\ud" in line or b"\\uD" in line:
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return None, "holds half of a surrogate pair"
+    return (values, "") if isinstance(values, dict) else (None, "not a JSON object")
+
+
+def column_names(path: str, records: Records) -> list[str]:
+    """Names in the first hundred records, at least one of which must be an object."""
+    names: dict[str, None] = {}
+    problem = ""
+    for row, record in zip(range(1, _HEAD_LINES + 1), records, strict=False):
+        if isinstance(record, Objects):
+            return list(dict.fromkeys([*names, *itertools.chain(*record.values[:_HEAD_LINES])]))
+        if record is not None and not record.strip():
+            continue
+        values, reason = parse(record)
+        problem = problem or (f"row {row}: {reason}" if reason else "")
+        names.update(dict.fromkeys(values or ()))
+    if problem and not names:
+        raise InputError(
+            f"{path} cannot be read as JSON: no record is a JSON object ({problem}). Every line, "
+            'or every element of one list, must be one, such as {"item_id": "a"}.'
+        )
+    return list(names)
+
+
+def python_literal(text: str) -> Any:
+    """What Python's `repr` has written; anything else is a `ValueError`."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.literal_eval(text)
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def is_deep(values: Any) -> bool:
+    """Whether a parsed value is nested deeper than `DEEPEST` levels."""
+    level = [values]
+    for _ in range(DEEPEST):
+        parts = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [part for found in parts for part in found if isinstance(part, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def elements(path: str, file: Any) -> Iterator[bytes | Objects]:
     """The elements of a list, parsed or as JSON; the memory holds a block at a time.
 
     Well-formed objects are parsed many at once, which takes a third of the time. An element that
-    is not valid JSON is one nevertheless if its brackets tell where it ends.
-
-    Args:
-        path: Path of the file, for errors.
-        file: Binary file; `[` may be missing, and then `]` is, too.
+    is not valid JSON is one nevertheless if its brackets tell where it ends. The `[` of a file
+    may be missing, and then `]` is, too.
 
     Raises:
         InputError: for any other element that is not valid JSON, and for a list without an end.
@@ -88,6 +182,12 @@ def elements(path: str, file: Any) -> Iterator[bytes | Objects]:
         one_by_one = ended
 
 
+def count_elements(path: str, file: Any) -> int:
+    """Elements of a list, parsed as `elements` does."""
+    found = elements(path, file)
+    return sum(len(one.values) if isinstance(one, Objects) else 1 for one in found)
+
+
 def _whole_objects(buffer: str, place: int) -> tuple[list[dict[str, Any]], int]:
     """The objects from a place on that can be parsed together, and the place behind them.
 
@@ -133,52 +233,3 @@ def _end_of_brackets(buffer: str, place: int) -> int | None:
             # Another closing bracket, a text without an end, or one over the next element.
             return None
     return None
-
-
-class ElementCounter:
-    """Counts the elements of a list, from brackets, commas and quotation marks only."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._depth = 0
-        self._base: int | None = None
-        self._in_text = False
-        self._expects = True
-        self.count = 0
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the file."""
-        block, self._rest = self._rest + data, b""
-        if self._base is None:
-            block = block.lstrip(codecs.BOM_UTF8 + b" \t\r\n")
-            if not block:
-                return
-            self._base = self._depth = int(block[:1] == b"[")
-            block = block[self._base :]
-        block = _ESCAPED.sub(b"s", block)
-        if block.endswith(b"\\"):
-            block, self._rest = block[:-1], b"\\"
-        marks = np.frombuffer(block, np.uint8)
-        is_quote = marks == ord('"')
-        texts = np.cumsum(is_quote) + self._in_text
-        # Of a text only its first quotation mark stays.
-        is_outside = (texts - is_quote) % 2 == 0
-        if len(texts):
-            self._in_text = bool(texts[-1] % 2)
-        self._count(marks[is_outside & ~_IS_SPACE[marks]], self._base)
-
-    def _count(self, marks: np.ndarray, base: int) -> None:
-        """Count elements from characters, in which a text is one mark.
-
-        An element begins with the first character after a comma or bracket that ended another.
-        """
-        steps = _STEPS[marks]
-        after = self._depth + np.cumsum(steps)
-        is_end = (after == base) & ((steps < 0) | (marks == ord(",")))
-        can_begin = (after - steps == base) & (marks != ord(",")) & (marks != ord("]"))
-        ends_before = np.cumsum(is_end) - is_end
-        begun = np.unique(ends_before[can_begin])
-        num_ends = int(is_end.sum())
-        self.count += len(begun) - int(0 in begun and not self._expects)
-        self._expects = (num_ends > 0 or self._expects) and num_ends not in begun
-        self._depth += int(steps.sum())

@@ -9,7 +9,7 @@ import pytest
 from kdsr_tf.config import SourceConfig
 from kdsr_tf.errors import InputError
 from kdsr_tf.sources import open_source
-from kdsr_tf.sources.image_paths import allowed_path
+from kdsr_tf.sources.image_files import allowed_path
 
 CDN = "https://cdn.example/shop"
 

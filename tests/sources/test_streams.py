@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdsr_tf.errors import InputError
-from kdsr_tf.sources.encodings import settled_encoding
+from kdsr_tf.sources.streams import settled_encoding
 
 TEXT = "title\nCité, Amélie\n“Heat” 10 €\n"
 
