@@ -93,7 +93,8 @@ class Import:
                 batch.millionths,
             )
         found.users, found.items, keys = map(np.concatenate, zip(*parts, strict=True))
-        found.is_repeat = _repeats(keys)
+        found.is_repeat = np.ones(len(keys), bool)
+        found.is_repeat[np.unique(keys, return_index=True)[1]] = False
 
     def write(
         self,
@@ -228,12 +229,6 @@ def _numbered(ids: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
     distinct = ids.dictionary_encode()
     numbers = np.array(list(map(number, distinct.dictionary.to_pylist())), np.int64)
     return numbers[distinct.indices.to_numpy()]
-
-
-def _repeats(keys: np.ndarray) -> np.ndarray:
-    repeats = np.ones(len(keys), bool)
-    repeats[np.unique(keys, return_index=True)[1]] = False
-    return repeats
 
 
 def _where(piece: Piece, rows: np.ndarray, position: int) -> str:

@@ -115,14 +115,8 @@ def _values(
             f"{path} cannot be read as CSV: of rows {first:,} to {last:,}, "
             f"{len(block.rows):,} are well-formed, and {len(table):,} were read."
         )
-    columns = table.combine_chunks()
-    return {
-        fields[field]: _whole(columns.column(field)) for field in needed if fields[field] in wanted
-    }
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    names_read = (field for field in needed if fields[field] in wanted)
+    return {fields[field]: table.column(field).combine_chunks() for field in names_read}
 
 
 def delimiter_of(path: str, lines: Sequence[str], own: str | None, wanted: Collection[str]) -> str:

@@ -9,7 +9,6 @@ import posixpath
 import re
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
 
 import fsspec
 
@@ -212,7 +211,8 @@ def _read(path: str) -> bytes:
         raise UnreadableImage(NO_FILE)
     try:
         with (fsspec.open if far else open)(path, "rb") as file:
-            size = _size(file) if far else os.fstat(file.fileno()).st_size
+            known = getattr(file, "size", None) if far else os.fstat(file.fileno()).st_size
+            size = known or 0
             data = bytearray()
             # Not every server tells the size, or sends as much at once as it is asked for.
             while max(size, len(data)) <= LARGEST_BYTES and (block := file.read(1 << 20)):
@@ -228,7 +228,3 @@ def _read(path: str) -> bytes:
     if size > LARGEST_BYTES:
         raise UnreadableImage(TOO_LARGE)
     return bytes(data)
-
-
-def _size(file: Any) -> int:
-    return getattr(file, "size", None) or 0

@@ -66,7 +66,8 @@ def read_web_file(uri: str, folders: Sequence[str] = ()) -> bytes:
         reraise=True,
     )
     try:
-        data = retrying(_fetch, url, _allowed(url, folders))
+        declared = [httpx2.URL(folder) for folder in folders if folder.startswith("http")]
+        data = retrying(_fetch, url, [url, *declared])
     except _PassingProblem:
         _failures[url.host] += 1
         raise
@@ -135,10 +136,6 @@ def _target(response: httpx2.Response, allowed: Iterable[httpx2.URL]) -> httpx2.
             f"image address redirects to {target.scheme}:{host}, which is not declared"
         )
     return target
-
-
-def _allowed(url: httpx2.URL, folders: Sequence[str]) -> list[httpx2.URL]:
-    return [url, *(httpx2.URL(folder) for folder in folders if folder.startswith("http"))]
 
 
 def _same_host(target: httpx2.URL, declared: httpx2.URL) -> bool:

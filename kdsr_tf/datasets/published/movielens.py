@@ -160,12 +160,11 @@ class _MoviesPiece(FilePiece):
             values = dict(batch.columns)
             if "genres" in values:
                 genres = cast(pa.Array, values["genres"])  # as every column of a CSV file
-                values["genres"] = [_genres(one) for one in genres.to_pylist()]
+                values["genres"] = [
+                    one.split(b"|") if one and one != _NO_GENRES else []
+                    for one in genres.to_pylist()
+                ]
             yield dataclasses.replace(batch, columns=values)
-
-
-def _genres(value: Any) -> list[bytes]:
-    return value.split(b"|") if value and value != _NO_GENRES else []
 
 
 def _catalogue(
