@@ -38,8 +38,8 @@ def examples(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered records of a published file; a value that is missing is empty or NaN.
 
-    `images` are paths of pictures by item id, for the feature `image`. A published file has no line
-    of another format: this one is damaged then.
+    `images` are paths of pictures by item id, for the feature `image`. A line of another
+    format is an error: the file is damaged.
     """
     for batch in read_batches(piece):
         if batch.rejected:

@@ -120,7 +120,7 @@ def _values(
 
 
 def delimiter_of(path: str, lines: Sequence[str], own: str | None, wanted: Collection[str]) -> str:
-    """Delimiter of delimited text with at least one line, unless it cannot be told.
+    """Delimiter of delimited text with at least one line; one that cannot be told is an error.
 
     The first line decides if it holds an expected column name (`wanted`). Otherwise it is the one
     that splits the lines into equally many fields. `own` is what the ending of the name tells.

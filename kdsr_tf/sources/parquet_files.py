@@ -81,7 +81,7 @@ def row_groups(part: Part) -> list[int]:
 
 
 def open_parquet(path: str, file: Any) -> pq.ParquetFile:
-    """A file's metadata, unless it is not Parquet."""
+    """A file's metadata; a file that is not Parquet is an error."""
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
