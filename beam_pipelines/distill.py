@@ -20,20 +20,10 @@ import numpy as np
 import threadpoolctl
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.running import (
-    NAMESPACE,
-    advance,
-    main_of,
-    run_pipeline,
-)
-from beam_pipelines.transforms import tfds_records
+from beam_pipelines.running import NAMESPACE, advance, main_of, run_pipeline
+from beam_pipelines.transforms import item_vectors, tfds_records
 from beam_pipelines.transforms.cut_windows import Window, cut_windows
-from beam_pipelines.transforms.item_vectors import (
-    JoinedVectors,
-    JoinVectors,
-    read_teacher,
-    vectors_bytes,
-)
+from beam_pipelines.transforms.item_vectors import JoinedVectors, JoinVectors, read_teacher
 from kdsr_tf import schema, sequences, splits, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
@@ -42,18 +32,10 @@ from kdsr_tf.stage_frame import StageFrame
 
 _PAIRS_PER_CHUNK = 1_000_000
 
-_TARGETS = {
-    "train": "train_targets",
-    "validation": "validation_points",
-    "test": "test_points",
-}
+_TARGETS = {"train": "train_targets", "validation": "validation_points", "test": "test_points"}
 """Counts of targets by split; `train_points` of `sequences/` are the first two together."""
 
-_COUNTS = (
-    *(f"{split}_windows" for split in schema.SPLITS),
-    *_TARGETS.values(),
-    "pairs",
-)
+_COUNTS = (*(f"{split}_windows" for split in schema.SPLITS), *_TARGETS.values(), "pairs")
 _CONTEXT_LOST = "context_lost"
 
 
@@ -81,7 +63,7 @@ def distill(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
             m: (stages.location(config, f"teacher/{m}"), frame.inputs[f"teacher/{m}"].details)
             for m in config.needs.pairs
         }
-        size = vectors_bytes(folder for folder, _ in teachers.values())
+        size = item_vectors.vectors_bytes(folder for folder, _ in teachers.values())
         writer = ShardWriter(
             frame.new_folder(),
             len(paths),

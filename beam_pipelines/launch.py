@@ -31,13 +31,7 @@ JOB_VARIABLE = "KDSR_JOB"
 
 
 def run_stage(job: str, values: dict[str, Any], beam_args: Sequence[str]) -> None:
-    """Run one stage to its end; called on the worker of the template's own job.
-
-    Args:
-        job: One of `JOBS`.
-        values: The configuration as plain data.
-        beam_args: Beam options of the stage's pipelines.
-    """
+    """Run one stage to its end; called on the worker of the template's own job."""
     stage = getattr(importlib.import_module(f"beam_pipelines.{job}"), job)
     stage(Config.model_validate(values), beam_args)
 

@@ -39,6 +39,7 @@ from kdsr_tf.sources.batches import label
 from kdsr_tf.stage_frame import StageFrame
 
 STATISTICS_FILE = "statistics.json"
+_DETAILS = ("times_are_positions", "vocabulary", "rejected", "columns", "modalities")
 
 _INTERACTIONS_PER_SHARD = 50_000
 _REJECTED_ROWS_PER_SHARD = 5_000_000
@@ -75,16 +76,11 @@ def prepare(config: Config, beam_args: Sequence[str] = ()) -> Manifest:
         target = frame.new_folder()
         job = _Prepare(config, source, num_rows, target, previous)
         run_pipeline(job.build, beam_args, title="prepare", total=2 * num_rows)
-        statistics = _read_statistics(target)
+        with fsspec.open(join(target, STATISTICS_FILE), "r") as file:
+            statistics = json.load(file)
         prepared.check(config, source, statistics)
         manifest.counts = statistics["counts"]
-        manifest.details = {
-            "times_are_positions": statistics["times_are_positions"],
-            "vocabulary": statistics["vocabulary"],
-            "rejected": statistics["rejected"],
-            "columns": statistics["columns"],
-            "modalities": statistics["modalities"],
-        }
+        manifest.details = {key: statistics[key] for key in _DETAILS}
     return manifest
 
 
@@ -239,11 +235,6 @@ def _write_statistics(
     }
     with fsspec.open(join(directory, STATISTICS_FILE), "w") as file:
         file.write(json.dumps(statistics, indent=2) + "\n")
-
-
-def _read_statistics(directory: str) -> dict[str, Any]:
-    with fsspec.open(join(directory, STATISTICS_FILE), "r") as file:
-        return json.load(file)
 
 
 if __name__ == "__main__":

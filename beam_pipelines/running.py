@@ -188,9 +188,7 @@ def job_arguments(
 def main_of(job: str) -> None:
     """Run a job from its command line, for launchers such as Dataflow templates.
 
-    Args:
-        job: Name of the module in `beam_pipelines` and of its function; it is imported by this
-            name, so that workers find its functions.
+    The module is imported by the job's name, so that workers find its functions.
     """
 
     def run() -> None:

@@ -19,12 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.running import (
-    NAMESPACE,
-    advance,
-    main_of,
-    run_pipeline,
-)
+from beam_pipelines.running import NAMESPACE, advance, main_of, run_pipeline
 from beam_pipelines.transforms.cut_windows import cut_windows
 from beam_pipelines.transforms.item_vectors import read_teacher
 from beam_pipelines.transforms.shards import GroupShards, default_num_shards, shard_path
@@ -40,12 +35,7 @@ _PAIRS_PER_CHUNK = 1_000_000
 _ROWS_PER_GROUP = 100_000
 
 _COLUMNS = pa.schema(
-    [
-        ("item_i", pa.string()),
-        ("item_j", pa.string()),
-        ("score", pa.float32()),
-        ("code", pa.int32()),
-    ]
+    {"item_i": pa.string(), "item_j": pa.string(), "score": pa.float32(), "code": pa.int32()}
 )
 
 

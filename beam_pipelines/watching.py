@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 def watching(look: Callable[[], None], seconds: float) -> Iterator[None]:
     """Call `look` on a thread of its own, every so many seconds, until the block ends.
 
-    Args:
-        look: Function to call. It must not raise: the error would be lost.
-        seconds: Between two calls, > 0; the first call is after as many.
+    It must not raise: the error would be lost.
     """
     stopped = threading.Event()
 

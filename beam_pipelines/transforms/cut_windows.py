@@ -34,16 +34,13 @@ def cut_windows(
 
     Every train target has its loss in exactly one window. The validation target
     is no train target. A validation or test window ends right before its one
-    target.
+    target. A window has at least one input.
 
     Args:
         sequence: int32 `(interactions,)`, oldest first.
         num_train: Leading interactions that are train; the rest are test.
         max_length: Most inputs of a window.
         stride: Step between the train windows of a long sequence.
-
-    Yields:
-        Windows with at least one input.
 
     Example:
         >>> windows = cut_windows(np.array([5, 6, 7, 8]), 3, max_length=2, stride=1)

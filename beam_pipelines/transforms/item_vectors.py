@@ -30,10 +30,8 @@ Vector = tuple[int, bytes]
 def local_copy(path: str) -> str:
     """A local path with the content of `path`, copied once per machine.
 
-    Args:
-        path: Local path, returned as it is, or a URI. The copy of a URI is kept
-            in the temporary folder and shared by processes; a changed file is
-            copied anew and its old copy removed.
+    A local path is returned unchanged. The copy of a URI is kept in the temporary folder and
+    shared by processes; a changed file is copied anew and its old copy removed.
     """
     if "://" not in path:
         return path

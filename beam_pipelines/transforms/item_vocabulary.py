@@ -90,11 +90,7 @@ class ItemIndex(NamedTuple):
 
 
 def unique_items(rows: beam.PCollection, source: Source) -> Any:
-    """`CatalogueRow`s to `Entry`s: the first row of an id is taken, others are rejected.
-
-    Returns:
-        Two collections: `rows` of `Entry` and `rejected` of `Rejected`.
-    """
+    """`CatalogueRow`s to `rows` of `Entry` and `rejected`: the first row of an id is taken."""
     return (
         rows
         | "By id" >> beam.Map(lambda row: (row.item_id, row))
@@ -133,14 +129,10 @@ def sorted_hashes(entries: beam.PCollection) -> beam.PCollection:
 
 
 def number_items(_: None, entries: Iterable[Entry], core: Core, previous: str | None) -> Vocabulary:
-    """The vocabulary: earlier items keep their index, new ones follow in sorted order.
+    """The vocabulary: earlier items keep their index, new ones of the core follow, sorted.
 
-    Args:
-        entries: The whole catalogue.
-        core: Its `items` are numbered.
-        previous: Folder of an earlier `sequences/`, or None. It is not continued
-            when less than half of its items are in the catalogue: that is
-            another catalogue.
+    An earlier `sequences/` in the folder `previous` is not continued if less than half of its
+    items are in the catalogue: that is another catalogue.
     """
     known = {entry.item_id for entry in entries}
     kept = set(core.items.tolist())

@@ -119,12 +119,9 @@ def find_core(
 
 
 class ToBlocks(beam.DoFn):
-    """`Rows` to `(shard, Block)`; interactions outside the core are dropped.
+    """`Rows` to `(shard, Block)` by user; interactions outside the core are dropped.
 
     Needs the `Core` and the `ItemIndex` as side inputs.
-
-    Args:
-        num_shards: Shards of users.
     """
 
     def __init__(self, num_shards: int):
@@ -141,25 +138,15 @@ class ToBlocks(beam.DoFn):
             chosen = shards == shard
             at = positions[chosen]
             users, codes = np.unique(rows.users[at], return_inverse=True)
-            yield (
-                shard,
-                Block(
-                    rows.user_ids.take(pa.array(users)),
-                    codes.astype(np.int32),
-                    items[chosen],
-                    rows.timestamps[at],
-                    rows.rows[at],
-                ),
-            )
+            user_ids, codes = rows.user_ids.take(pa.array(users)), codes.astype(np.int32)
+            block = Block(user_ids, codes, items[chosen], rows.timestamps[at], rows.rows[at])
+            yield shard, block
 
 
 def read_rows(pipeline: beam.Pipeline, pieces: list[Piece], catalogue: Any) -> Any:
     """Two collections: `rows` of `Rows` and `rejected` of `Rejected`.
 
-    Args:
-        pipeline: The pipeline.
-        pieces: Pieces of the interactions.
-        catalogue: Sorted hashes of the catalogue's items, as a side input.
+    `catalogue`: sorted hashes of the catalogue's items, as a side input.
     """
     return (
         pipeline

@@ -26,19 +26,14 @@ def dead_letter(rejected: Rejected) -> tuple[str, dict[str, str]]:
 
 
 def rejected_files(num_shards: int = 1) -> Files:
-    """How dead letters become files: in the order of the rows they come from.
-
-    Args:
-        num_shards: Number of files.
-    """
+    """How dead letters become files: in the order of the rows they come from."""
     return Files(num_shards, _where, _file_order, ParquetWriter(REJECTED_SCHEMA))
 
 
 class TallyReasons(beam.PTransform):
     """Count rejected rows by file and reason.
 
-    Returns:
-        `((file name, reason), (count, where the first of them is and what it holds))`.
+    Gives `((file name, reason), (count, where the first of them is and what it holds))`.
     """
 
     def expand(self, rejected: beam.PCollection) -> beam.PCollection:

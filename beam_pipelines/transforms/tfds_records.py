@@ -33,16 +33,11 @@ _crc32c = crcmod.predefined.mkPredefinedCrcFun("crc-32c")
 
 
 def example_features(num_codes: Mapping[str, int]) -> tfds.features.FeaturesDict:
-    """The fields of a window and their dtypes.
-
-    Arrays are stored as little-endian bytes (`Encoding.BYTES`).
+    """The fields of a window and their dtypes; arrays are little-endian bytes (`Encoding.BYTES`).
 
     Args:
         num_codes: Codewords per modality, in `1..65536`; its keys are the
             modalities whose pairs a window carries.
-
-    Returns:
-        A `tfds.features.FeaturesDict`.
 
     Example:
         >>> sorted(example_features({"text": 100}))[:2]
@@ -82,20 +77,13 @@ def record_encoder(features: tfds.features.FeaturesDict) -> Callable[[Mapping], 
 
 def shard_path(directory: str, split: str, shard: int, num_shards: int) -> str:
     """Path of one file of a split."""
-    name = FILE_TEMPLATE.format(
-        SPLIT=split,
-        DATASET=DATASET_NAME,
-        FILEFORMAT="tfrecord",
-        SHARD_X_OF_Y=f"{shard:05d}-of-{num_shards:05d}",
-    )
-    return join(directory, *name.split("/"))
+    return join(directory, split, f"{DATASET_NAME}.tfrecord-{shard:05d}-of-{num_shards:05d}")
 
 
 class RecordWriter:
-    """Writes one TFRecord file; equal records give equal bytes.
+    """Writes one TFRecord file, local path or URI; equal records give equal bytes.
 
-    Args:
-        path: Local path or URI. Missing parents are made.
+    Missing parents are made.
 
     Attributes:
         count: Records written.
@@ -143,11 +131,7 @@ def write_dataset_info(
 ) -> None:
     """Write `dataset_info.json` and `features.json` beside the split folders.
 
-    Args:
-        directory: Root of the dataset, local path or URI.
-        features: Result of `example_features`.
-        shards: Per split, `(records, bytes)` of every shard in order, empty
-            shards included.
+    `shards` holds, per split, `(records, bytes)` of every shard in order, empty ones included.
     """
     # In a local folder first: TFDS writes to fewer kinds of stores than fsspec.
     with tempfile.TemporaryDirectory() as folder:

@@ -21,12 +21,12 @@ from kdsr_tf.config import PrepareConfig
 
 STEM = "sequences"
 SEQUENCES_SCHEMA = pa.schema(
-    [
-        (schema.USER_ID, pa.string()),
-        (schema.ITEMS, pa.list_(pa.int32())),
-        (schema.TIMESTAMPS, pa.list_(pa.int64())),
-        (schema.NUM_TRAIN, pa.int32()),
-    ]
+    {
+        schema.USER_ID: pa.string(),
+        schema.ITEMS: pa.list_(pa.int32()),
+        schema.TIMESTAMPS: pa.list_(pa.int64()),
+        schema.NUM_TRAIN: pa.int32(),
+    }
 )
 
 STATISTICS = "statistics"
@@ -74,13 +74,8 @@ class WriteSequences(beam.DoFn):
         user_ids, users, items, times = _in_order(blocks)
         starts = np.searchsorted(users, np.arange(len(user_ids) + 1)).astype(np.int32)
         lengths = np.diff(starts)
-        num_train = np.array(
-            [
-                self._num_train(times[start:stop], core.first_test_time)
-                for start, stop in itertools.pairwise(starts)
-            ],
-            np.int32,
-        )
+        spans, moment = itertools.pairwise(starts), core.first_test_time
+        num_train = np.array([self._num_train(times[a:b], moment) for a, b in spans], np.int32)
         columns = [
             user_ids,
             pa.ListArray.from_arrays(starts, pa.array(items)),

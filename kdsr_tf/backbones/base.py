@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import keras
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.feature_fusion import FeatureFusion
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import derive_seed, seeded_dropout, seeded_part
 from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 
 
-class Backbone(keras.layers.Layer):
+class Backbone(ConfiguredLayer):
     """Turns the embeddings of a window into one hidden state per position.
 
     A backbone gets ids and features apart and decides itself how they meet
@@ -93,21 +94,6 @@ class Backbone(keras.layers.Layer):
         self.modalities = tuple(modalities)
         self.seed = seed
 
-    def compute_output_shape(self, input_shape) -> tuple:
-        return input_shape["ids"]
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "max_length": self.max_length,
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "modalities": list(self.modalities),
-            "seed": self.seed,
-        }
-
     def make_auxiliary(self) -> keras.layers.Layer | None:
         """What the backbone's paper learns beside the next item.
 
@@ -122,27 +108,21 @@ class Backbone(keras.layers.Layer):
 
     def make_fusion(self) -> FeatureFusion:
         """The plain way in: ids and features as one vector per item."""
-        return FeatureFusion(
-            self.dim,
-            self.modalities,
-            derive_seed(self.seed, "fusion"),
-            dtype=self.dtype_policy,
-            name="fusion",
-        )
+        return FeatureFusion(self.dim, self.modalities, **seeded_part(self, "fusion"))
 
     def fuse(self, embeddings: dict[str, Tensor]) -> Tensor:
-        """All that this backbone reads of an item, where `folded` is set.
+        """All that this backbone reads of an item, where `folded` is set: `(batch, length, dim)`.
 
-        Args:
-            embeddings: As in `call`.
-
-        Returns:
-            Floats `(batch, length, dim)`; the same item has the same vector everywhere.
+        The same item has the same vector everywhere.
         """
         return self._fusion(embeddings)
 
     def make_dropout(self, name: str) -> keras.layers.Dropout:
         """A dropout layer with a seed of its own."""
-        return keras.layers.Dropout(
-            self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
-        )
+        return seeded_dropout(self, name)
+
+    def make_positions(self) -> keras.Variable:
+        """A learnt vector per position of a window, floats `(max_length, dim)`."""
+        seed = derive_seed(self.seed, "positions")
+        initializer = keras.initializers.RandomNormal(stddev=0.02, seed=seed)
+        return self.add_weight((self.max_length, self.dim), initializer, name="positions")

@@ -26,18 +26,13 @@ def create_backbone(key: str, options: dict | None = None, **arguments) -> Backb
         ValueError: for an unknown name or option; the message lists valid ones.
     """
     backbone = find_backbone(key)
-    own = own_options(key)
     for option in options or {}:
-        check_option(key, option, own)
+        check_option(key, option, own_options(key))
     return backbone(**arguments, **(options or {}))
 
 
 def find_backbone(key: str) -> type[Backbone]:
-    """The class of a backbone.
-
-    Args:
-        key: Key of `BACKBONES`, or the dotted path of a subclass of `Backbone`, such as
-            `my_backbones.MeanOfHistory`.
+    """The class of a key of `BACKBONES`, or of a path such as `my_backbones.MeanOfHistory`.
 
     Raises:
         ValueError: for an unknown name, or a path that leads to no such class.
@@ -52,10 +47,6 @@ def find_backbone(key: str) -> type[Backbone]:
 
 
 def own_options(key: str) -> set[str]:
-    """Names of the arguments that only one backbone has.
-
-    Args:
-        key: As in `find_backbone`.
-    """
+    """Names of the arguments that only this backbone has."""
     own = set(inspect.signature(find_backbone(key).__init__).parameters)
     return own - {"self", "args", "kwargs", *inspect.signature(Backbone.__init__).parameters}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
@@ -26,13 +25,7 @@ class CausalTransformer(Backbone):
     """
 
     def build(self, input_shape=None) -> None:
-        self.positions = self.add_weight(
-            shape=(self.max_length, self.dim),
-            initializer=keras.initializers.RandomNormal(
-                stddev=0.02, seed=derive_seed(self.seed, "positions")
-            ),
-            name="positions",
-        )
+        self.positions = self.make_positions()
         self._input_norm = self.make_norm("input_norm")
         self._drop = self.make_dropout("drop_input")
         self._blocks: list[Any] = [self._make_block(k) for k in range(self.num_layers)]
@@ -66,14 +59,14 @@ class CausalTransformer(Backbone):
 
     def make_attention(self, seed: int) -> CausalAttention:
         """The attention of one block."""
-        return CausalAttention(
-            self.dim,
-            self.num_heads,
-            self.dropout,
-            seed,
-            dtype=self.dtype_policy,
-            name="attention",
-        )
+        return self.make_attention_of(CausalAttention, seed)
+
+    def make_attention_of(
+        self, kind: type[CausalAttention], seed: int, *arguments: Any
+    ) -> CausalAttention:
+        """An attention of some class; `arguments` are those that only this class has."""
+        sizes = (self.dim, self.num_heads, self.dropout, seed)
+        return kind(*sizes, *arguments, dtype=self.dtype_policy, name="attention")
 
     def make_norm(self, name: str) -> RowNorm:
         """A layer normalisation, not yet built."""

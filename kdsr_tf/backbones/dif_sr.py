@@ -25,18 +25,9 @@ class DIFSR(SteeredTransformer):
     them (see `AttributePredictor`).
 
     Args:
-        *args: Those of `Backbone`; `num_heads` must divide `dim`.
+        *args: Those of `Backbone`, with its keywords, call and result.
         attribute_weight: λ of the predictor, >= 0; 0 leaves it out. The authors'
             configuration for Amazon Beauty takes 10.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
 
     Example:
         >>> import numpy as np
@@ -57,15 +48,7 @@ class DIFSR(SteeredTransformer):
         self.attribute_weight = attribute_weight
 
     def make_attention(self, seed: int) -> CausalAttention:
-        return CausalAttention(
-            self.dim,
-            self.num_heads,
-            self.dropout,
-            seed,
-            self.num_sources,
-            dtype=self.dtype_policy,
-            name="attention",
-        )
+        return self.make_attention_of(CausalAttention, seed, self.num_sources)
 
     def make_auxiliary(self) -> AttributePredictor | None:
         if not self.modalities or not self.attribute_weight:
@@ -78,6 +61,3 @@ class DIFSR(SteeredTransformer):
             dtype=self.dtype_policy,
             name="attribute_predictor",
         )
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "attribute_weight": self.attribute_weight}

@@ -16,20 +16,8 @@ class GRU4Rec(Backbone):
     `num_layers` units of size `dim`, dropout on the input and between them.
     Simplified against the paper: no session-parallel batches (every window is a
     sequence of its own) and the full softmax in place of sampled ranking losses.
-    Padding stands on the right, so no real state depends on it.
-
-    Args:
-        *args: Those of `Backbone`; `num_layers` counts recurrent layers, and
-            `num_heads` is not used.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    Padding stands on the right, so no real state depends on it. Arguments, call and result are
+    those of `Backbone`; `num_layers` counts recurrent layers, and `num_heads` is not used.
 
     Example:
         >>> import numpy as np

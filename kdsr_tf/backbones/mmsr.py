@@ -12,7 +12,7 @@ from kdsr_tf.layers.dual_attention import DualAttention
 from kdsr_tf.layers.relation_attention import RelationAttention
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_part
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.session_graph import edge_types, edges_among, node_of_position, session_steps
@@ -43,22 +43,9 @@ class MMSR(Backbone):
     Every position gets the state of its item's node. Padding takes no part.
 
     Args:
-        dim: Size of embeddings and states, > 0.
-        max_length: Longest window, > 0.
-        num_layers: Rounds of attention, > 0; the authors take 1.
-        num_heads: Not used.
-        dropout: Share of attention weights and of units after every round dropped in
-            training.
-        modalities: Modalities among the inputs.
-        seed: Of kernels and dropout.
+        *args: Those of `Backbone`, with its keywords, call and result; the authors take
+            `num_layers=1`, and `num_heads` is not used.
         graph: `heterogeneous` or `ids_only`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
 
     Raises:
         ValueError: for another graph.
@@ -86,36 +73,36 @@ class MMSR(Backbone):
                 f"`graph` must be one of {', '.join(GRAPHS)}. Received: graph={graph!r}."
             )
         self.graph = graph
-        policy = self.dtype_policy
         self._drops = [self.make_dropout(f"drop_{k}") for k in range(self.num_layers)]
         self._fusion: Any = None
         if self.modalities or graph == "ids_only":
-            self._fusion = SoftmaxGate(
-                self.dim, derive_seed(self.seed, "fusion"), dtype=policy, name="fusion"
-            )
+            self._fusion = SoftmaxGate(self.dim, **seeded_part(self, "fusion"))
         if graph == "ids_only":
             self._entries = [
                 seeded_dense(self, f"project_{k}", self.dim, use_bias=False)
                 for k in range(self.num_layers)
             ]
-            self._rounds = [self._make_relations(f"round_{k}") for k in range(self.num_layers)]
+            self._rounds = [
+                RelationAttention(self.dropout, **seeded_part(self, f"round_{k}"))
+                for k in range(self.num_layers)
+            ]
         else:
             self._entries = [
-                RowNorm(dtype=policy, name=f"{source}_norm") for source in (IDS, *self.modalities)
+                RowNorm(dtype=self.dtype_policy, name=f"{source}_norm")
+                for source in (IDS, *self.modalities)
             ]
-            self._rounds = [self._make_dual(f"round_{k}") for k in range(self.num_layers)]
+            types = 1 + len(self.modalities)
+            self._rounds = [
+                DualAttention(self.dim, types, self.dropout, **seeded_part(self, f"round_{k}"))
+                for k in range(self.num_layers)
+            ]
 
     def build(self, input_shape=None) -> None:
         fusion = [] if self._fusion is None else [self._fusion]
         for layer in (*self._entries, *self._rounds, *fusion):
             layer.build((None, None, self.dim))
         if self.graph == "heterogeneous":
-            initializer = keras.initializers.RandomNormal(
-                stddev=0.02, seed=derive_seed(self.seed, "positions")
-            )
-            self.positions = self.add_weight(
-                shape=(self.max_length, self.dim), initializer=initializer, name="positions"
-            )
+            self.positions = self.make_positions()
         self.built = True
 
     def call(self, embeddings: dict[str, Tensor], training: bool | None = None) -> Tensor:
@@ -134,9 +121,6 @@ class MMSR(Backbone):
             states = self._fusion(states, present) if self._fusion else states[0]
         # A node is one thing: dropout must not tell its positions apart.
         return ops.matmul(nodes, states)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "graph": self.graph}
 
     def _hear_ids(self, states, edges, steps, training) -> Tensor:
         for project, attend, drop in zip(self._entries, self._rounds, self._drops, strict=True):
@@ -160,17 +144,3 @@ class MMSR(Backbone):
         count = ops.maximum(ops.sum(same, axis=-1, keepdims=True), 1)
         positions = ops.cast(self.positions, nodes.dtype)[: ops.shape(nodes)[1]]
         return ops.matmul(same, positions) / count
-
-    def _make_relations(self, name: str) -> RelationAttention:
-        seed = derive_seed(self.seed, name)
-        return RelationAttention(self.dropout, seed, dtype=self.dtype_policy, name=name)
-
-    def _make_dual(self, name: str) -> DualAttention:
-        return DualAttention(
-            self.dim,
-            1 + len(self.modalities),
-            self.dropout,
-            derive_seed(self.seed, name),
-            dtype=self.dtype_policy,
-            name=name,
-        )

@@ -6,7 +6,7 @@ import keras
 
 from kdsr_tf.backbones.sasrec import SASRec
 from kdsr_tf.layers.item_tower import ItemTower
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_part
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -26,19 +26,10 @@ class MMSRec(SASRec):
     modalities across data sets.
 
     Args:
-        *args: Those of `Backbone`; `num_heads` must divide `dim`.
+        *args: Those of `Backbone`, with its keywords, call and result.
         contrast_weight: Weight of the contrast, >= 0; 0 leaves it out. The authors
             fine-tune on it alone; here it stands beside `next_item`, at par.
         contrast_temperature: τ of the contrast, > 0; the authors take 0.05.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
 
     Example:
         >>> import numpy as np
@@ -68,19 +59,5 @@ class MMSRec(SASRec):
     def make_auxiliary(self) -> ItemTower | None:
         if not self.modalities or not self.contrast_weight:
             return None
-        return ItemTower(
-            self.dim,
-            self.modalities,
-            self.contrast_weight,
-            self.contrast_temperature,
-            derive_seed(self.seed, "item_tower"),
-            dtype=self.dtype_policy,
-            name="item_tower",
-        )
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "contrast_weight": self.contrast_weight,
-            "contrast_temperature": self.contrast_temperature,
-        }
+        weighing = (self.contrast_weight, self.contrast_temperature)
+        return ItemTower(self.dim, self.modalities, *weighing, **seeded_part(self, "item_tower"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from kdsr_tf.backbones.steered_transformer import SteeredTransformer
+from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
 
 
@@ -22,18 +23,9 @@ class NOVA(SteeredTransformer):
     and ids differ in scale.
 
     Args:
-        *args: Those of `Backbone`; `num_heads` must divide `dim`.
+        *args: Those of `Backbone`, with its keywords, call and result.
         fusion: F, one of the paper's `add`, `concat` and `gating`; see
             `NonInvasiveAttention`.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
 
     Example:
         >>> import numpy as np
@@ -51,17 +43,5 @@ class NOVA(SteeredTransformer):
         super().__init__(*args, **kwargs)
         self.fusion = fusion
 
-    def make_attention(self, seed: int) -> NonInvasiveAttention:
-        return NonInvasiveAttention(
-            self.dim,
-            self.num_heads,
-            self.dropout,
-            seed,
-            self.num_sources,
-            self.fusion,
-            dtype=self.dtype_policy,
-            name="attention",
-        )
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "fusion": self.fusion}
+    def make_attention(self, seed: int) -> CausalAttention:
+        return self.make_attention_of(NonInvasiveAttention, seed, self.num_sources, self.fusion)

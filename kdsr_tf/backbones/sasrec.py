@@ -18,19 +18,7 @@ class SASRec(CausalTransformer):
     `num_layers` blocks and a last layer normalisation. Simplified against the paper:
     x_t is layer-normalised first (instead of scaled by √d), because tuned features and
     ids differ in scale, and the loss is a softmax over items in place of one sampled
-    negative.
-
-    Args:
-        *args: Those of `Backbone`; `num_heads` must divide `dim`.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    negative. Arguments, call and result are those of `Backbone`.
 
     Example:
         >>> import numpy as np

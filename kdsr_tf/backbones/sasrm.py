@@ -14,19 +14,7 @@ class SASRM(SASRec):
     x_t = W [e_v; e_a; e_b] + b + p_t. The tables of the baseline are frozen
     (`modality_tables: frozen`); tuned and distilled into, this is the KDSR of the paper
     on MovieLens-1M. Simplified: KDSR names the baseline without its equations, so what
-    is not said there is as in `SASRec`.
-
-    Args:
-        *args: Those of `Backbone`; `modalities` must not be empty.
-        **kwargs: Those of `Backbone`.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`, with ids and modalities
-            `(batch, length, dim)`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    is not said there is as in `SASRec`. `modalities` must not be empty.
 
     Example:
         >>> import numpy as np

@@ -8,7 +8,7 @@ from keras import ops
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.gated_graph_step import GatedGraphStep
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_part
 from kdsr_tf.ops.masking import at_last_real, zero_padding
 from kdsr_tf.ops.session_graph import node_of_position, transition_counts
 from kdsr_tf.types import Tensor
@@ -31,21 +31,8 @@ class SRGNN(Backbone):
     dropout on x are new, weight decay and learning rate are those of the training.
     Padding takes no part.
 
-    Args:
-        dim: Size of embeddings and states, > 0.
-        max_length: Longest window, > 0.
-        num_layers: Propagation steps, > 0; the paper takes 1.
-        num_heads: Not used.
-        dropout: Share of the inputs dropped in training.
-        modalities: Modalities among the inputs.
-        seed: Of kernels and dropout.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    Arguments, call and result are those of `Backbone`; `num_layers` counts propagation steps
+    (the paper takes 1), `dropout` acts on the inputs, and `num_heads` is not used.
 
     Example:
         >>> import numpy as np
@@ -66,9 +53,7 @@ class SRGNN(Backbone):
         super().__init__(*args, **kwargs)
         self._fusion = self.make_fusion()
         self._drop = self.make_dropout("drop_input")
-        self._step = GatedGraphStep(
-            self.dim, derive_seed(self.seed, "step"), dtype=self.dtype_policy, name="step"
-        )
+        self._step = GatedGraphStep(self.dim, **seeded_part(self, "step"))
         self._attend_last = seeded_dense(self, "attend_last", self.dim, use_bias=False)
         self._attend_each = seeded_dense(self, "attend_each", self.dim)
         self._weight = seeded_dense(self, "weight", 1, use_bias=False)
@@ -99,14 +84,10 @@ class SRGNN(Backbone):
 
 
 def connections(items: Tensor) -> tuple[Tensor, Tensor]:
-    """The normalised adjacencies A_in and A_out of a session graph.
+    """The normalised adjacencies A_in and A_out of a session graph, of `items` `(batch, length)`.
 
-    Args:
-        items: Ints `(batch, length)`, right-padded with 0.
-
-    Returns:
-        Two floats `(batch, length, length)`: weights of the nodes that precede, and
-        of those that follow, each node. Rows add up to 1, or 0 where there are none.
+    Two floats `(batch, length, length)`: weights of the nodes that precede, and of those that
+    follow, each node. Rows add up to 1, or 0 where there are none.
     """
     return tuple(
         counts / ops.maximum(ops.sum(counts, axis=-1, keepdims=True), 1.0)

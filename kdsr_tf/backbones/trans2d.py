@@ -9,7 +9,7 @@ from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.row_norm import RowNorm
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_part
 from kdsr_tf.layers.transformer_block_2d import TransformerBlock2D
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.schema import IDS, ITEMS, present_key
@@ -30,21 +30,7 @@ class Trans2D(Backbone):
     (there each has it); and see the block for its normalisation and width. Padding
     takes no part.
 
-    Args:
-        dim: Size of embeddings and states; a multiple of `num_heads`.
-        max_length: Longest window, > 0.
-        num_layers: Blocks, > 0.
-        num_heads: Attention heads, > 0.
-        dropout: Share of units and attention weights dropped in training.
-        modalities: Modalities among the inputs.
-        seed: Of kernels and dropout.
-
-    Call arguments:
-        embeddings: Result of `ItemTables`.
-        training: Whether to drop.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    Arguments, call and result are those of `Backbone`.
 
     Example:
         >>> import numpy as np
@@ -67,26 +53,14 @@ class Trans2D(Backbone):
             RowNorm(dtype=self.dtype_policy, name=f"{source}_norm")
             for source in (IDS, *self.modalities)
         ]
+        sizes = (self.dim, 1 + len(self.modalities), self.num_heads, self.dropout)
         self._blocks = [
-            TransformerBlock2D(
-                self.dim,
-                1 + len(self.modalities),
-                self.num_heads,
-                self.dropout,
-                derive_seed(self.seed, f"block_{k}"),
-                dtype=self.dtype_policy,
-                name=f"block_{k}",
-            )
+            TransformerBlock2D(*sizes, **seeded_part(self, f"block_{k}"))
             for k in range(self.num_layers)
         ]
 
     def build(self, input_shape=None) -> None:
-        initializer = keras.initializers.RandomNormal(
-            stddev=0.02, seed=derive_seed(self.seed, "positions")
-        )
-        self.positions = self.add_weight(
-            shape=(self.max_length, self.dim), initializer=initializer, name="positions"
-        )
+        self.positions = self.make_positions()
         for layer in (*self._norms, *self._blocks):
             layer.build((None, None, self.dim))
         self.built = True

@@ -22,13 +22,7 @@ _SIZES = "sizes/"
 
 
 def write_arrays(directory: str, split: str, path: str) -> None:
-    """Pack a split of `examples/` into one `.npz`.
-
-    Args:
-        directory: `examples/`, local path or URI.
-        split: `train`, `validation` or `test`.
-        path: File to write, local path or URI.
-    """
+    """Pack a split of `examples/` into one `.npz`; both are local paths or URIs."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(directory)

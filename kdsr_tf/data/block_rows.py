@@ -24,15 +24,12 @@ _ITEM_BYTES = 4
 
 
 def find_rows(block: Raw, max_length: int, prefixes: bool) -> tf.Tensor:
-    """Window and size of each row.
+    """Window and size of each row, ints `(rows, 2)`, in the order of the windows.
 
     Args:
         block: `items` and `target` of some windows.
         max_length: Longest window.
         prefixes: Whether every target makes a row.
-
-    Returns:
-        Ints `(rows, 2)`, in the order of the windows.
     """
     if prefixes:
         return tf.cast(tf.where(_targets(block, max_length) > 0), tf.int32) + tf.constant([0, 1])

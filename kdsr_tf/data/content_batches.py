@@ -10,18 +10,10 @@ from kdsr_tf.items.content import Content
 
 
 def with_content(batches: tf.data.Dataset, content: Content, round_up: bool) -> tf.data.Dataset:
-    """Add to every batch the features of its items, each item once.
+    """Add `Content.of_batch` of its `items` and `target` to every batch.
 
-    They are read while the step before runs, from wherever `content` has them, so that no
-    graph of a step holds Python or a feature matrix.
-
-    Args:
-        batches: Dicts of `items` and `target` int32 `(batch, length)`, and more.
-        content: Features of all items.
-        round_up: As in `Content.of_batch`.
-
-    Returns:
-        The batches with what `Content.of_batch` makes of `items` and `target`.
+    The features are read while the step before runs, from wherever `content` has them, so that
+    no graph of a step holds Python or a feature matrix.
     """
     features = {schema.content_key(name): spec for name, spec in content.spec.items()}
     shapes = {schema.BATCH_ITEMS: [None]} | {k: [None, *s.shape] for k, s in features.items()}

@@ -133,12 +133,7 @@ class Examples:
         return self._batches(splits, batch_size, self._prefixes, epoch_keys, first_step)
 
     def sample(self, count: int, seed: int) -> tf.data.Dataset:
-        """One batch of random windows, or prefixes, of any length, from the train split.
-
-        Args:
-            count: Most windows.
-            seed: Any int >= 0.
-        """
+        """One batch of at most `count` random windows, or prefixes, of any length, to train on."""
         block = next(iter(self._files.blocks(self._fields, ("train",), keep=True)))
         rows = find_rows(block, self._max_length, self._prefixes)
         rows = tf.random.experimental.stateless_shuffle(rows, [seed, 0])[:count]

@@ -27,20 +27,10 @@ def join(
     num_train: int,
     num_validation: int,
 ) -> tf.data.Dataset:
-    """All targets of both splits, each once.
+    """All targets of both splits, each once, in the layout of the splits.
 
     The splits are interleaved evenly, always alike, before train windows are left out: what is
-    left of a large split is spread over the whole.
-
-    Args:
-        train: Windows of the train split.
-        validation: Windows of the validation split.
-        max_length: Most items of a window.
-        num_train: How many windows `train` has.
-        num_validation: How many `validation` has.
-
-    Returns:
-        Windows in the layout of the splits.
+    left of a large split is spread over the whole. The numbers count their windows.
     """
 
     def left(window: Raw) -> Raw:

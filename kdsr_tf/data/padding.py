@@ -7,21 +7,15 @@ RATIO = 1.4
 
 
 def exact_lengths(max_length: int) -> list[int]:
-    """Every length from 2: no padding, for steps that take any shape.
+    """Every length from 2 to the longest window: no padding, for steps that take any shape.
 
     Windows of one item are padded to two: pairs and softmaxes of one item are special cases.
-
-    Args:
-        max_length: Longest window, > 0.
     """
     return list(range(2, max_length + 1)) or [1]
 
 
 def few_lengths(max_length: int) -> list[int]:
     """Lengths whose ratio is about `RATIO`: little padding, for steps compiled once per shape.
-
-    Args:
-        max_length: Longest window, > 0.
 
     Example:
         >>> few_lengths(50)

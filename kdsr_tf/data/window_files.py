@@ -22,10 +22,6 @@ CACHED_BYTES = 2 * BLOCK_BYTES
 class WindowFiles:
     """Reader of the files of one `examples/` directory. Fields are raw bytes.
 
-    Args:
-        directory: Local path or URI of `examples/`.
-        max_length: Longest window.
-
     Attributes:
         features: Features of the windows, by field.
     """
@@ -54,11 +50,8 @@ class WindowFiles:
     ) -> tf.data.Dataset:
         """Blocks of `windows`, each field a vector.
 
-        Args:
-            fields: Fields that are read.
-            splits: One split, or `train` and `validation`.
-            keep: Whether blocks of small splits stay in memory: a second pass over those costs
-                nothing, over single windows several microseconds each.
+        With `keep`, blocks of small splits stay in memory: a second pass over those costs nothing,
+        over single windows several microseconds each.
         """
         num_bytes = sum(self._builder.info.splits[split].num_bytes for split in splits)
         number = sum(map(self.num_windows, splits))

@@ -12,12 +12,7 @@ from kdsr_tf.schema import BATCH_ITEMS, PAD, content_key, present_key
 
 
 class ContentSpec(NamedTuple):
-    """One feature of an item.
-
-    Attributes:
-        shape: Of one item; `()` for a number.
-        dtype: Such as `float16`.
-    """
+    """Shape (`()` for a number) and dtype, such as `float16`, of one feature of an item."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -67,11 +62,7 @@ class Content:
         return np.any(flags, axis=0) if flags else np.ones(self.num_items + 1, bool)
 
     def rows(self, items: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of some items.
-
-        Args:
-            items: Ints `(any,)`, 0 is padding.
-        """
+        """Features of some items, ints `(any,)`, 0 is padding."""
         return {name: array[items] for name, array in self._arrays.items()}
 
     def of_batch(self, *items: np.ndarray, round_up: bool = False) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdsr_tf.items.content import Content
 from kdsr_tf.items.known_items import KnownItems
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.types import Tensor
 
 
@@ -25,7 +26,7 @@ class Space(NamedTuple):
     present: np.ndarray | None = None
 
 
-class ItemEncoder(keras.layers.Layer):
+class ItemEncoder(ConfiguredLayer):
     """Turns items into vectors, one per source.
 
     A source is a kind of knowledge of an item, such as its id, its text or its image. What
@@ -53,13 +54,12 @@ class ItemEncoder(keras.layers.Layer):
         self.built = True
 
     def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
-        """The items of a batch.
+        """The items of a batch; those of an encoder that looks up are all of its items."""
+        return self
 
-        Args:
-            inputs: The batch.
-            training: Whether the step learns.
-        """
-        raise NotImplementedError
+    def rows_of(self, items: Tensor) -> Tensor:
+        """Rows of the catalogue that hold some items, of an encoder that looks up."""
+        return items
 
     def materialised(self, content: Content | None = None, rows: np.ndarray | None = None) -> Any:
         """An encoder that looks up the vectors of a catalogue, whose weights do not learn.

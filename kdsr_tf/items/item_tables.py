@@ -10,7 +10,7 @@ from keras import ops
 
 from kdsr_tf.items.content import Content
 from kdsr_tf.items.item_encoder import ItemEncoder, Space
-from kdsr_tf.items.known_items import ItemVectors, KnownItems
+from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.ops.look_up import look_up, look_up_rows
 from kdsr_tf.schema import IDS, ITEMS, PAD, present_key
@@ -157,12 +157,6 @@ class ItemTables(ItemEncoder):
             )
         return vectors
 
-    def rows_of(self, items: Tensor) -> Tensor:
-        return items
-
-    def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
-        return self
-
     def materialised(
         self, content: Content | None = None, rows: np.ndarray | None = None
     ) -> ItemTables:
@@ -289,18 +283,6 @@ class ItemTables(ItemEncoder):
         vectors[PAD] = 0.0
         self._tables[modality].assign(vectors)
         self._present[modality].assign(present.astype("float32"))
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "num_items": self.num_items,
-            "dim": self.dim,
-            "modalities": list(self.modalities),
-            "trainable_modalities": self.trainable_modalities,
-            "initial_std": self.initial_std,
-            "tied": self.tied,
-            "seed": self.seed,
-        }
 
     def _of_modality(
         self, modality: str, items: Tensor, take: Callable[[keras.Variable, Tensor], Tensor]

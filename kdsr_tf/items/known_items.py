@@ -53,8 +53,7 @@ class KnownItems(Protocol):
     def catalogue(self, sources: Sequence[str]) -> ItemVectors:
         """Vectors by which all known items are scored, `(rows, ...)`; row 0 is padding.
 
-        Args:
-            sources: Those that are wanted.
+        Those of the sources that are wanted.
         """
 
     def rows_of(self, items: Tensor) -> Tensor:
@@ -105,11 +104,6 @@ class EncodedItems:
 
 
 def only_of_items(items: Tensor, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Which items have a source; padding has none.
-
-    Args:
-        items: Ints of any shape.
-        present: Per source, bools of the same shape.
-    """
+    """Which items, ints, have a source; padding has none. `present`: bools by source."""
     real = ops.not_equal(items, PAD)
     return {present_key(source): ops.logical_and(has, real) for source, has in present.items()}

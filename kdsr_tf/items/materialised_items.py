@@ -10,7 +10,7 @@ from keras import ops
 
 from kdsr_tf.items.content import Content
 from kdsr_tf.items.item_encoder import ItemEncoder, Space
-from kdsr_tf.items.known_items import ItemVectors, KnownItems, only_of_items
+from kdsr_tf.items.known_items import ItemVectors, only_of_items
 from kdsr_tf.schema import ITEMS, present_key
 from kdsr_tf.types import Tensor
 
@@ -97,9 +97,6 @@ class MaterialisedItems(ItemEncoder):
     def call(self, items: Tensor, sparse_gradients: bool = False) -> ItemVectors:
         return self._found(items, self.sources, self.sources)
 
-    def in_batch(self, inputs: Mapping[str, Tensor], training: bool) -> KnownItems:
-        return self
-
     def scored(
         self,
         items: Tensor,
@@ -115,9 +112,6 @@ class MaterialisedItems(ItemEncoder):
             for source, name in zip(sources, self._scored_by(sources), strict=True)
         }
         return found | {ITEMS: ops.arange(self.num_items + 1, dtype="int32")}
-
-    def rows_of(self, items: Tensor) -> Tensor:
-        return items
 
     def materialised(
         self, content: Content | None = None, rows: np.ndarray | None = None

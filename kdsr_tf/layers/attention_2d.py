@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_dropout
 from kdsr_tf.ops.masking import masked_softmax
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class Attention2D(keras.layers.Layer):
+class Attention2D(ConfiguredLayer):
     """Every cell (position, source) attends to every cell, for three reasons.
 
     With a query q_ls and a key k_ls per cell, of kernels per source, the score of
@@ -68,9 +69,7 @@ class Attention2D(keras.layers.Layer):
         lecun, sources = keras.initializers.LecunUniform, range(num_sources)
         self._project = [seeded_dense(self, f"project_{k}", 3 * dim, lecun) for k in sources]
         self._join = [seeded_dense(self, f"join_{k}", dim, lecun) for k in sources]
-        self._drop = keras.layers.Dropout(
-            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
-        )
+        self._drop = seeded_dropout(self)
 
     def build(self, states_shape=None, present_shape=None) -> None:
         for layer in (*self._project, *self._join):
@@ -81,11 +80,8 @@ class Attention2D(keras.layers.Layer):
     def call(
         self, states: Sequence[Tensor], present: Sequence[Tensor], training: bool | None = None
     ) -> list[Tensor]:
-        length, sources, size = (
-            ops.shape(states[0])[1],
-            self.num_sources,
-            self.dim // self.num_heads,
-        )
+        length, sources = ops.shape(states[0])[1], self.num_sources
+        size = self.dim // self.num_heads
         present = ops.stack(present, axis=2)
         query, key, value = self._heads(states, present)
         cells = (-1, self.num_heads, length * sources, size)
@@ -99,19 +95,6 @@ class Attention2D(keras.layers.Layer):
             join(state)
             for join, state in zip(self._join, ops.unstack(joined, sources, axis=2), strict=True)
         ]
-
-    def compute_output_shape(self, states_shape, present_shape) -> list:
-        return list(states_shape)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_sources": self.num_sources,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
 
     def _heads(self, states, present) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values `(batch, heads, length, sources, size)`; absent ones 0."""

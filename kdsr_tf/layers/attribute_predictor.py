@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.next_items import mean_over_positions, next_present
 from kdsr_tf.ops.unit_vectors import unit_vectors
@@ -14,7 +15,7 @@ from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class AttributePredictor(keras.layers.Layer):
+class AttributePredictor(ConfiguredLayer):
     """Regresses the features of the next item on the state before it.
 
     Per modality: the mean over dimensions of (W s_t + b − f_{t+1} / ‖f_{t+1}‖)². The
@@ -76,15 +77,3 @@ class AttributePredictor(keras.layers.Layer):
             present = next_present(embeddings, (modality,))
             losses[f"{modality}_attribute"] = mean_over_positions(errors, present)
         return losses
-
-    def compute_output_shape(self, embeddings_shape, states_shape) -> dict:
-        return dict.fromkeys(self.term_weights, states_shape[:1])
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "modalities": list(self.modalities),
-            "weight": self.weight,
-            "seed": self.seed,
-        }

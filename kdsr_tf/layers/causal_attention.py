@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_dropout
 from kdsr_tf.ops.softmax import softmax
 from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class CausalAttention(keras.layers.Layer):
+class CausalAttention(ConfiguredLayer):
     """Multi-head self-attention from each position to itself and those before it.
 
     Unlike `keras.layers.MultiHeadAttention` its kernels take one seed and start
@@ -75,9 +76,7 @@ class CausalAttention(keras.layers.Layer):
         self.num_sources = num_sources
         self._make_projections()
         self._join = self._dense("join", 1)
-        self._drop = keras.layers.Dropout(
-            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
-        )
+        self._drop = seeded_dropout(self)
 
     def build(self, states_shape=None, sources_shape=None) -> None:
         for layer in (self._project, self._join, *self._compare):
@@ -92,19 +91,6 @@ class CausalAttention(keras.layers.Layer):
     ) -> Tensor:
         projected = self._projected(states, sources)
         return self._join(self._attend(*projected, training=training))
-
-    def compute_output_shape(self, states_shape, sources_shape=None) -> tuple:
-        return states_shape
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "seed": self.seed,
-            "num_sources": self.num_sources,
-        }
 
     def _make_projections(self) -> None:
         self._project = self._dense("project", 3)

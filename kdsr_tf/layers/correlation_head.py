@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.correlation import CORRELATIONS
 from kdsr_tf.ops.kernels.pair_codes import summed_code_loss
@@ -13,7 +14,7 @@ from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class CorrelationHead(keras.layers.Layer):
+class CorrelationHead(ConfiguredLayer):
     """Predicts correlation scores and codes from the embeddings of one modality.
 
     Holistic (Eq. 2): r̂_ij = ξ(g_φ(e_i), g_φ(e_j)) with g_φ linear. Dissected
@@ -119,17 +120,3 @@ class CorrelationHead(keras.layers.Layer):
         )
         rows = ops.reshape(embeddings, (-1, self.dim))
         return summed_code_loss(rows, inner, outer, first, second, codes, weights)
-
-    def compute_output_shape(self, embeddings_shape, first_shape, second_shape) -> tuple:
-        pairs = (*embeddings_shape[:-2], first_shape[-1])
-        return pairs, (*pairs, self.num_codes)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_codes": self.num_codes,
-            "correlation": self.correlation,
-            "score_scale": self.score_scale,
-            "seed": self.seed,
-        }

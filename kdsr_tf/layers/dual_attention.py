@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.relation_attention import SLOPE, RelationAttention
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_dropout, seeded_part
 from kdsr_tf.layers.softmax_gate import SoftmaxGate
 from kdsr_tf.ops.inner_products import inner_products
 from kdsr_tf.ops.masking import masked_softmax
@@ -18,7 +19,7 @@ from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class DualAttention(keras.layers.Layer):
+class DualAttention(ConfiguredLayer):
     """Nodes of several types exchange states along a sequence and across an item.
 
     *Homogeneous*: nodes of one type attend along the typed edges of the sequence
@@ -69,7 +70,6 @@ class DualAttention(keras.layers.Layer):
         self.num_types = num_types
         self.dropout = dropout
         self.seed = seed
-        policy = self.dtype_policy
         unlike = range(num_types) if num_types > 1 else ()
         # Queries and keys stand side by side: the bound must not depend on their number.
         lecun = keras.initializers.LecunUniform
@@ -79,11 +79,9 @@ class DualAttention(keras.layers.Layer):
         self._value = [
             seeded_dense(self, f"value_{k}", dim, lecun, use_bias=False) for k in range(num_types)
         ]
-        self._relations = RelationAttention(
-            dropout, derive_seed(seed, "relations"), dtype=policy, name="relations"
-        )
-        self._drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=policy)
-        self._gate = SoftmaxGate(dim, derive_seed(seed, "gate"), dtype=policy, name="gate")
+        self._relations = RelationAttention(dropout, **seeded_part(self, "relations"))
+        self._drop = seeded_dropout(self)
+        self._gate = SoftmaxGate(dim, **seeded_part(self, "gate"))
 
     def build(
         self, states_shape=None, edges_shape=None, present_shape=None, steps_shape=None
@@ -108,20 +106,6 @@ class DualAttention(keras.layers.Layer):
             self._unlike(states, values, present, training), values, edges, steps, training
         )
         return [self._gate(list(pair)) for pair in zip(like_first, unlike_first, strict=True)]
-
-    def compute_output_shape(
-        self, states_shape, edges_shape, present_shape, steps_shape=None
-    ) -> list:
-        return list(states_shape)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_types": self.num_types,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
 
     def _like(self, compared, values, edges, steps, training) -> list[Tensor]:
         """Attention among nodes of one type."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.schema import IDS
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class FeatureFusion(keras.layers.Layer):
+class FeatureFusion(ConfiguredLayer):
     """x = W [e_v; e_a; e_b] + b, the input of backbones that see one vector per item.
 
     Without modalities x = e_v, and the layer has no weights. Padding is mapped
@@ -61,14 +62,3 @@ class FeatureFusion(keras.layers.Layer):
             return embeddings[IDS]
         sources = [embeddings[name] for name in (IDS, *self.modalities)]
         return self._dense(ops.concatenate(sources, axis=-1))
-
-    def compute_output_shape(self, input_shape) -> tuple:
-        return input_shape[IDS]
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "modalities": list(self.modalities),
-            "seed": self.seed,
-        }

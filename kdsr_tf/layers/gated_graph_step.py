@@ -5,12 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class GatedGraphStep(keras.layers.Layer):
+class GatedGraphStep(ConfiguredLayer):
     """Nodes hear their neighbours and update through gates (SR-GNN, Eq. 1 to 5).
 
     a = [A_in v H_in; A_out v H_out] + b, then z = σ(W_z a + U_z v),
@@ -73,9 +74,3 @@ class GatedGraphStep(keras.layers.Layer):
         update, reset = ops.sigmoid(update + own_update), ops.sigmoid(reset + own_reset)
         proposal = ops.tanh(proposal + self._propose(reset * states))
         return states + update * (proposal - states)
-
-    def compute_output_shape(self, states_shape, incoming_shape, outgoing_shape) -> tuple:
-        return states_shape
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "dim": self.dim, "seed": self.seed}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.next_items import mean_over_positions, next_present
 from kdsr_tf.ops.replicas import gather_over_replicas
@@ -16,7 +17,7 @@ from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class ItemTower(keras.layers.Layer):
+class ItemTower(ConfiguredLayer):
     """A contrast between the states of a sequence and the features of its next items.
 
     An item is z = W mean_m ReLU(W_m f_m / ‖f_m‖ + b_m) over the modalities it has; a
@@ -102,19 +103,6 @@ class ItemTower(keras.layers.Layer):
         # log(e^p + e^n) - p
         losses = ops.softplus(ops.transpose(negatives) - positives)
         return {"contrast": mean_over_positions(losses, valid)}
-
-    def compute_output_shape(self, embeddings_shape, states_shape) -> dict:
-        return {"contrast": states_shape[:1]}
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "modalities": list(self.modalities),
-            "weight": self.weight,
-            "temperature": self.temperature,
-            "seed": self.seed,
-        }
 
     def _encoded(self, embeddings: dict[str, Tensor]) -> Tensor:
         total, count = 0.0, 0.0

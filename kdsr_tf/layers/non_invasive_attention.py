@@ -83,9 +83,6 @@ class NonInvasiveAttention(CausalAttention):
             self._fuse.build((None, None, sources * self.dim))
         super().build()
 
-    def get_config(self) -> dict:
-        return {**super().get_config(), "fusion": self.fusion}
-
     def _projected(self, states: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
         return [self._project(states), self._compare[0](self._fused([states, *sources]))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.masking import zero_padding
 from kdsr_tf.ops.pooling import prefix_mean, trailing_sum
@@ -14,7 +15,7 @@ POOLINGS = ("eq6", "last_sum", "last")
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class PredictionHead(keras.layers.Layer):
+class PredictionHead(ConfiguredLayer):
     """The representation P of every prefix, from long- and short-term states (Eq. 6).
 
     With `eq6`, α_i = W_2 ReLU(W_1 h_i), not normalised; h^s = Σ α_i h_i over the
@@ -109,18 +110,6 @@ class PredictionHead(keras.layers.Layer):
         long = _rows(prefix_mean(states), windows, ops.maximum(ends, 0))
         long = long * ops.cast(ends >= 0, long.dtype)[:, None]
         return self._join(ops.concatenate([short, long], axis=-1))
-
-    def compute_output_shape(self, states_shape, items_shape) -> tuple:
-        return states_shape
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "pooling": self.pooling,
-            "short_term": self.short_term,
-            "seed": self.seed,
-        }
 
 
 def _rows(states: Tensor, windows: Tensor, positions: Tensor) -> Tensor:

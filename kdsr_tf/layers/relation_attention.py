@@ -7,7 +7,8 @@ import math
 import keras
 from keras import ops
 
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
+from kdsr_tf.layers.seeding import derive_seed, seeded_dropout
 from kdsr_tf.ops.kernels.step_scores import plain_step_scores, step_scores
 from kdsr_tf.ops.masking import masked_softmax
 from kdsr_tf.ops.session_graph import NUM_EDGE_TYPES, Steps
@@ -18,7 +19,7 @@ SLOPE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class RelationAttention(keras.layers.Layer):
+class RelationAttention(ConfiguredLayer):
     """Each node attends to its neighbours, compared by the type of the edge.
 
     The score of an edge of type r from i to j is LeakyReLU(a_rᵀ (h_i ⊙ h_j)), a
@@ -58,9 +59,7 @@ class RelationAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.dropout = dropout
         self.seed = seed
-        self._drop = keras.layers.Dropout(
-            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
-        )
+        self._drop = seeded_dropout(self)
 
     def build(self, states_shape, values_shape=None, edges_shape=None, steps_shape=None) -> None:
         dim = states_shape[-1]
@@ -90,11 +89,3 @@ class RelationAttention(keras.layers.Layer):
         scores = ops.leaky_relu(scores, negative_slope=SLOPE)
         weights = self._drop(masked_softmax(scores, edges > 0), training=training)
         return ops.matmul(weights, values)
-
-    def compute_output_shape(
-        self, states_shape, values_shape, edges_shape, steps_shape=None
-    ) -> tuple:
-        return values_shape
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}

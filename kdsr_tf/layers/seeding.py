@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
+
 from kdsr_tf.hashing import stable_hash
 
 
@@ -23,3 +27,13 @@ def derive_seed(seed: int, part: str) -> int:
         True
     """
     return stable_hash(f"{seed}/{part}") % 2**31
+
+
+def seeded_part(layer: keras.layers.Layer, name: str) -> dict[str, Any]:
+    """Arguments `seed`, `dtype` and `name` of a part of a layer that has a `seed`."""
+    return {"seed": derive_seed(layer.seed, name), "dtype": layer.dtype_policy, "name": name}
+
+
+def seeded_dropout(layer: keras.layers.Layer, name: str = "dropout") -> keras.layers.Dropout:
+    """A part that drops the share `dropout` of a layer."""
+    return keras.layers.Dropout(layer.dropout, **seeded_part(layer, name))

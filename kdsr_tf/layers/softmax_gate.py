@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.masking import masked_softmax
 from kdsr_tf.ops.softmax import softmax
@@ -14,7 +15,7 @@ from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class SoftmaxGate(keras.layers.Layer):
+class SoftmaxGate(ConfiguredLayer):
     """Σ_k g_k c_k over candidates c_k, with g = softmax_k(w ReLU(W c_k + b)).
 
     All candidates share W, b and w; a bias after w would cancel. Where no candidate
@@ -62,9 +63,3 @@ class SoftmaxGate(keras.layers.Layer):
         else:
             weights = masked_softmax(energies, ops.stack(present, axis=-1))
         return sum(weights[..., k : k + 1] * candidate for k, candidate in enumerate(candidates))
-
-    def compute_output_shape(self, candidates_shape, present_shape=None) -> tuple:
-        return candidates_shape[0]
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "dim": self.dim, "seed": self.seed}

@@ -8,14 +8,15 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.causal_attention import CausalAttention
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_dropout, seeded_part
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(ConfiguredLayer):
     """Causal attention and a point-wise network, each x + Dropout(f(LayerNorm(x))).
 
     As in SASRec the point-wise network is as wide as its input and uses ReLU.
@@ -62,14 +63,14 @@ class TransformerBlock(keras.layers.Layer):
         self.seed = seed
         policy = self.dtype_policy
         self._attention = attention or CausalAttention(
-            dim, num_heads, dropout, derive_seed(seed, "attention"), dtype=policy, name="attention"
+            dim, num_heads, dropout, **seeded_part(self, "attention")
         )
         self._attention_norm = RowNorm(dtype=policy, name="attention_norm")
         self._dense_norm = RowNorm(dtype=policy, name="dense_norm")
         self._inner = seeded_dense(self, "inner", dim, activation="relu")
         self._outer = seeded_dense(self, "outer", dim)
-        self._drop_attention = self._dropout("drop_attention")
-        self._drop_dense = self._dropout("drop_dense")
+        self._drop_attention = seeded_dropout(self, "drop_attention")
+        self._drop_dense = seeded_dropout(self, "drop_dense")
 
     def build(self, states_shape=None, sources_shape=None) -> None:
         shape = (None, None, self.dim)
@@ -91,25 +92,11 @@ class TransformerBlock(keras.layers.Layer):
         dense = self._outer(self._inner(self._dense_norm(states)))
         return ops.add(states, self._drop_dense(dense, training=training))
 
-    def compute_output_shape(self, states_shape, sources_shape=None) -> tuple:
-        return states_shape
-
     def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "seed": self.seed,
-            "attention": keras.saving.serialize_keras_object(self._attention),
-        }
+        attention = keras.saving.serialize_keras_object(self._attention)
+        return {**super().get_config(), "attention": attention}
 
     @classmethod
     def from_config(cls, config: dict) -> TransformerBlock:
         attention = keras.saving.deserialize_keras_object(config["attention"])
         return cls(**(config | {"attention": attention}))
-
-    def _dropout(self, name: str) -> keras.layers.Dropout:
-        return keras.layers.Dropout(
-            self.dropout, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
-        )

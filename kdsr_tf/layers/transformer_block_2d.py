@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import keras
 
 from kdsr_tf.layers.attention_2d import Attention2D
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_dropout, seeded_part
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class TransformerBlock2D(keras.layers.Layer):
+class TransformerBlock2D(ConfiguredLayer):
     """`Attention2D` and a point-wise network per source, each LayerNorm(x + Dropout(f(x))).
 
     As in the authors' code, kernels, scales and shifts are a source's own and the
@@ -22,21 +23,7 @@ class TransformerBlock2D(keras.layers.Layer):
     not with the other sources of its position, so that an absent source does not
     matter, and the network is as wide as its input.
 
-    Args:
-        dim: Size of inputs and outputs; a multiple of `num_heads`.
-        num_sources: Sources per position, > 0.
-        num_heads: Attention heads, > 0.
-        dropout: Share of units and attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
-
-    Call arguments:
-        states: List by source of floats `(batch, length, dim)`.
-        present: List by source of bools `(batch, length)`: whether the cell exists.
-        training: Whether to drop.
-
-    Returns:
-        List by source of floats `(batch, length, dim)`; they mean nothing where
-        there is no cell.
+    Arguments, call and result are those of `Attention2D`; units are dropped, too.
 
     Example:
         >>> import numpy as np
@@ -64,21 +51,15 @@ class TransformerBlock2D(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.seed = seed
-        policy, sources = self.dtype_policy, range(num_sources)
+        sources = range(num_sources)
         self._attention = Attention2D(
-            dim,
-            num_sources,
-            num_heads,
-            dropout,
-            derive_seed(seed, "attention"),
-            dtype=policy,
-            name="attention",
+            dim, num_sources, num_heads, dropout, **seeded_part(self, "attention")
         )
         self._inner = [seeded_dense(self, f"inner_{k}", dim, activation="gelu") for k in sources]
         self._outer = [seeded_dense(self, f"outer_{k}", dim) for k in sources]
         self._attention_norm = [self._norm(f"attention_norm_{k}") for k in sources]
         self._dense_norm = [self._norm(f"dense_norm_{k}") for k in sources]
-        self._drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=policy)
+        self._drop = seeded_dropout(self)
 
     def build(self, states_shape=None, present_shape=None) -> None:
         self._attention.build()
@@ -97,19 +78,6 @@ class TransformerBlock2D(keras.layers.Layer):
             dense = self._outer[k](self._inner[k](state))
             outputs.append(self._dense_norm[k](state + self._drop(dense, training=training)))
         return outputs
-
-    def compute_output_shape(self, states_shape, present_shape) -> list:
-        return list(states_shape)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "num_sources": self.num_sources,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
 
     def _norm(self, name: str) -> RowNorm:
         return RowNorm(dtype=self.dtype_policy, name=name)

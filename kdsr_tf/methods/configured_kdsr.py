@@ -17,10 +17,6 @@ from kdsr_tf.schema import TRAIN_COUNT
 def build_student(config: Config, num_items: int) -> Student:
     """The student of a configuration, its modality tables at random.
 
-    Args:
-        config: The configuration.
-        num_items: Items of the vocabulary.
-
     Raises:
         ValueError: if the layers refuse a value of the configuration.
     """

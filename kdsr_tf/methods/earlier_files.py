@@ -22,21 +22,13 @@ _MOVED = {
 
 
 def is_earlier(path: str) -> bool:
-    """Whether a `.keras` file is that of a student without parts.
-
-    Args:
-        path: Local path of a file that Keras has saved.
-    """
+    """Whether a local `.keras` file is that of a student without parts."""
     with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as file, h5py.File(file) as held:
         return "layers/item_tables" in held
 
 
 def read_earlier(path: str) -> Student:
-    """The student of a file for which `is_earlier` holds.
-
-    Args:
-        path: Local path.
-    """
+    """The student of a local file for which `is_earlier` holds."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         student = Student.from_config(json.loads(archive.read("config.json"))["config"])
         weights = archive.extract(_WEIGHTS, folder)

@@ -153,11 +153,7 @@ class KDSR(TrainingModel):
         return self.recommender
 
     def set_popularity(self, counts) -> None:
-        """Rank the items that negatives are drawn from; see `SampledLogits`.
-
-        Args:
-            counts: Occurrences of each item, `(num_items + 1,)`.
-        """
+        """Rank the items that negatives are drawn from; see `SampledLogits`."""
         for objective in self.objectives:
             if isinstance(objective, NextItem):
                 objective.set_popularity(counts)

@@ -29,12 +29,7 @@ class TrainingInputs(NamedTuple):
 
 
 def read_training_inputs(config: Config, inputs: Mapping[str, Manifest]) -> TrainingInputs:
-    """Read them.
-
-    Args:
-        config: The configuration.
-        inputs: Result of `stage_frame.read_inputs` for a student.
-    """
+    """Read them, with the manifests of `stage_frame.read_inputs` for a student."""
     num_items = sequences.count_items(stages.location(config, "sequences"))
     return TrainingInputs(
         num_items, read_teachers(config, inputs), read_content(config, inputs, num_items)

@@ -8,14 +8,11 @@ from kdsr_tf.types import Tensor
 
 
 class CatalogueOfTests(keras.metrics.Metric):
-    """Item vectors that are made once per pass over tests, not once per batch.
+    """Item vectors `(num_items + 1, dim)` that are made once per pass over tests, not per batch.
 
     They are state that a pass leaves behind and that is no weight. Keras has one kind of such
     state, that of metrics: a call sees it on all backends but JAX. Nothing is logged, and
     checkpoints leave it out (`training.checkpoints.all_variables`).
-
-    Args:
-        shape: Of the vectors, `(num_items + 1, dim)`.
     """
 
     def __init__(self, shape: tuple[int, int]):

@@ -156,28 +156,12 @@ class Recommender(keras.Model):
         return states, self._user_vectors(pooled, last, training, sparse_gradients, known)
 
     def user_vectors(self, items: Tensor) -> Tensor:
-        """User vectors of whole histories.
-
-        Args:
-            items: Ints `(batch, length)`.
-
-        Returns:
-            Floats `(batch, dim)`; zeros for an empty history.
-        """
+        """User vectors `(batch, dim)` of whole histories; zeros for an empty one."""
         ends = ops.sum(ops.cast(real_positions(items), "int32"), axis=1) - 1
         return self.user_vectors_at(items, None, ends)
 
     def user_vectors_at(self, items: Tensor, rows: Tensor | None, ends: Tensor) -> Tensor:
-        """User vectors of some prefixes of histories.
-
-        Args:
-            items: Ints `(batch, length)`.
-            rows: As in `encode_prefixes`.
-            ends: As in `encode_prefixes`.
-
-        Returns:
-            Floats `(prefixes, dim)`.
-        """
+        """User vectors `(prefixes, dim)` of some prefixes; see `encode_prefixes`."""
         return self.encode_prefixes(self.known_items(items), rows, ends, training=False)[1]
 
     @property
@@ -195,38 +179,23 @@ class Recommender(keras.Model):
         return self.item_encoder
 
     def entering(self, vectors: ItemVectors) -> ItemVectors:
-        """Vectors as the backbone reads them: without ids, the first source takes their place.
-
-        Args:
-            vectors: See `KnownItems`.
-        """
+        """Vectors as the backbone reads them: without ids, the first source takes their place."""
         if IDS in vectors:
             return vectors
         return {**vectors, IDS: vectors[self.item_encoder.sources[0]]}
 
     def item_vectors(self, known: KnownItems | None = None) -> Tensor:
-        """Vectors by which items are scored.
-
-        Args:
-            known: Which items; None for the catalogue.
+        """Vectors by which items are scored, of the catalogue or of `known`; row 0 is padding.
 
         Returns:
-            Floats `(num_items + 1, dim)`, or a row per item of `known`; row 0 is padding.
+            Floats `(num_items + 1, dim)`, or a row per item of `known`.
         """
         if known is None:
             known = self.known_items
         return self.scorer.item_vectors(known.catalogue(self.scorer.sources))
 
     def item_vectors_of(self, items: Tensor, sparse_gradients: bool = False) -> Tensor:
-        """Rows of `item_vectors`.
-
-        Args:
-            items: Ints of any shape.
-            sparse_gradients: As in `KnownItems`.
-
-        Returns:
-            Floats, the shape of `items` and `dim`.
-        """
+        """Rows of `item_vectors`: the shape of `items` and `dim`."""
         vectors = self.known_items.scored(
             items, self.scorer.sources, sparse_gradients=sparse_gradients
         )
@@ -277,10 +246,7 @@ class Recommender(keras.Model):
         return ops.matmul(user_vectors, ops.transpose(ops.cast(table[1:], user_vectors.dtype)))
 
     def scores(self, items: Tensor) -> Tensor:
-        """Scores of all items after whole histories.
-
-        Args:
-            items: Ints `(batch, length)`.
+        """Scores of all items after whole histories `(batch, length)`.
 
         Returns:
             Floats `(batch, num_items + 1)`; column 0, padding, is -inf.
@@ -289,14 +255,7 @@ class Recommender(keras.Model):
         return ops.pad(logits, [[0, 0], [1, 0]], constant_values=-float("inf"))
 
     def check_length(self, items: Tensor) -> None:
-        """Refuse histories that are too long.
-
-        Args:
-            items: Ints `(batch, length)`.
-
-        Raises:
-            ValueError: if `length` is known and more than `max_length`.
-        """
+        """Refuse histories whose length is known and more than `max_length`."""
         length = items.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(

@@ -23,11 +23,7 @@ class WeightedTerms(WatchedModel):
     """
 
     def weigh(self, weights: Mapping[str, Weight]) -> None:
-        """Take the weight of every term; to be called once.
-
-        Args:
-            weights: Term to its weight, for each that `loss_terms` returns.
-        """
+        """Take the weight of every term that `loss_terms` returns; to be called once."""
         self._weights = dict(weights)
         self._terms = {name: keras.metrics.Mean(name=name) for name in weights}
         self._weighted = {name: keras.metrics.Mean(name=f"{name}_weighted") for name in weights}
@@ -79,11 +75,11 @@ class WeightedTerms(WatchedModel):
         return total * ops.where(ops.isfinite(total), 1.0, math.nan)
 
     def finite_report(self) -> dict[str, list[str]]:
-        """What is no finite number in training.
+        """Names of what is not finite in training.
 
-        Returns:
-            `terms`: terms with such a value since the epoch began; `groups`: groups of
-            variables whose last gradient was such, where the optimizer keeps norms.
+        `terms` since the epoch began, and `groups` of variables whose last gradient was such, where
+        the
+        optimizer keeps norms.
         """
         if keras.backend.backend() == "jax":
             self.jax_state_sync()

@@ -94,11 +94,7 @@ class NextItem(Objective):
             metric.update_ranks(found["targets"], found["ranks"])
 
     def set_popularity(self, counts: np.ndarray) -> None:
-        """Rank the items that negatives are drawn from; see `SampledLogits`.
-
-        Args:
-            counts: Occurrences of each item, `(num_items + 1,)`.
-        """
+        """Rank the items that negatives are drawn from; see `SampledLogits`."""
         if self.drawn is not None:
             self.drawn.set_popularity(counts)
 
@@ -143,17 +139,7 @@ def next_item(
     seed: int,
     dtype,
 ) -> NextItem:
-    """The objective from plain values.
-
-    Args:
-        num_items: Items N.
-        negatives: Negatives per training step, in `1..num_items`; None compares with all
-            items.
-        negative_distribution: See `SampledLogits`.
-        label_smoothing: See `NextItem`.
-        seed: Seed of the model; the draws have one derived from it.
-        dtype: Policy of the layers.
-    """
+    """The objective from plain values; `seed` is that of the model."""
     check_smoothing(label_smoothing, negatives)
     drawn = None
     if negatives:

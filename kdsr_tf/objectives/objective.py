@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 
 from kdsr_tf.items.known_items import ItemVectors, KnownItems
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.types import Tensor
 
@@ -60,7 +61,7 @@ class Step:
     dynamic: bool
 
 
-class Objective(keras.layers.Layer):
+class Objective(ConfiguredLayer):
     """Named terms of the training loss, and what tests measure beside them.
 
     It reads a `Step` and the recommender and changes neither. Its weights exist in training
@@ -105,8 +106,4 @@ class Objective(keras.layers.Layer):
         return ()
 
     def measure(self, found: Mapping[str, Tensor]) -> None:
-        """Update the metrics of tests.
-
-        Args:
-            found: The second result of `terms`.
-        """
+        """Update the metrics of tests with the second result of `terms`."""

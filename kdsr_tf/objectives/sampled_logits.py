@@ -9,6 +9,7 @@ import keras_rs
 import numpy as np
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.types import Tensor
 
 DISTRIBUTIONS = ("uniform", "popularity")
@@ -16,7 +17,7 @@ _NO_SCORE = -1e9
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class SampledLogits(keras.layers.Layer):
+class SampledLogits(ConfiguredLayer):
     """Logits whose softmax stands for the one over a large catalogue.
 
     Column 0 is the target; the others are negatives that all rows of a step share.
@@ -154,15 +155,3 @@ class SampledLogits(keras.layers.Layer):
             )
         if self.distribution == "popularity":
             self._ranked.assign((np.argsort(-counts[1:], kind="stable") + 1).astype("int32"))
-
-    def compute_output_shape(self, representations_shape, targets_shape) -> tuple:
-        return representations_shape[0], 1 + self.num_negatives
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "num_items": self.num_items,
-            "num_negatives": self.num_negatives,
-            "distribution": self.distribution,
-            "seed": self.seed,
-        }

@@ -10,17 +10,10 @@ from kdsr_tf.types import Tensor
 
 
 def inner_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """l_sᵀ r_t of every s and t, position by position.
+    """l_sᵀ r_t of every s and t, position by position: `(..., number of left, number of right)`.
 
     Element by element: on a CPU a product of two matrices of a few rows costs more at every
     position, and the rows would have to be laid out side by side for it and back.
-
-    Args:
-        left: l, floats `(..., dim)` each.
-        right: r, likewise.
-
-    Returns:
-        Floats `(..., number of left, number of right)`.
 
     Example:
         >>> import numpy as np

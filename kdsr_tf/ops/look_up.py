@@ -11,7 +11,7 @@ from kdsr_tf.types import Tensor
 
 
 def look_up(table: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a table that takes gradients from elsewhere too, or from all of its rows.
+    """Gathers rows of a table whose other gradients are dense; so is the gradient.
 
     TensorFlow keeps the gradient of a look-up as a list of rows. Added to a dense one, both
     become one long list, whose rows are summed one by one; here each is summed into zeros.
@@ -19,9 +19,6 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
     Args:
         table: Floats `(size, dim)`.
         rows: Ints of any shape, in `0..size - 1`.
-
-    Returns:
-        Floats, the shape of `rows` and `dim`.
 
     Example:
         >>> import numpy as np
@@ -45,19 +42,12 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
 
 
 def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
-    """Rows of a table that takes gradients from such look-ups alone.
+    """Gathers rows of a table that takes gradients from such look-ups only.
 
     On TensorFlow the gradient is a `tf.IndexedSlices`, as that of `ops.take`, which reads the
     variable as a whole first. That costs nothing, unless rows of it are written one by one
     (`train.lazy_tables`): then every such read is a copy. Under mixed precision the whole is
     cast anyway.
-
-    Args:
-        table: Floats `(rows, dim)`.
-        items: Ints of any shape, in `0..rows - 1`.
-
-    Returns:
-        Floats, the shape of `items` and `dim`.
     """
     value = table.value
     # Arrays lack it, and so do variables of several replicas, though they have the name.

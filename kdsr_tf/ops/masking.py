@@ -1,4 +1,7 @@
-"""Which positions of right-padded sequences are real."""
+"""Which positions of right-padded sequences are real.
+
+`items` are ints `(batch, length)`, right-padded with `PAD`.
+"""
 
 from __future__ import annotations
 
@@ -10,51 +13,26 @@ from kdsr_tf.types import Tensor
 
 
 def real_positions(items: Tensor) -> Tensor:
-    """Whether a position holds an item.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-
-    Returns:
-        Bools `(batch, length)`.
-    """
+    """Whether a position holds an item, bools of the shape of `items`."""
     return ops.not_equal(items, PAD)
 
 
 def zero_padding(states: Tensor, items: Tensor) -> Tensor:
-    """States with zeros where the sequence is padding.
-
-    Args:
-        states: Floats `(..., dim)`.
-        items: Ints `(...)`.
-
-    Returns:
-        Floats `(..., dim)`.
-    """
+    """States `(..., dim)` with zeros where the sequence, ints `(...)`, is padding."""
     return states * ops.cast(real_positions(items), states.dtype)[..., None]
 
 
 def count_windows(items: Tensor) -> Tensor:
-    """How many windows hold an item.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-
-    Returns:
-        A float scalar.
-    """
+    """How many windows hold an item, a float scalar."""
     return ops.sum(ops.cast(real_positions(items[:, 0]), "float32"))
 
 
 def at_last_real(states: Tensor, items: Tensor) -> Tensor:
-    """The state at the last real position; zeros for an empty sequence.
+    """The state at the last real position, floats `(batch, dim)`; zeros for an empty sequence.
 
     Args:
         states: Floats `(batch, length, dim)`.
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-
-    Returns:
-        Floats `(batch, dim)`.
+        items: The sequences.
 
     Example:
         >>> import numpy as np
@@ -77,9 +55,6 @@ def masked_softmax(scores: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
         scores: Floats, far above -3e4.
         mask: Bools, broadcast to the shape of `scores`; false entries get 0.
         axis: Axis over which weights add up to 1.
-
-    Returns:
-        Floats of the shape of `scores`.
 
     Example:
         >>> import numpy as np

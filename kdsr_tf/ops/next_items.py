@@ -12,14 +12,14 @@ from kdsr_tf.types import Tensor
 
 
 def next_present(embeddings: dict[str, Tensor], modalities: Sequence[str]) -> Tensor:
-    """Whether the item after a position has any of some modalities.
+    """Whether the item after a position has any of some modalities; false if padding follows.
 
     Args:
         embeddings: Result of `ItemTables`.
         modalities: Names, at least one.
 
     Returns:
-        Bools `(batch, length - 1)`; false where padding follows.
+        Bools `(batch, length - 1)`.
     """
     present = real_positions(embeddings[ITEMS][:, 1:])
     has = [embeddings[present_key(modality)][:, 1:] for modality in modalities]
@@ -27,14 +27,6 @@ def next_present(embeddings: dict[str, Tensor], modalities: Sequence[str]) -> Te
 
 
 def mean_over_positions(losses: Tensor, valid: Tensor) -> Tensor:
-    """Mean per window over the positions that count, 0 where there is none.
-
-    Args:
-        losses: Floats `(batch, positions)`, finite everywhere.
-        valid: Bools `(batch, positions)`.
-
-    Returns:
-        Floats `(batch,)`.
-    """
+    """Mean of finite losses `(batch, positions)` over the valid positions; 0 if there is none."""
     weights = ops.cast(valid, losses.dtype)
     return ops.sum(losses * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1.0)

@@ -1,6 +1,8 @@
 """Pairs of positions in a window: which count, which are drawn, how they are read.
 
-Pairs follow the packed order of `kdsr_tf.schema.pair_positions`.
+Pairs follow the packed order of `kdsr_tf.schema.pair_positions`. `items` are ints
+`(batch, length)`, right-padded with 0; `present` says which have the modality, bools or 0/1
+of the same shape; `states` are floats `(batch, length, dim)`.
 """
 
 from __future__ import annotations
@@ -36,17 +38,10 @@ class DrawnPairs(NamedTuple):
 
 
 def packed_positions(length: int | Tensor, max_length: int) -> Positions:
-    """Positions `(i, j)`, `i < j`, of all pairs of a window of `length` items.
+    """Positions `(i, j)`, `i < j`, of all pairs of a window, int32 `(length * (length - 1) / 2,)`.
 
-    The pairs of a short window are a prefix of those of a long one, so `length`
-    may be known at run time only.
-
-    Args:
-        length: Int, or a scalar int tensor.
-        max_length: Largest possible `length`.
-
-    Returns:
-        Two int32 arrays `(length * (length - 1) / 2,)`.
+    The pairs of a short window are a prefix of those of a long one, so `length` may be a tensor
+    that is known at run time only, and at most `max_length`.
     """
     if isinstance(length, int):
         return pair_positions(length)
@@ -58,11 +53,6 @@ def packed_positions(length: int | Tensor, max_length: int) -> Positions:
 def valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Tensor:
     """Whether a pair counts: two different items that both have the modality.
 
-    Args:
-        items: Ints `(batch, length)`, right-padded with 0.
-        present: Bools or 0/1 `(batch, length)`.
-        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
-
     Returns:
         Bools `(batch, pairs)`.
     """
@@ -73,15 +63,7 @@ def valid_pairs(items: Tensor, present: Tensor, positions: Positions) -> Tensor:
 
 
 def count_valid_pairs(items: Tensor, present: Tensor) -> Tensor:
-    """How many pairs of each window `valid_pairs` counts.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with 0.
-        present: Bools or 0/1 `(batch, length)`.
-
-    Returns:
-        Floats `(batch,)`.
-    """
+    """How many pairs of each window `valid_pairs` counts, floats `(batch,)`."""
     usable = _usable_items(items, present)
     different = ops.not_equal(usable[:, :, None], usable[:, None, :])
     both = ops.logical_and(usable[:, :, None] > 0, usable[:, None, :] > 0)
@@ -100,11 +82,6 @@ def draw_pairs(items: Tensor, count: int, seed: keras.random.SeedGenerator) -> D
 
     is an unbiased estimate of the mean of x over the window's valid pairs. It is
     that mean itself in a window with no more than `count` pairs: all are taken.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with 0.
-        count: Pairs to draw, > 0.
-        seed: Generator that advances with every draw.
 
     Returns:
         The drawn pairs, `min(count, length * (length - 1) / 2)` per window.
@@ -125,18 +102,11 @@ def draw_pairs(items: Tensor, count: int, seed: keras.random.SeedGenerator) -> D
 
 
 def pair_differences(states: Tensor, positions: Positions) -> Tensor:
-    """State at i minus state at j, for each pair of positions.
+    """State at i minus state at j, for each pair of positions: floats `(batch, pairs, dim)`.
 
     It is a product with a matrix of 1 and -1, `pairs * length * dim` multiplications,
     whose gradient is a product too: on a CPU half the time of gathering the
     states and scattering their gradients.
-
-    Args:
-        states: Floats `(batch, length, dim)`.
-        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
-
-    Returns:
-        Floats `(batch, pairs, dim)`.
     """
     place = ops.arange(ops.shape(states)[1], dtype="int32")
     plus, minus = (ops.cast(ops.equal(p[..., None], place), states.dtype) for p in positions)
@@ -144,18 +114,15 @@ def pair_differences(states: Tensor, positions: Positions) -> Tensor:
 
 
 def pair_correlation(states: Tensor, positions: Positions, kind: str) -> Tensor:
-    """ξ of the states at each pair of positions.
+    """ξ of the states at each pair of positions: floats `(batch, pairs)`, at least float32.
 
     Cosine and dot read one matrix product per window, `length**2 * dim`
     multiplications, without a tensor of that size.
 
     Args:
-        states: Floats `(batch, length, dim)`.
+        states: What is compared.
         positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
         kind: Key of `kdsr_tf.ops.correlation.CORRELATIONS`.
-
-    Returns:
-        Floats `(batch, pairs)`, at least float32.
     """
     if kind not in ("cosine", "dot"):
         differences = pair_differences(states, positions)

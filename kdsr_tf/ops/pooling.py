@@ -1,4 +1,4 @@
-"""Summaries of every prefix of a sequence, in one pass."""
+"""Summaries of every prefix of a sequence in one pass, and weighted means."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from kdsr_tf.types import Tensor
 
 
 def prefix_mean(states: Tensor) -> Tensor:
-    """Mean of the states up to and including each position.
-
-    Args:
-        states: Floats `(batch, length, dim)`.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+    """Mean of the states `(batch, length, dim)` up to and including each position.
 
     Example:
         >>> import numpy as np
@@ -29,14 +23,11 @@ def prefix_mean(states: Tensor) -> Tensor:
 
 
 def trailing_sum(states: Tensor, size: int) -> Tensor:
-    """Sum of the last `size` states up to and including each position.
+    """Sum of the last `size` states up to and including each position, fewer at the start.
 
     Args:
-        states: Floats `(batch, length, dim)`.
-        size: States summed, > 0; fewer where fewer precede.
-
-    Returns:
-        Floats `(batch, length, dim)`.
+        states: Floats `(batch, length, dim)`, as the result.
+        size: States summed, > 0.
 
     Example:
         >>> import numpy as np
@@ -52,14 +43,7 @@ def trailing_sum(states: Tensor, size: int) -> Tensor:
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean over the last axis; 0 where all weights are 0.
 
-    Values of weight 0 reach neither the mean nor, if finite, its gradient.
-
-    Args:
-        values: Floats `(..., count)`.
-        weights: Floats `(..., count)`, >= 0.
-
-    Returns:
-        Floats `(...)`.
+    Values of weight 0 reach neither the mean nor, if finite, its gradient. Weights are >= 0.
 
     Example:
         >>> import numpy as np

@@ -12,31 +12,20 @@ T = TypeVar("T")
 
 
 def sum_over_replicas(value: T) -> T:
-    """The sum of a value over the replicas of a `tf.distribute` strategy.
+    """The sum of a tensor, or of several, over the replicas of a `tf.distribute` strategy.
 
     Other backends, and steps outside a strategy, see the global batch already and
     get the value back.
-
-    Args:
-        value: A tensor of this replica, or several.
-
-    Returns:
-        The same of the global batch.
     """
     context = _replica_context()
     return value if context is None else context.all_reduce("SUM", value)
 
 
 def dense_sum_over_replicas(gradients: list) -> list:
-    """The sums of gradients over the replicas of a `tf.distribute` strategy.
+    """The sums of gradients over the replicas of a `tf.distribute` strategy, each dense.
 
-    Args:
-        gradients: One per variable of this replica; a `tf.IndexedSlices`, whose
-            rows may repeat, gets dense, so that norms and squares see sums of rows.
-            None where a variable has no gradient.
-
-    Returns:
-        Dense gradients of the global batch, None where there was none.
+    Of a `tf.IndexedSlices` rows may repeat: dense, norms and squares see sums of rows. None, for a
+    variable without a gradient, stays None.
     """
     if keras.backend.backend() != "tensorflow":
         return list(gradients)
@@ -54,11 +43,7 @@ def gather_over_replicas(value: Tensor) -> Tensor:
     outside a strategy, see the global batch already and get the value back.
 
     Args:
-        value: Rows of this replica, `(batch, ...)`; all but `batch` is the same on every
-            replica.
-
-    Returns:
-        The same rank, with the rows of the global batch.
+        value: Rows of this replica, `(batch, ...)`; all but `batch` is the same on every replica.
     """
     context = _replica_context()
     return value if context is None else context.all_gather(value, axis=0)

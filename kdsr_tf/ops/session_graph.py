@@ -1,8 +1,9 @@
 """The graph of a sequence: its nodes are the distinct items, its edges the steps taken.
 
-No shape depends on the data. A node lives at the first position of its item, and
-matrices are `(batch, length, length)`: row p speaks of the node that position p
-belongs to (so rows of one item are equal), column q is zero unless a node lives at q.
+`items` are ints `(batch, length)`, right-padded with `PAD`. No shape depends on the data. A node
+lives at the first position of its item, and matrices are `(batch, length, length)`: row p speaks
+of the node that position p belongs to (so rows of one item are equal), column q is zero unless a
+node lives at q.
 """
 
 from __future__ import annotations
@@ -44,16 +45,11 @@ class Steps(NamedTuple):
 
 
 def node_of_position(items: Tensor) -> Tensor:
-    """Which node each position belongs to.
+    """Which node each position belongs to: 1 at the first position of the row's item, else 0.
 
-    Its product with states at nodes gathers them back to positions.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-
-    Returns:
-        Floats `(batch, length, length)`: 1 at the first position of the row's item,
-        else 0; rows of padding are 0.
+    Floats `(batch, length, length)`; rows of padding are 0. The product with states at nodes
+    gathers
+    them back to positions.
 
     Example:
         >>> import numpy as np
@@ -70,14 +66,10 @@ def node_of_position(items: Tensor) -> Tensor:
 
 
 def transition_counts(items: Tensor) -> tuple[Tensor, Tensor]:
-    """How often one item directly followed another.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
+    """How often the column's item directly preceded, and how often it followed, the row's.
 
     Returns:
-        Two floats `(batch, length, length)`: how often the column's item preceded,
-        and how often it followed, the row's.
+        Two floats `(batch, length, length)`.
 
     Example:
         >>> import numpy as np
@@ -97,9 +89,6 @@ def edge_types(items: Tensor) -> Tensor:
 
     An item that directly follows itself has its self edge, no other.
 
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-
     Returns:
         Ints `(batch, length, length)`: 0 no edge, 1 the node itself, 2 the column's
         item followed the row's, 3 it preceded it, 4 both.
@@ -116,14 +105,11 @@ def edge_types(items: Tensor) -> Tensor:
 
 
 def edges_among(edges: Tensor, present: Tensor) -> Tensor:
-    """The edges that join two existing nodes.
+    """Those of `edge_types` that join two existing nodes.
 
     Args:
         edges: Result of `edge_types`.
         present: Whether a position's node exists, bools `(batch, length)`.
-
-    Returns:
-        Ints `(batch, length, length)`.
 
     Example:
         >>> import numpy as np
@@ -136,14 +122,7 @@ def edges_among(edges: Tensor, present: Tensor) -> Tensor:
 
 
 def session_steps(items: Tensor, edges: Tensor) -> Steps:
-    """The edges between nodes as a list, in the order in which the steps were taken.
-
-    Args:
-        items: Ints `(batch, length)`, right-padded with `PAD`.
-        edges: Result of `edge_types`.
-
-    Returns:
-        The list; its shapes do not depend on the data.
+    """The edges between nodes (`edge_types`) as a list, in the order of the steps.
 
     Example:
         >>> import numpy as np

@@ -8,17 +8,10 @@ from kdsr_tf.types import Tensor
 
 
 def softmax(scores: Tensor, axis: int = -1) -> Tensor:
-    """Weights that add up to 1; one entry alone has all of it.
+    """Weights that add up to 1 over an axis of finite floats; one entry alone has all of it.
 
     `keras.ops.softmax` gives the same, and warns that an axis of one entry looks like a
     mistake. Here it is none: a history of one item attends to that item.
-
-    Args:
-        scores: Finite floats.
-        axis: Axis over which weights add up to 1.
-
-    Returns:
-        Floats of the shape of `scores`.
 
     Example:
         >>> import numpy as np

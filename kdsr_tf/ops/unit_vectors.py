@@ -11,17 +11,10 @@ _SMALLEST_SQUARE = 1e-24
 
 
 def unit_vectors(vectors: Tensor, length: float = 1.0) -> Tensor:
-    """Vectors of one length, along the last axis.
+    """Vectors of one length, > 0, along the last axis, in float32.
 
     A zero vector stays one and passes no gradient. (`keras.ops.normalize` gives NaN for it
     in float16, and a gradient of NaN under XLA.)
-
-    Args:
-        vectors: Floats `(..., dim)`.
-        length: Of the results, > 0.
-
-    Returns:
-        float32 `(..., dim)`.
 
     Example:
         >>> import numpy as np

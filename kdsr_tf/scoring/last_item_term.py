@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
+from kdsr_tf.layers.seeding import seeded_dropout
 from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.types import Tensor
 
@@ -19,7 +20,7 @@ INITIAL_ID_GAIN = -0.5
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class LastItemTerm(keras.layers.Layer):
+class LastItemTerm(ConfiguredLayer):
     """Adds the last item to a representation, in the space in which items are scored.
 
     With g · (a e_v + Σ_m W_m e_m) of the last item added to P, an item is scored by how
@@ -58,9 +59,7 @@ class LastItemTerm(keras.layers.Layer):
         self.dropout = dropout
         self.unit = unit
         self.seed = seed
-        self._drop = keras.layers.Dropout(
-            dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy
-        )
+        self._drop = seeded_dropout(self)
 
     def build(self, representations_shape=None, ids_shape=None, features_shape=None) -> None:
         constant = keras.initializers.Constant
@@ -89,10 +88,3 @@ class LastItemTerm(keras.layers.Layer):
             term = unit_vectors(term)
         term = self._drop(ops.cast(term, representations.dtype), training=training)
         return representations + ops.cast(self.gain, representations.dtype) * term
-
-    def compute_output_shape(self, representations_shape, *others) -> tuple:
-        return representations_shape
-
-    def get_config(self) -> dict:
-        config = {"dropout": self.dropout, "unit": self.unit, "seed": self.seed}
-        return {**super().get_config(), **config}

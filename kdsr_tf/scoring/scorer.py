@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import keras
-
 from kdsr_tf.items.known_items import ItemVectors
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.types import Tensor
 
 
-class Scorer(keras.layers.Layer):
+class Scorer(ConfiguredLayer):
     """Makes the two vectors whose inner product is the score of an item.
 
     A score is always one inner product of `dim` numbers, so that any index of vectors

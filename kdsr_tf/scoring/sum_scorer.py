@@ -10,7 +10,7 @@ from keras import ops
 
 from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.layers.seeded_dense import seeded_dense
-from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.layers.seeding import seeded_part
 from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.schema import IDS, ITEMS, PAD
 from kdsr_tf.scoring.last_item_term import LastItemTerm
@@ -63,7 +63,7 @@ class SumScorer(Scorer):
         self.dim = dim
         self.sources = tuple(sources)
         self.logit_scale = logit_scale
-        self.reads_last = last_item
+        self.reads_last = self.last_item = last_item
         self.dropout = dropout
         self.seed = seed
         # If they are orthogonal, items that are alike in a source are alike in the score.
@@ -74,13 +74,8 @@ class SumScorer(Scorer):
         }
         self.last_item_term: Any = None
         if last_item:
-            self.last_item_term = LastItemTerm(
-                dropout,
-                logit_scale is not None,
-                derive_seed(seed, "last_item_term"),
-                dtype=self.dtype_policy,
-                name="last_item_term",
-            )
+            unit = logit_scale is not None
+            self.last_item_term = LastItemTerm(dropout, unit, **seeded_part(self, "last_item_term"))
 
     def build(self, input_shape=None) -> None:
         for projection in self._projections.values():
@@ -118,17 +113,6 @@ class SumScorer(Scorer):
         other.last_item_term.gain.assign(self.last_item_term.gain)
         other.last_item_term.id_gain.assign(1.0)
         return other, self.last_item_term.term(first, features)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "sources": list(self.sources),
-            "logit_scale": self.logit_scale,
-            "last_item": self.reads_last,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
 
     def _projected(self, vectors: ItemVectors) -> list[Tensor]:
         return [project(vectors[source]) for source, project in self._projections.items()]

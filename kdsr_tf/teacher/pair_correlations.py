@@ -22,20 +22,7 @@ _ROWS_PER_CHUNK = 16_384
 
 
 def correlation(first: np.ndarray, second: np.ndarray, kind: str = "cosine") -> np.ndarray:
-    """The holistic score r = ξ(first, second) over the last axis.
-
-    A zero vector has cosine 0 with everything.
-
-    Args:
-        first: Floats `(..., dim)`.
-        second: Floats `(..., dim)`, broadcast against `first`.
-        kind: `cosine`, `dot`, `euclidean` or `manhattan`.
-
-    Returns:
-        Floats `(...)`.
-
-    Raises:
-        ValueError: for another kind.
+    """The holistic score r = ξ(first, second) over the last axis; see `correlation_vectors`.
 
     Example:
         >>> float(correlation(np.array([3.0, 4.0]), np.array([0.0, 0.0]), "euclidean"))
@@ -48,6 +35,8 @@ def correlation_vectors(
     first: np.ndarray, second: np.ndarray, num_domains: int, kind: str = "cosine"
 ) -> np.ndarray:
     """ξ of each pair of sub-vectors: the correlation vector of a pair.
+
+    A zero vector has cosine 0 with everything.
 
     Args:
         first: Floats `(..., dim)`.

@@ -11,11 +11,7 @@ _EXAMPLES_PER_CODE = 3
 
 
 def describe_scores(scores: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation and histogram of the sample's scores.
-
-    Args:
-        scores: Scaled scores `(pairs,)`, possibly none.
-    """
+    """Mean, standard deviation and histogram of the sample's scaled scores `(pairs,)`."""
     if not len(scores):
         return {"mean": 0.0, "std": 0.0, "histogram": {"edges": [], "counts": []}}
     counts, edges = np.histogram(scores, _BINS)

@@ -14,12 +14,7 @@ from kdsr_tf.teacher.teacher import Teacher
 
 
 def read_teachers(config: Config, inputs: Mapping[str, Manifest]) -> dict[str, Teacher]:
-    """The teachers of the modalities whose tables the student has.
-
-    Args:
-        config: The configuration.
-        inputs: Result of `stage_frame.read_inputs`.
-    """
+    """The teachers of the modalities whose tables the student has."""
     teachers = {}
     for modality in config.needs.teachers:
         artifact = f"teacher/{modality}"

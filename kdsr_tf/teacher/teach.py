@@ -46,9 +46,6 @@ _PAIRS_PER_CHUNK = 1024
 def teach(config: Config) -> list[Manifest]:
     """Fit the teacher of every modality that is not up to date.
 
-    Args:
-        config: The configuration.
-
     Returns:
         One manifest per modality, in the order of `stages.taught_modalities`.
 

@@ -151,14 +151,9 @@ class Teacher:
         return len(self.codebook)
 
     def annotate(self, windows: np.ndarray, modality: str) -> dict[str, np.ndarray]:
-        """The fields of a modality that `KDSR` learns from.
+        """The fields of a modality that `KDSR` learns from, as `correlate` gives them.
 
-        Args:
-            windows: Item indices, ints `(windows, length)`, right-padded with 0.
-            modality: Name of the modality.
-
-        Returns:
-            `{m}_present`, `{m}_scores` and `{m}_codes`, as `correlate` gives them.
+        `{m}_present`, `{m}_scores` and `{m}_codes`.
         """
         *fields, _ = self.correlate(windows)
         return dict(zip(schema.pair_keys(modality), fields, strict=True))
@@ -219,12 +214,9 @@ class Teacher:
 
 
 def spreads(scores: np.ndarray, profiles: np.ndarray, correlation: str) -> tuple[float, float]:
-    """Divisors of scores and of correlation vectors: their standard deviations.
+    """Divisors of scores `(pairs,)` and correlation vectors: their standard deviations.
 
-    Args:
-        scores: Floats `(pairs,)`.
-        profiles: Correlation vectors, floats `(pairs, num_domains)`.
-        correlation: The function ξ; cosine is bounded and keeps its scale.
+    Cosine is bounded and keeps its scale.
     """
     if correlation == "cosine" or not len(scores):
         return 1.0, 1.0

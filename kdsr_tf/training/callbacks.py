@@ -19,20 +19,10 @@ from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
 from kdsr_tf.models.watched_model import NORM
 from kdsr_tf.training.checkpoints import Checkpoints
-from kdsr_tf.training.rates import current_rates
-from kdsr_tf.training.term_gradients import term_gradient_norms
 
 RETENTION_PAIRS = 20_000
 SIMILARITIES = "similarities"
 """Folder below a phase's logs, for `ModalityRetention`."""
-
-
-class LearningRates(keras.callbacks.Callback):
-    """Adds the learning rate of each group, as the epoch ends, to the logs."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        rates = current_rates(self.model.optimizer)
-        logs.update({f"learning_rate_{group}": rate for group, rate in rates.items()})
 
 
 class ModalityRetention(keras.callbacks.Callback):
@@ -45,7 +35,7 @@ class ModalityRetention(keras.callbacks.Callback):
         encoder: The item encoder in training; one that looks vectors up.
         references: Per modality, the teacher's vectors `(num_items + 1, d)` and
             which items are present, bools `(num_items + 1,)`.
-        seed: Of the sample of pairs, the same in every epoch.
+        seed: Seed of the sample of pairs, the same in every epoch.
         folder: Where the similarities are kept (see `similarities_file`); None for nowhere.
         num_pairs: Size of the sample.
     """
@@ -82,18 +72,12 @@ class ModalityRetention(keras.callbacks.Callback):
 
 
 def similarities_file(folder: str, modality: str, epoch: int) -> str:
-    """Where the cosines of one epoch are, float16 in the order of `sample_pairs`.
-
-    Args:
-        folder: That of the similarities.
-        modality: `image` or `text`.
-        epoch: From 1.
-    """
+    """Where the cosines of an epoch, from 1, are: float16 in the order of `sample_pairs`."""
     return join(folder, f"{modality}-{epoch:04d}.npy")
 
 
 class FiniteLosses(keras.callbacks.Callback):
-    """Stops at the first step with a loss or gradient that is no number, and names it.
+    """Stops at the first step with a loss or gradient that is not finite, and names it.
 
     The optimizer has refused that step, so the weights are still good.
 
@@ -131,43 +115,19 @@ class FiniteLosses(keras.callbacks.Callback):
         )
 
 
-class OracleNames(keras.callbacks.Callback):
-    """Calls what was measured on the test points by its name: `test_*`, not `val_*`.
+def name_after_test_points(logs: dict[str, float]) -> None:
+    """Call what was measured on the test points `test_*`, not `val_*`, in the logs of an epoch.
 
-    Comes before every callback that reads the logs. Test windows carry no pairs, so
-    only the ranking and its loss are kept.
+    Test windows carry no pairs, so only the ranking and its loss are kept.
     """
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        for name in [name for name in logs if name.startswith("val_")]:
-            value = logs.pop(name)
-            if name.startswith(("val_hr_", "val_mrr_")) or name == "val_next_item":
-                logs[name.replace("val_", "test_", 1)] = value
-
-
-class TermGradients(keras.callbacks.Callback):
-    """Adds `term_gradient_{term}` to the logs; see `term_gradient_norms`.
-
-    Args:
-        batch: The batch on which it is measured, the same in every epoch.
-    """
-
-    def __init__(self, batch: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._batch = batch
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        norms = term_gradient_norms(self.model, self._batch)
-        logs.update({f"term_gradient_{term}": norm for term, norm in norms.items()})
+    for name in [name for name in logs if name.startswith("val_")]:
+        value = logs.pop(name)
+        if name.startswith(("val_hr_", "val_mrr_")) or name == "val_next_item":
+            logs[name.replace("val_", "test_", 1)] = value
 
 
 class BestEpoch(keras.callbacks.EarlyStopping):
-    """Early stopping that keeps the best epoch's weights and survives a restart.
-
-    Args:
-        monitor: Name among the logs, larger is better.
-        patience: Epochs without a better one before stopping.
-    """
+    """Early stopping by the largest value; keeps the best epoch's weights, survives a restart."""
 
     name = "best_epoch"
     _FIELDS = ("wait", "best", "best_epoch", "stopped_epoch")

@@ -69,11 +69,7 @@ def all_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def restore_variables(model: keras.Model, state: State) -> None:
-    """Give a built and compiled model the values of a checkpoint.
-
-    Raises:
-        TrainingError: if the checkpoint belongs to another model.
-    """
+    """Give a built and compiled model the values of a checkpoint of the same model."""
     variables = all_variables(model)
     expected = [tuple(variable.shape) for variable in variables]
     if expected != [value.shape for value in state.variables]:
@@ -86,14 +82,11 @@ def restore_variables(model: keras.Model, state: State) -> None:
 
 
 class Checkpoints:
-    """A folder of checkpoints, of which the newest two are kept.
+    """A folder, made on the first save, of checkpoints, of which the newest two are kept.
 
     A file is written under another name, flushed to disk and renamed, so a file
     with a checkpoint's name is whole; an object store shows an object when it is
     whole.
-
-    Args:
-        directory: Local path or URI; made on the first save.
     """
 
     def __init__(self, directory: str) -> None:

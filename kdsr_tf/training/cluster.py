@@ -19,9 +19,6 @@ def is_chief(config: Config) -> bool:
 
     That is the task of type `chief` where the cluster has one, else worker 0.
 
-    Args:
-        config: The configuration.
-
     Raises:
         ConfigError: if `train.strategy` needs a cluster and `TF_CONFIG` names none.
     """

@@ -18,9 +18,6 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     for one another, and shared out they disturb each other (docs/performance.md). A process in
     which TensorFlow has begun keeps the threads that it has.
 
-    Args:
-        config: The configuration.
-
     Returns:
         The strategy under whose scope the model is to be made; with
         `train.strategy=single` TensorFlow's default, of one replica.

@@ -33,22 +33,15 @@ def fit(
     validation_data: tf.data.Dataset | None = None,
     validation_steps: int = 0,
 ) -> None:
-    """Train a compiled model that was made under a strategy's scope.
+    """Train a compiled model that was made under a strategy's scope, its optimizer built.
 
     Replica r of n learns from rows r, r + n, r + 2n… of every batch, so that all
     replicas together take the step that one would take from the whole batch, but
     for the units that dropout drops: replicas draw equal masks for their own rows. Every
     loss, term and metric is that of all replicas.
 
-    Args:
-        model: The model; its optimizer is built.
-        batches: Batches of the global size, the same on every worker.
-        epochs: Epoch at which training ends.
-        initial_epoch: First epoch, from 0.
-        steps_per_epoch: Steps of an epoch.
-        callbacks: In the order in which they are called.
-        validation_data: Batches that are tested at the end of every epoch.
-        validation_steps: How many they are.
+    Arguments are those of `Model.fit`; batches have the global size and are the same on every
+    worker.
     """
     strategy = model.distribute_strategy
     train_step = _on_replicas(model.train_step, strategy)

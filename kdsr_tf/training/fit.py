@@ -46,9 +46,7 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             today's.
 
     Returns:
-        Manifest of `student/`: epochs, steps and windows in `counts`; the best epoch,
-        its validation metrics, how it was selected, seconds per epoch, parameters
-        and groups in `details`.
+        Manifest of `student/`.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
@@ -125,11 +123,9 @@ def _said(outcome: str) -> Iterator[None]:
 
 
 def advice(config: Config, best: int | None) -> str | None:
-    """What to say where training ended before the figure that selects stopped rising.
+    """What to say if training ended before the figure that selects stopped rising.
 
-    Args:
-        config: The configuration.
-        best: The best epoch, from 1; None if there was nothing to select by.
+    `best` is the best epoch, from 1; None if there was nothing to select by.
     """
     if best != config.train.epochs:
         return None

@@ -20,10 +20,7 @@ FIRST_STEP, LAST_STEP = 10, 20
 
 
 def profile(config: Config) -> str:
-    """Trace some training steps of a student that is then thrown away.
-
-    Args:
-        config: The configuration; of one replica.
+    """Trace some training steps, on one replica, of a student that is then thrown away.
 
     Returns:
         Folder for `tensorboard --logdir`, below `student.profile/`.

@@ -34,16 +34,10 @@ class Groups(dict[str, list[keras.Variable]]):
 
 
 def variable_groups(model: TrainingModel) -> Groups:
-    """The groups that learn at their own rates.
+    """The groups that learn at their own rates; together all trainable variables, each once.
 
     Those of the item encoder (`ItemEncoder.variable_groups`), such as `modality_tables`;
     `rest` holds everything else.
-
-    Args:
-        model: The model to train.
-
-    Returns:
-        Group to variables; together all trainable variables, each once.
 
     Raises:
         ConfigError: if a group matches no variable.
@@ -222,8 +216,7 @@ def grouped_adam(
 def current_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
     """Learning rate of each group at the next step.
 
-    Args:
-        optimizer: Result of `grouped_adam`, or Keras's loss scaling around it.
+    `optimizer` is the result of `grouped_adam`, or Keras's loss scaling around it.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return {

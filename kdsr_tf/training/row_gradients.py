@@ -13,12 +13,7 @@ def is_rows(gradient: Any) -> bool:
 
 
 def with_values(gradient: Any, values: Tensor) -> Any:
-    """A gradient of the same rows, or of all, with other values.
-
-    Args:
-        gradient: Dense, or a `tf.IndexedSlices`.
-        values: In place of `gradient`, or of its `values`.
-    """
+    """A gradient of the same rows, or a dense one, with other values."""
     if not is_rows(gradient):
         return values
     return type(gradient)(values, gradient.indices, gradient.dense_shape)
@@ -30,14 +25,7 @@ def values_of(gradient: Any) -> Tensor:
 
 
 def summed_rows(gradient: Any) -> Any:
-    """The same gradient with every row once.
-
-    Args:
-        gradient: A `tf.IndexedSlices` whose rows may repeat.
-
-    Returns:
-        A `tf.IndexedSlices` of distinct rows; its norm is that of the dense gradient.
-    """
+    """The same `tf.IndexedSlices` with every row once; its norm is that of the dense gradient."""
     import tensorflow as tf
 
     rows, places = tf.unique(gradient.indices)

@@ -22,6 +22,7 @@ from kdsr_tf.models.training_model import TrainingModel
 from kdsr_tf.training import callbacks, distributed, rates
 from kdsr_tf.training.checkpoints import Checkpointing, Checkpoints, State, restore_variables
 from kdsr_tf.training.cluster import is_chief
+from kdsr_tf.training.term_gradients import term_gradient_norms
 from kdsr_tf.training.warm_start import WarmStart
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -81,7 +82,7 @@ class Run:
     def fit(
         self, phase: str, epochs: int, splits: Sequence[str]
     ) -> tuple[TrainingModel, list[dict[str, float]], int | None]:
-        """One fit to its end, from its last checkpoint if there is one.
+        """One fit over some splits to its end, from its last checkpoint if there is one.
 
         Args:
             phase: `select` (judges every epoch, keeps the best) or `refit`.
@@ -90,7 +91,7 @@ class Run:
 
         Returns:
             The model, a row of logs per epoch, and the best epoch, from 1; None
-            where nothing was there to select by.
+            if there was nothing to select by.
         """
         config = self._config.train
         judges = phase == "select" and self.examples.num_windows(self.judge) > 0
@@ -207,17 +208,23 @@ class Run:
         seed = self._config.training_seed
         references = {m: (t.vectors, t.present) for m, t in self._read.teachers.items()}
         kept = join(self.logs, phase, callbacks.SIMILARITIES) if self._writes else None
-        called: list[keras.callbacks.Callback] = [
-            callbacks.FiniteLosses(checkpoints, epoch, step),
-            callbacks.LearningRates(),
-            callbacks.ModalityRetention(model.recommender.item_encoder, references, seed, kept),
-        ]
-        if self.judge == TEST:
-            called.insert(0, callbacks.OracleNames())
+        few: Any = None
         if self._config.train.strategy == "single":
             few = next(iter(self.examples.sample(_GRADIENT_ROWS, seed)))
-            called.append(callbacks.TermGradients(few))
-        return called
+
+        def measure(epoch: int, logs: dict[str, float]) -> None:
+            if self.judge == TEST:
+                callbacks.name_after_test_points(logs)
+            for group, rate in rates.current_rates(model.optimizer).items():
+                logs[f"learning_rate_{group}"] = rate
+            for term, norm in term_gradient_norms(model, few).items() if few else ():
+                logs[f"term_gradient_{term}"] = norm
+
+        return [
+            callbacks.FiniteLosses(checkpoints, epoch, step),
+            keras.callbacks.LambdaCallback(on_epoch_end=measure),
+            callbacks.ModalityRetention(model.recommender.item_encoder, references, seed, kept),
+        ]
 
 
 def _row_tables(model: TrainingModel) -> list[keras.Variable]:

@@ -12,20 +12,12 @@ from kdsr_tf.types import Tensor
 
 
 def term_gradient_norms(model: TrainingModel, batch: Mapping[str, Tensor]) -> dict[str, float]:
-    """L2 norm of the weighted gradient of each term on one batch.
+    """L2 norm, over all trainable variables, of each term's gradient times its next weight.
 
     A term whose weight times gradient is small moves nothing, whatever its value:
-    `score_loss: paper` at λ1 = 1 is one. The model is called as in tests: all pairs,
-    all items, no dropout, and no state of it changes. It takes one forward pass and a
+    `score_loss: paper` at λ1 = 1 is one. The model, which is built, is called as in tests: all
+    pairs, all items, no dropout, and no state of it changes. It takes one forward pass and a
     backward pass per term: meant for one batch per epoch, outside a strategy's scope.
-
-    Args:
-        model: The model, built.
-        batch: Its input.
-
-    Returns:
-        Term to the norm over all trainable variables, of the term times its weight
-        at the next training step.
     """
     weights = model.term_weights
 

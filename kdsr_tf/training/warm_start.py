@@ -65,11 +65,7 @@ class WarmStart:
         self._rows, self._earlier_rows = (np.array(column) for column in zip(*known, strict=True))
 
     def apply(self, student: Recommender) -> None:
-        """Change a student that starts from its teachers.
-
-        Raises:
-            ConfigError: if the students are not of one kind.
-        """
+        """Change a student that starts from its teachers; ConfigError if it is of another kind."""
         self._check_same_weights(student)
         self._check_same_parts(student)
         own, earlier = _without_rows(student), _without_rows(self._student)

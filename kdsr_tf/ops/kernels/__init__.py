@@ -13,10 +13,10 @@ import keras
 
 
 def chunks_fit(dynamic: bool, values: Any) -> bool:
-    """Whether a loss may be summed a chunk at a time.
+    """Whether a loss may be summed a chunk at a time, of float32 values.
 
     Args:
         dynamic: Whether shapes may depend on the data; a compiled step unrolls no loop.
-        values: What the loss is computed from: the sums are float32.
+        values: What the loss is computed from.
     """
     return dynamic and keras.backend.standardize_dtype(values.dtype) == "float32"

@@ -185,14 +185,9 @@ def _of_chunks(
 
 
 def cross_entropy_of(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax, and cross-entropy of one column, of every row; not to be differentiated.
+    """Softmax `(count, columns)`, and cross-entropy of one column `(count, 1)`, of every row.
 
-    Args:
-        logits: Floats `(count, columns)`.
-        column: Ints `(count, 1)`.
-
-    Returns:
-        Probabilities `(count, columns)` and losses `(count, 1)`.
+    Not to be differentiated.
     """
     probabilities = softmax(logits)
     own = ops.take_along_axis(probabilities, column, axis=1)

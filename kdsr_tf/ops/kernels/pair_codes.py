@@ -141,11 +141,7 @@ def _touched(
     block: int | Tensor,
     num_rows: int | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The rows that each block of pairs touches.
-
-    Returns:
-        The first ones, ints `(blocks,)`, and how many rows from there on hold all of a block.
-    """
+    """The first row that each block touches, and how many from there on hold all of a block."""
     padding = [[0, blocks * block - count]]
     low, high = ops.minimum(*rows), ops.maximum(*rows)
     low = ops.reshape(ops.pad(low, padding, constant_values=num_rows), (blocks, block))

@@ -1,0 +1,24 @@
+"""Layers whose configuration is what their constructor took."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+
+
+class ConfiguredLayer(keras.layers.Layer):
+    """A layer that keeps every argument of its constructor in an attribute of the same name.
+
+    `get_config` reads them there, those of its base classes too. A subclass adds to the result
+    what it keeps in another form.
+    """
+
+    def get_config(self) -> dict:
+        config, kept = super().get_config(), vars(self)
+        for kind in type(self).__mro__:
+            if issubclass(kind, ConfiguredLayer) and "__init__" in vars(kind):
+                for name in kept.keys() & inspect.signature(kind.__init__).parameters.keys():
+                    value = kept[name]
+                    config[name] = list(value) if isinstance(value, tuple) else value
+        return config
