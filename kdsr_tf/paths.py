@@ -12,7 +12,11 @@ import contextlib
 import glob
 import os
 import re
+import tempfile
+from collections.abc import Iterator
 from typing import Any
+
+import fsspec
 
 from kdsr_tf.errors import InputError
 
@@ -70,6 +74,19 @@ def copy_folder(filesystem: Any, source: str, target: str) -> None:
     if files:
         # Two lists are taken as they are, and object stores copy them side by side.
         filesystem.copy(files, targets)
+
+
+@contextlib.contextmanager
+def local_folder(target: str) -> Iterator[str]:
+    """A local folder whose files are in `target`, an existing folder or URI, afterwards."""
+    if "://" not in target:
+        yield target
+        return
+    filesystem, remote = fsspec.core.url_to_fs(target)
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+        for name in sorted(os.listdir(folder)):
+            filesystem.put_file(os.path.join(folder, name), f"{remote}/{name}")
 
 
 def remove_folder(filesystem: Any, folder: str) -> None:

@@ -26,14 +26,11 @@ _USERS_PER_BATCH = 4096
 
 
 class User(NamedTuple):
-    """One row of `sequences/`: its items, int32 and read-only, are in the order of time.
+    """One row of `sequences/`."""
 
-    The first `num_train` are train, the rest test.
-    """
-
-    user_id: str
-    items: np.ndarray
-    num_train: int
+    user_id: str  # The id
+    items: np.ndarray  # All items in the order of time, int32 `(interactions,)`, read-only
+    num_train: int  # The first so many are train, the rest test
 
 
 def check_test_points(directory: str) -> None:

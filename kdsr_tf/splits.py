@@ -23,17 +23,11 @@ MIN_TRAIN_FOR_VALIDATION = 3
 
 
 class Window(NamedTuple):
-    """A window of a sequence.
+    """A window of a sequence."""
 
-    Args:
-        start: Position of the first input.
-        stop: Position after the last input; targets are `start + 1 .. stop`.
-        first_loss: First position, relative to `start`, whose target carries loss.
-    """
-
-    start: int
-    stop: int
-    first_loss: int
+    start: int  # Position of the first input
+    stop: int  # Position after the last input; targets are `start + 1 .. stop`.
+    first_loss: int  # First position, relative to `start`, whose target carries loss
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
@@ -109,13 +103,9 @@ def has_validation(num_train: int) -> bool:
     return num_train >= MIN_TRAIN_FOR_VALIDATION
 
 
-def num_inputs(num_train: int, validation: bool = True) -> int:
-    """Inputs of a user's train windows: one per train target.
-
-    The validation target is kept out of training, unless `validation` is false.
-    """
-    held_out = 1 if validation and has_validation(num_train) else 0
-    return max(num_train - held_out - 1, 0)
+def num_inputs(num_train: int) -> int:
+    """Inputs of a user's train windows: one per train target, the validation target not counted."""
+    return max(num_train - has_validation(num_train) - 1, 0)
 
 
 def training_windows(num_inputs: int, max_length: int, stride: int) -> list[Window]:

@@ -41,22 +41,15 @@ def export_files(config: Config) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """One committed directory.
+    """One committed directory."""
 
-    Args:
-        name: Path below the working directory.
-        stage: Command that writes it.
-        keys: Configuration keys the content depends on.
-        inputs: Names of the artifacts it is made from, and of what has no manifest
-            (`source`, `encoder/<modality>`).
-        version: Raised when the format or the code's meaning changes.
-    """
-
-    name: str
-    stage: str
-    keys: tuple[str, ...]
+    name: str  # Path below the working directory
+    stage: str  # Command that writes it
+    keys: tuple[str, ...]  # Configuration keys the content depends on
+    # Names of the artifacts it is made from, and of what has no manifest (`source`,
+    # `encoder/<modality>`)
     inputs: tuple[str, ...]
-    version: int = 1
+    version: int = 1  # Raised when the format or the code's meaning changes
 
 
 BEFORE_TRAINING = ("prepare", "encode", "teach", "distill")

@@ -172,15 +172,23 @@ def write_examples(config: Config, num_shards: int = 2) -> Manifest:
     with artifacts.committing(stages.location(config, name), manifest) as target:
         shards = {
             split: [
-                tfds_records.write_records(
-                    tfds_records.shard_path(target, split, k, num_shards), shard
-                )
+                write_records(tfds_records.shard_path(target, split, k, num_shards), shard)
                 for k, shard in enumerate(records[split])
             ]
             for split in schema.SPLITS
         }
         tfds_records.write_dataset_info(target, features, shards)
     return manifest
+
+
+def write_records(path: str, records) -> tuple[int, int]:
+    """Write one file of a split; returns the number of records and of their bytes."""
+    from beam_pipelines.transforms import tfds_records
+
+    with tfds_records.RecordWriter(path) as writer:
+        for record in records:
+            writer.write(record)
+    return writer.count, writer.size
 
 
 def write_student(config: Config, std: float = 0.3):

@@ -116,7 +116,6 @@ def test_context_lost_by_hand():
 
 def test_validation_is_held_out_of_training():
     assert [splits.num_inputs(n) for n in (0, 1, 2, 3, 10)] == [0, 0, 1, 1, 8]
-    assert [splits.num_inputs(n, validation=False) for n in (0, 1, 2, 3)] == [0, 0, 1, 2]
 
 
 def test_every_test_interaction_with_a_history_is_a_point():

@@ -12,19 +12,12 @@ from kdsr_tf import splits
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """At most `max_length` inputs of one user and their targets.
+    """At most `max_length` inputs of one user and their targets."""
 
-    Args:
-        split: `train`, `validation` or `test`.
-        items: int32 `(length,)`.
-        target: int32 `(length,)`, 0 where a position carries no loss.
-        start: Position of the first input in the user's sequence.
-    """
-
-    split: str
-    items: np.ndarray
-    target: np.ndarray
-    start: int
+    split: str  # `train`, `validation` or `test`
+    items: np.ndarray  # int32 `(length,)`
+    target: np.ndarray  # int32 `(length,)`, 0 where a position carries no loss
+    start: int  # Position of the first input in the user's sequence
 
 
 def cut_windows(

@@ -18,48 +18,29 @@ _BY_ID = " Pictures named after items: `kdsr data import --images FOLDER` writes
 
 
 class Part(NamedTuple):
-    """One content of an item: its text, its vector or one of its pictures.
+    """One content of an item: its text, its vector or one of its pictures."""
 
-    Args:
-        declared: As it stands in the catalogue.
-        content: What the encoder reads; None if it is unusable.
-        reason: Why it is unusable.
-    """
-
-    declared: Any
-    content: Any = None
-    reason: str | None = None
+    declared: Any  # As it stands in the catalogue
+    content: Any = None  # What the encoder reads; None if it is unusable
+    reason: str | None = None  # Why it is unusable
 
 
 class Declaration(NamedTuple):
-    """What one row of the catalogue says about a modality.
+    """What one row of the catalogue says about a modality."""
 
-    Args:
-        row: Row number; of rows with the same id the first one counts.
-        where: File and row, for error messages.
-        parts: The contents; empty if the item lacks the modality.
-    """
-
-    row: int
-    where: str
-    parts: tuple[Part, ...]
+    row: int  # Row number; of rows with the same id the first one counts
+    where: str  # File and row, for error messages
+    parts: tuple[Part, ...]  # The contents; empty if the item lacks the modality
 
 
 @dataclasses.dataclass(frozen=True)
 class Declare:
-    """Callable from a catalogue row to `(item_id, Declaration)`.
+    """Callable from a catalogue row to `(item_id, Declaration)`."""
 
-    Args:
-        source: The user's data.
-        modality: `image` or `text`.
-        column: Column with the vector, for precomputed vectors.
-        template: Text template.
-    """
-
-    source: Source
-    modality: str
-    column: str | None
-    template: str | None
+    source: Source  # The user's data
+    modality: str  # `image` or `text`
+    column: str | None  # Column with the vector, for precomputed vectors
+    template: str | None  # Text template
 
     @property
     def wanted(self) -> str:

@@ -42,47 +42,28 @@ _SAME_CATALOGUE = 0.5
 
 
 class Entry(NamedTuple):
-    """What `items.parquet` says of an item.
+    """What `items.parquet` says of an item."""
 
-    Args:
-        item_id: Its id.
-        title: Name shown to people; the id if it has no title.
-        image: Path or URI of the first picture that has one, or None.
-        has_picture: Whether a picture can be used; one within the catalogue has no path.
-        columns: Other columns of the catalogue that have a value.
-        has_text: Whether one of them holds text.
-    """
-
-    item_id: str
-    title: str
-    image: str | None
-    has_picture: bool
-    columns: tuple[str, ...]
-    has_text: bool
+    item_id: str  # Its id
+    title: str  # Name shown to people; the id if it has no title
+    image: str | None  # Path or URI of the first picture that has one, or None
+    has_picture: bool  # Whether a picture can be used; one within the catalogue has no path
+    columns: tuple[str, ...]  # Other columns of the catalogue that have a value
+    has_text: bool  # Whether one of them holds text
 
 
 class Vocabulary(NamedTuple):
-    """All items of the catalogue that have an index.
+    """All items of the catalogue that have an index."""
 
-    Args:
-        item_ids: Id of items 1..N, in order.
-        num_previous: How many of them an earlier run had numbered.
-    """
-
-    item_ids: list[str]
-    num_previous: int
+    item_ids: list[str]  # Id of items 1..N, in order
+    num_previous: int  # How many of them an earlier run had numbered
 
 
 class ItemIndex(NamedTuple):
-    """The lean side of the vocabulary, for workers.
+    """The lean side of the vocabulary, for workers."""
 
-    Args:
-        hashes: Hashes of all ids, sorted, uint64 `[N]`.
-        indices: Item index of each, int32 `[N]`.
-    """
-
-    hashes: np.ndarray
-    indices: np.ndarray
+    hashes: np.ndarray  # Hashes of all ids, sorted, uint64 `[N]`
+    indices: np.ndarray  # Item index of each, int32 `[N]`
 
     def indices_of(self, hashes: np.ndarray) -> np.ndarray:
         """Item indices, int32, of hashes that are in the vocabulary."""

@@ -30,57 +30,33 @@ from kdsr_tf.sources.interaction_rows import read_interactions
 
 
 class Rows(NamedTuple):
-    """Valid interactions of a batch.
+    """Valid interactions of a batch."""
 
-    Args:
-        user_ids: Distinct user ids, string array `[u]`.
-        user_hashes: Their hashes, uint64 `[u]`.
-        users: Position in `user_ids` of each row, int32 `[n]`.
-        item_hashes: uint64 `[n]`.
-        timestamps: int64 `[n]`.
-        rows: Number in the file, int64 `[n]`.
-    """
-
-    user_ids: pa.StringArray
-    user_hashes: np.ndarray
-    users: np.ndarray
-    item_hashes: np.ndarray
-    timestamps: np.ndarray
-    rows: np.ndarray
+    user_ids: pa.StringArray  # Distinct user ids, string array `[u]`
+    user_hashes: np.ndarray  # Their hashes, uint64 `[u]`
+    users: np.ndarray  # Position in `user_ids` of each row, int32 `[n]`
+    item_hashes: np.ndarray  # uint64 `[n]`
+    timestamps: np.ndarray  # int64 `[n]`
+    rows: np.ndarray  # Number in the file, int64 `[n]`
 
 
 class Core(NamedTuple):
-    """What the k-core keeps.
+    """What the k-core keeps."""
 
-    Args:
-        users: Sorted hashes of kept users, uint64.
-        items: Sorted hashes of kept items, uint64.
-        first_test_time: Moment at which `global_time` divides, or None.
-        sizes: What this and other cores keep; see `core_sizes`.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-    first_test_time: int | None
-    sizes: Sequence[dict[str, int]] = ()
+    users: np.ndarray  # Sorted hashes of kept users, uint64
+    items: np.ndarray  # Sorted hashes of kept items, uint64
+    first_test_time: int | None  # Moment at which `global_time` divides, or None
+    sizes: Sequence[dict[str, int]] = ()  # What this and other cores keep; see `core_sizes`
 
 
 class Block(NamedTuple):
-    """Kept interactions of some users of one shard.
+    """Kept interactions of some users of one shard."""
 
-    Args:
-        user_ids: Distinct user ids, string array `[u]`.
-        users: Position in `user_ids` of each row, int32 `[n]`.
-        items: Item indices, int32 `[n]`.
-        timestamps: int64 `[n]`.
-        rows: Number in the file, int64 `[n]`.
-    """
-
-    user_ids: pa.StringArray
-    users: np.ndarray
-    items: np.ndarray
-    timestamps: np.ndarray
-    rows: np.ndarray
+    user_ids: pa.StringArray  # Distinct user ids, string array `[u]`
+    users: np.ndarray  # Position in `user_ids` of each row, int32 `[n]`
+    items: np.ndarray  # Item indices, int32 `[n]`
+    timestamps: np.ndarray  # int64 `[n]`
+    rows: np.ndarray  # Number in the file, int64 `[n]`
 
 
 def hashes_of(ids: pa.StringArray) -> np.ndarray:

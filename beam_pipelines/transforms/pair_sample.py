@@ -26,15 +26,10 @@ Sketch = tuple[np.ndarray, np.ndarray]
 
 
 class TrainSequences(NamedTuple):
-    """Train sequences of some users, one after the other.
+    """Train sequences of some users, one after the other."""
 
-    Args:
-        items: int32 `[n]`.
-        users: Equal for the items of one user, int32 `[n]`.
-    """
-
-    items: np.ndarray
-    users: np.ndarray
+    items: np.ndarray  # int32 `[n]`
+    users: np.ndarray  # Equal for the items of one user, int32 `[n]`
 
 
 class SmallestPairs(beam.CombineFn):

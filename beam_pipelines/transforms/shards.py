@@ -38,15 +38,12 @@ def default_num_shards(num_records: int, records_per_shard: int) -> int:
 class ParquetWriter:
     """Writes mappings as rows of a Parquet file.
 
-    Args:
-        schema: Columns; every record holds a value (or None) for each.
-
     Example:
         >>> writer = ParquetWriter(pa.schema([("item", pa.int32())]))
         >>> writer("/tmp/items.parquet", [{"item": 1}, {"item": 2}])
     """
 
-    schema: pa.Schema
+    schema: pa.Schema  # Columns; every record holds a value (or None) for each
     suffix = ".parquet"
 
     def __call__(self, path: str, records: Iterable[Mapping[str, Any]]) -> None:
@@ -66,20 +63,14 @@ def write_table(path: str, table: pa.Table) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """How records of one kind become files.
+    """How records of one kind become files."""
 
-    Args:
-        num_shards: Number of files, > 0.
-        key_fn: Record to the string or bytes that decides its shard.
-        sort_fn: Record to its sort key inside the shard; keys must be distinct
-            for the bytes to be independent of the input order.
-        writer: Writes one file; a `suffix` attribute names its ending.
-    """
-
-    num_shards: int
-    key_fn: Callable[[Any], str | bytes]
+    num_shards: int  # Number of files, > 0
+    key_fn: Callable[[Any], str | bytes]  # Record to the string or bytes that decides its shard
+    # Record to its sort key inside the shard; keys must be distinct for the bytes to be independent
+    # of the input order
     sort_fn: Callable[[Any], Any]
-    writer: Writer
+    writer: Writer  # Writes one file; a `suffix` attribute names its ending
 
     def __post_init__(self) -> None:
         if self.num_shards < 1:

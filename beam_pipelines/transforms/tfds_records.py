@@ -12,10 +12,8 @@ are encoded and framed without TensorFlow, so Beam workers stay light.
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import crcmod.predefined
 import fsspec
@@ -24,6 +22,7 @@ import tensorflow_datasets as tfds
 
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
+from kdsr_tf.paths import local_folder
 
 DATASET_NAME = "examples"
 VERSION = "1.0.0"
@@ -116,14 +115,6 @@ def _checksum(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def write_records(path: str, records: Iterable[bytes]) -> tuple[int, int]:
-    """Write one file at once; returns the number of records and of their bytes."""
-    with RecordWriter(path) as writer:
-        for record in records:
-            writer.write(record)
-    return writer.count, writer.size
-
-
 def write_dataset_info(
     directory: str,
     features: tfds.features.FeaturesDict,
@@ -133,12 +124,9 @@ def write_dataset_info(
 
     `shards` holds, per split, `(records, bytes)` of every shard in order, empty ones included.
     """
-    # In a local folder first: TFDS writes to fewer kinds of stores than fsspec.
-    with tempfile.TemporaryDirectory() as folder:
+    # TFDS writes to fewer kinds of stores than fsspec.
+    with local_folder(directory) as folder:
         _dataset_info(folder, features, shards).write_to_directory(folder)
-        filesystem, remote = fsspec.core.url_to_fs(directory)
-        for name in sorted(os.listdir(folder)):
-            filesystem.put_file(os.path.join(folder, name), f"{remote}/{name}")
 
 
 def _dataset_info(

@@ -37,17 +37,11 @@ COUNTS = ("users", "interactions", "train_points", "test_points", "validation_po
 
 
 class ShardStatistics(NamedTuple):
-    """What one or several shards hold.
+    """What one or several shards hold."""
 
-    Args:
-        counts: Values of `COUNTS`.
-        lengths: Number of users by length of the sequence.
-        times: First and last timestamp, or None without interactions.
-    """
-
-    counts: dict[str, int]
-    lengths: dict[int, int]
-    times: tuple[int, int] | None
+    counts: dict[str, int]  # Values of `COUNTS`
+    lengths: dict[int, int]  # Number of users by length of the sequence
+    times: tuple[int, int] | None  # First and last timestamp, or None without interactions
 
 
 class WriteSequences(beam.DoFn):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from kdsr_tf.backbones.steered_transformer import SteeredTransformer
-from kdsr_tf.layers.attribute_predictor import AttributePredictor
+from kdsr_tf.backbones.causal_transformer import SteeredTransformer
+from kdsr_tf.layers.auxiliaries import AttributePredictor
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.seeding import derive_seed
 

@@ -8,12 +8,10 @@ import keras
 from keras import ops
 
 from kdsr_tf.backbones.base import Backbone
-from kdsr_tf.layers.dual_attention import DualAttention
-from kdsr_tf.layers.relation_attention import RelationAttention
+from kdsr_tf.layers.graph_attention import DualAttention, RelationAttention, SoftmaxGate
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import seeded_part
-from kdsr_tf.layers.softmax_gate import SoftmaxGate
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.ops.session_graph import edge_types, edges_among, node_of_position, session_steps
 from kdsr_tf.schema import IDS, ITEMS, present_key

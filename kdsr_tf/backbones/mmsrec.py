@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from kdsr_tf.backbones.sasrec import SASRec
-from kdsr_tf.layers.item_tower import ItemTower
+from kdsr_tf.layers.auxiliaries import ItemTower
 from kdsr_tf.layers.seeding import seeded_part
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from kdsr_tf.backbones.steered_transformer import SteeredTransformer
+from kdsr_tf.backbones.causal_transformer import SteeredTransformer
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
 

@@ -10,7 +10,7 @@ from keras import ops
 from kdsr_tf.backbones.base import Backbone
 from kdsr_tf.layers.row_norm import RowNorm
 from kdsr_tf.layers.seeding import seeded_part
-from kdsr_tf.layers.transformer_block_2d import TransformerBlock2D
+from kdsr_tf.layers.transformer_2d import TransformerBlock2D
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.schema import IDS, ITEMS, present_key
 from kdsr_tf.types import Tensor

@@ -14,8 +14,7 @@ import keras
 import numpy as np
 
 from kdsr_tf import schema
-from kdsr_tf.data.buckets import Buckets, histogram
-from kdsr_tf.data.padding import few_lengths
+from kdsr_tf.data.buckets import Buckets, few_lengths, histogram
 from kdsr_tf.items.content import Content
 
 _SIZES = "sizes/"

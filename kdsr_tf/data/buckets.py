@@ -1,4 +1,4 @@
-"""Which rows form a batch: rows of like length, each batch with about as many targets.
+"""Lengths that windows are padded to, and which rows form a batch: like length, as many targets.
 
 A row is what a batch holds: a window, or a prefix of one. Rows are sorted by the length that
 they are padded to and cut into batches, those of short rows with more rows than those of long
@@ -13,19 +13,37 @@ from typing import NamedTuple
 
 import numpy as np
 
+RATIO = 1.4
+"""Bound on the padding of a window where lengths are few: a length over the one before it."""
+
+
+def exact_lengths(max_length: int) -> list[int]:
+    """Every length from 2 to the longest window: no padding, for steps that take any shape.
+
+    Windows of one item are padded to two: pairs and softmaxes of one item are special cases.
+    """
+    return list(range(2, max_length + 1)) or [1]
+
+
+def few_lengths(max_length: int) -> list[int]:
+    """Lengths whose ratio is about `RATIO`: little padding, for steps compiled once per shape.
+
+    Example:
+        >>> few_lengths(50)
+        [2, 3, 5, 8, 12, 17, 25, 35, 50]
+    """
+    lengths = [max_length]
+    while lengths[0] > 2:
+        lengths.insert(0, max(2, min(int(lengths[0] / RATIO), lengths[0] - 1)))
+    return lengths
+
 
 class Histogram(NamedTuple):
-    """The rows of a block by padded length, `(lengths,)` each.
+    """The rows of a block by padded length, `(lengths,)` each."""
 
-    Attributes:
-        rows: Number of rows.
-        items: Items of these rows together.
-        targets: Targets of these rows together.
-    """
-
-    rows: np.ndarray
-    items: np.ndarray
-    targets: np.ndarray
+    rows: np.ndarray  # Number of rows
+    items: np.ndarray  # Items of these rows together
+    targets: np.ndarray  # Targets of these rows together
 
 
 def histogram(sizes: np.ndarray, targets: np.ndarray, lengths: Sequence[int]) -> Histogram:

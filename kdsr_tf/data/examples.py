@@ -9,15 +9,38 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from kdsr_tf import schema
 from kdsr_tf.data.block_rows import Raw, count_rows, find_rows, take_rows
-from kdsr_tf.data.buckets import Buckets, Histogram
-from kdsr_tf.data.content_batches import with_content
-from kdsr_tf.data.padding import exact_lengths, few_lengths
+from kdsr_tf.data.buckets import Buckets, Histogram, exact_lengths, few_lengths
 from kdsr_tf.data.window_files import WindowFiles
 from kdsr_tf.items.content import Content
+
+
+def with_content(batches: tf.data.Dataset, content: Content, round_up: bool) -> tf.data.Dataset:
+    """Add `Content.of_batch` of its `items` and `target` to every batch.
+
+    The features are read while the step before runs, from wherever `content` has them, so that
+    no graph of a step holds Python or a feature matrix.
+    """
+    features = {schema.content_key(name): spec for name, spec in content.spec.items()}
+    shapes = {schema.BATCH_ITEMS: [None]} | {k: [None, *s.shape] for k, s in features.items()}
+    dtypes = {schema.BATCH_ITEMS: tf.int32} | {k: s.dtype for k, s in features.items()}
+
+    def read(items: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+        found = content.of_batch(items, targets, round_up=round_up)
+        return [found[name] for name in shapes]
+
+    def add(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        asked = [batch[schema.ITEMS], batch[schema.TARGET]]
+        found = tf.numpy_function(read, asked, [dtypes[name] for name in shapes])
+        for values, shape in zip(found, shapes.values(), strict=True):
+            values.set_shape(shape)
+        return batch | dict(zip(shapes, found, strict=True))
+
+    return batches.map(add, tf.data.AUTOTUNE, deterministic=True)
 
 
 class Examples:
@@ -124,7 +147,7 @@ class Examples:
             first_epoch: Epoch of the first batch, from 0.
             first_step: Batches of that epoch to leave out.
             splits: `train`, and `validation` with it: then whoever has one window in both
-                adds one to the epoch, with the targets of both (see `kdsr_tf.data.joined`).
+                adds one to the epoch, with the targets of both (see `kdsr_tf.data.window_files`).
         """
         key = tf.constant([seed & (2**31 - 1), seed >> 31], tf.int64)
         epoch_keys = tf.data.Dataset.range(first_epoch, epochs).map(

@@ -12,7 +12,7 @@ from keras import ops
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import seeded_dropout
-from kdsr_tf.ops.softmax import softmax
+from kdsr_tf.ops.masking import softmax
 from kdsr_tf.rules import check_heads
 from kdsr_tf.types import Tensor
 

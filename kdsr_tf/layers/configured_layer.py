@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -22,3 +24,8 @@ class ConfiguredLayer(keras.layers.Layer):
                     value = kept[name]
                     config[name] = list(value) if isinstance(value, tuple) else value
         return config
+
+
+def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor, from its `locals()` as it begins."""
+    return {k: v for k, v in values.items() if k not in ("self", "kwargs", "__class__")}

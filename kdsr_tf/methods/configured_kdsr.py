@@ -10,7 +10,7 @@ from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
 from kdsr_tf.methods.training_inputs import TrainingInputs
-from kdsr_tf.objectives.annealed import annealed
+from kdsr_tf.objectives.objective import annealed
 from kdsr_tf.schema import TRAIN_COUNT
 
 

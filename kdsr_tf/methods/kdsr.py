@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from kdsr_tf.layers.configured_layer import arguments_of
 from kdsr_tf.layers.correlation_head import CorrelationHead
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.losses.score_loss import ScoreLoss
@@ -110,6 +111,7 @@ class KDSR(TrainingModel):
         seed: int = 0,
         **kwargs,
     ):
+        arguments = arguments_of(locals())
         taught = student.modalities if modalities is None else tuple(modalities)
         for modality in taught:
             if modality not in student.modalities:
@@ -117,21 +119,12 @@ class KDSR(TrainingModel):
                     f"The student has no `{modality}` table to distil into. Its tables: "
                     f"{', '.join(student.modalities) or 'none'}."
                 )
-        arguments: dict[str, Any] = {
-            "num_codes": num_codes,
+        arguments |= {
             "modalities": list(taught),
-            "correlation": correlation,
             "score_scales": dict(score_scales or {}),
-            "score_loss": score_loss,
-            "match": match,
-            "temperature": temperature,
             "weights": dict(weights or {}),
-            "pairs_per_window": pairs_per_window,
-            "negatives": negatives,
-            "negative_distribution": negative_distribution,
-            "label_smoothing": label_smoothing,
-            "seed": seed,
         }
+        del arguments["student"]
         policy = keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
         objectives: list[Objective] = [
             next_item(

@@ -32,19 +32,12 @@ _RIDGE = 1e-3
 
 
 class Condensed(NamedTuple):
-    """Condensed vectors m̃ of one modality.
+    """Condensed vectors m̃ of one modality."""
 
-    Args:
-        known: float32 `(N, dim)` of the student's items.
-        known_present: bool `(N,)`.
-        new: float32 `(A, dim)` of the new items.
-        new_present: bool `(A,)`.
-    """
-
-    known: np.ndarray
-    known_present: np.ndarray
-    new: np.ndarray
-    new_present: np.ndarray
+    known: np.ndarray  # float32 `(N, dim)` of the student's items
+    known_present: np.ndarray  # bool `(N,)`
+    new: np.ndarray  # float32 `(A, dim)` of the new items
+    new_present: np.ndarray  # bool `(A,)`
 
 
 def with_new_items(

@@ -11,23 +11,17 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.items.content import Content
 from kdsr_tf.methods import new_item_rows
-from kdsr_tf.methods.feature_content import read_content
 from kdsr_tf.methods.student_file import STUDENT_FILE, read_student
+from kdsr_tf.methods.training_inputs import read_content
 from kdsr_tf.models.recommender import Recommender
 
 
 class Extended(NamedTuple):
-    """A recommender that knows new items too.
+    """A recommender that knows new items too."""
 
-    Attributes:
-        recommender: Its items are those of the vocabulary and then the new ones.
-        new_ids: Ids of the new items.
-        details: Counts for the manifest.
-    """
-
-    recommender: Recommender
-    new_ids: list[str]
-    details: dict[str, int]
+    recommender: Recommender  # Its items are those of the vocabulary and then the new ones
+    new_ids: list[str]  # Ids of the new items
+    details: dict[str, int]  # Counts for the manifest
 
 
 def read_served(config: Config) -> Recommender:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdsr_tf.backbones.catalogue import create_backbone
 from kdsr_tf.items.item_tables import ItemTables
+from kdsr_tf.layers.configured_layer import arguments_of
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.models.recommender import Recommender
@@ -94,6 +95,10 @@ class Student(Recommender):
         backbone_options: dict | None = None,
         **kwargs,
     ):
+        arguments = arguments_of(locals()) | {
+            "modalities": list(modalities),
+            "backbone_options": dict(backbone_options or {}),
+        }
         for name, value, known in (
             ("modality_tables", modality_tables, MODALITY_TABLES),
             ("output", output, OUTPUTS),
@@ -102,25 +107,6 @@ class Student(Recommender):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
                 )
-        arguments = {
-            "num_items": num_items,
-            "dim": dim,
-            "max_length": max_length,
-            "backbone": backbone,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "dropout": dropout,
-            "modalities": list(modalities),
-            "modality_tables": modality_tables,
-            "pooling": pooling,
-            "short_term": short_term,
-            "tied": tied,
-            "output": output,
-            "logit_scale": logit_scale,
-            "last_item": last_item,
-            "seed": seed,
-            "backbone_options": dict(backbone_options or {}),
-        }
         used = () if modality_tables == "off" else tuple(modalities)
         policy = keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
         tables = ItemTables(

@@ -15,14 +15,44 @@ from collections.abc import Iterator
 from typing import Any
 
 import fsspec
+import h5py
 import keras
 
 from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.console import cut
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods import registry  # noqa: F401  every method registers its classes with Keras
-from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
+from kdsr_tf.methods.student import Student
 from kdsr_tf.models.recommender import Recommender
+
+_WEIGHTS = "model.weights.h5"
+_MOVED = {
+    "layers/item_tables": "item_encoder",
+    "layers/dense": "layers/sum_scorer/_projections/dense",
+    "layers/dense_1": "layers/sum_scorer/_projections/dense_1",
+    "last_item_term": "layers/sum_scorer/last_item_term",
+}
+"""Groups of the file of weights: then, and now. Keras names them after attributes."""
+
+
+def is_earlier(path: str) -> bool:
+    """Whether a local `.keras` file is that of a student without parts."""
+    with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as file, h5py.File(file) as held:
+        return "layers/item_tables" in held
+
+
+def read_earlier(path: str) -> Student:
+    """The student of a local file for which `is_earlier` holds."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        student = Student.from_config(json.loads(archive.read("config.json"))["config"])
+        weights = archive.extract(_WEIGHTS, folder)
+        with h5py.File(weights, "r+") as held:
+            for then, now in _MOVED.items():
+                if then in held:
+                    held.move(then, now)
+        student.load_weights(os.path.join(folder, _WEIGHTS))
+    return student
+
 
 _KNOWN = ("keras", "kdsr_tf", "builtins")
 STUDENT_FILE = "student.keras"

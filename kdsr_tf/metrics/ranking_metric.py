@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kdsr_tf.schema import HIT_RATE, RECIPROCAL_RANK
 from kdsr_tf.types import Tensor
 
 
@@ -82,3 +83,50 @@ class RankingMetric(keras.metrics.Metric):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "k": self.k}
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class HitRate(RankingMetric):
+    """HR@k: the share of targets ranked among the first k.
+
+    Args:
+        k: Length of the recommended list, > 0.
+        name: Name of the metric; None is `hr_{k}`.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = HitRate(k=1)
+        >>> metric.update_state(np.array([1, 2]), np.array([[0.9, 0.1], [0.9, 0.1]]))
+        >>> float(metric.result())
+        0.5
+    """
+
+    def __init__(self, k: int, name: str | None = None, **kwargs):
+        super().__init__(k, name or f"{HIT_RATE}_{k}", **kwargs)
+
+    def value(self, ranks: Tensor) -> Tensor:
+        return ops.cast(ranks <= self.k, self.dtype)
+
+
+@keras.saving.register_keras_serializable(package="kdsr_tf")
+class MeanReciprocalRank(RankingMetric):
+    """MRR@k: the mean of 1/rank, 0 beyond rank k.
+
+    Args:
+        k: Length of the recommended list, > 0.
+        name: Name of the metric; None is `mrr_{k}`.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = MeanReciprocalRank(k=2)
+        >>> metric.update_state(np.array([1, 2]), np.array([[0.9, 0.1], [0.9, 0.1]]))
+        >>> float(metric.result())
+        0.75
+    """
+
+    def __init__(self, k: int, name: str | None = None, **kwargs):
+        super().__init__(k, name or f"{RECIPROCAL_RANK}_{k}", **kwargs)
+
+    def value(self, ranks: Tensor) -> Tensor:
+        ranks = ops.cast(ranks, self.dtype)
+        return ops.where(ranks <= self.k, 1.0 / ranks, ops.zeros_like(ranks))

@@ -8,18 +8,23 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
-from kdsr_tf.models.watched_model import WatchedModel
 from kdsr_tf.objectives.objective import Weight
 from kdsr_tf.ops.replicas import sum_over_replicas
 from kdsr_tf.types import Tensor
 
+NORM = "gradient_norm_"
 
-class WeightedTerms(WatchedModel):
+
+class WeightedTerms(keras.Model):
     """Adds up terms by their weights, and logs them.
 
     Each term is logged under its name as it is, and weighted under `{term}_weighted`;
     `loss` is the weighted total. A subclass says what the terms are (`loss_terms`), gives
     their weights to `weigh` before it is built, and calls `build` of this class.
+
+    The norms that an optimizer keeps as `gradient_norms`, group to variable
+    (`training.grouped_optimizer.GroupedOptimizer`), are logged as `gradient_norm_{group}`, also
+    where Keras's loss scaling wraps it. Other optimizers add nothing.
     """
 
     def weigh(self, weights: Mapping[str, Weight]) -> None:
@@ -73,6 +78,29 @@ class WeightedTerms(WatchedModel):
         if training:
             self._step.assign_add(1)
         return total * ops.where(ops.isfinite(total), 1.0, math.nan)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """As Keras does, with the optimizer built: making its variables costs a second trace."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        super().make_train_function(force)
+
+    def train_step(self, *arguments):
+        """Keras's step on the active backend, with the norms among its logs."""
+        result = super().train_step(*arguments)
+        norms = {f"{NORM}{group}": norm for group, norm in self.gradient_norms.items()}
+        if keras.backend.backend() != "jax":
+            return result | {name: ops.copy(norm) for name, norm in norms.items()}
+        # The step is a function: what the optimizer kept is in the state it returns.
+        logs, state = result
+        kept = {id(v): value for v, value in zip(self.optimizer.variables, state[2], strict=True)}
+        return logs | {name: kept[id(norm)] for name, norm in norms.items()}, state
+
+    @property
+    def gradient_norms(self) -> dict[str, keras.Variable]:
+        """L2 norm of the last gradient per group, before clipping."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return getattr(optimizer, "gradient_norms", {})
 
     def finite_report(self) -> dict[str, list[str]]:
         """Names of what is not finite in training.

@@ -11,9 +11,7 @@ from keras import ops
 from kdsr_tf.items.known_items import NO_ITEM
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.losses.next_item_loss import NextItemLoss
-from kdsr_tf.metrics.hit_rate import HitRate
-from kdsr_tf.metrics.mean_reciprocal_rank import MeanReciprocalRank
-from kdsr_tf.metrics.ranking_metric import pessimistic_ranks
+from kdsr_tf.metrics.ranking_metric import HitRate, MeanReciprocalRank, pessimistic_ranks
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.objectives.sampled_logits import SampledLogits
@@ -140,7 +138,6 @@ def next_item(
     dtype,
 ) -> NextItem:
     """The objective from plain values; `seed` is that of the model."""
-    check_smoothing(label_smoothing, negatives)
     drawn = None
     if negatives:
         drawn = SampledLogits(

@@ -1,4 +1,4 @@
-"""The interface of all objectives."""
+"""The interface of all objectives, and weights of terms that fade."""
 
 from __future__ import annotations
 
@@ -18,46 +18,31 @@ Weight = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 class Term(NamedTuple):
-    """One term of the loss of this replica, not weighted.
+    """One term of the loss of this replica, not weighted."""
 
-    Attributes:
-        total: Sum over what it counts, a scalar.
-        count: What the sum over all replicas is divided by, a scalar.
-    """
-
-    total: Tensor
-    count: Tensor
+    total: Tensor  # Sum over what it counts, a scalar
+    count: Tensor  # What the sum over all replicas is divided by, a scalar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """What objectives see of one batch.
+    """What objectives see of one batch."""
 
-    Attributes:
-        inputs: The batch.
-        vectors: Item vectors, `(batch, length, ...)` each.
-        states: What the backbone made of them, floats `(batch, length, dim)`.
-        users: User vectors that are to predict targets, floats `(count, dim)`.
-        targets: Their targets, ints `(count,)`, 0 for none.
-        windows: What terms that are means over windows are divided by, a scalar.
-        known: The items whose vectors the step knows: the catalogue, or those of the batch
-            where they are computed.
-        scored_by: Vectors `(num_items + 1, dim)` of all items in a test; None where targets
-            are compared as in training.
-        training: Whether the step learns.
-        dynamic: Whether shapes may depend on the data, so that only what the loss reads is
-            computed. True on TensorFlow without XLA.
-    """
-
-    inputs: Mapping[str, Tensor]
-    vectors: ItemVectors
-    states: Tensor
-    users: Tensor
-    targets: Tensor
-    windows: Tensor
+    inputs: Mapping[str, Tensor]  # The batch
+    vectors: ItemVectors  # Item vectors, `(batch, length, ...)` each
+    states: Tensor  # What the backbone made of them, floats `(batch, length, dim)`
+    users: Tensor  # User vectors that are to predict targets, floats `(count, dim)`
+    targets: Tensor  # Their targets, ints `(count,)`, 0 for none
+    windows: Tensor  # What terms that are means over windows are divided by, a scalar
+    # The items whose vectors the step knows: the catalogue, or those of the batch where they are
+    # computed
     known: KnownItems
+    # Vectors `(num_items + 1, dim)` of all items in a test; None where targets are compared as in
+    # training
     scored_by: Tensor | None
-    training: bool
+    training: bool  # Whether the step learns
+    # Whether shapes may depend on the data, so that only what the loss reads is computed. True on
+    # TensorFlow without XLA.
     dynamic: bool
 
 
@@ -107,3 +92,16 @@ class Objective(ConfiguredLayer):
 
     def measure(self, found: Mapping[str, Tensor]) -> None:
         """Update the metrics of tests with the second result of `terms`."""
+
+
+def annealed(
+    weight: float, final: float, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A weight of a term that changes linearly, then stays.
+
+    Args:
+        weight: Weight in the first step, >= 0.
+        final: Weight in step `steps` and after, as a share of `weight`, >= 0.
+        steps: Training steps, > 0.
+    """
+    return keras.optimizers.schedules.PolynomialDecay(weight, steps, final * weight, power=1.0)

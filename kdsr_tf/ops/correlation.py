@@ -1,7 +1,7 @@
-"""The correlation function ξ between item vectors, with finite gradients.
+"""The correlation function ξ between item vectors, and unit vectors, with finite gradients.
 
-`kdsr_tf.teacher.pair_correlations` holds the NumPy twins that write the teacher's records;
-both give the same numbers.
+`kdsr_tf.teacher.pair_correlations` writes the teacher's records with NumPy; both give the same
+numbers.
 
 Reference:
     - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), section 3.2.
@@ -74,38 +74,6 @@ def correlation(first: Tensor, second: Tensor, kind: str = "cosine") -> Tensor:
     return CORRELATIONS[kind](_at_least_float32(first), _at_least_float32(second))
 
 
-def correlation_vectors(
-    first: Tensor, second: Tensor, num_domains: int, kind: str = "cosine"
-) -> Tensor:
-    """ξ of each pair of sub-vectors: the correlation vector of a pair (Eq. 4).
-
-    Args:
-        first: Floats `(..., dim)`.
-        second: Floats `(..., dim)`, broadcast against `first`.
-        num_domains: Sub-vectors D; divides `dim`.
-        kind: Key of `CORRELATIONS`.
-
-    Returns:
-        Floats `(..., num_domains)`.
-
-    Raises:
-        ValueError: for another kind, or if `num_domains` does not divide `dim`.
-    """
-    return correlation(
-        _split_domains(first, num_domains), _split_domains(second, num_domains), kind
-    )
-
-
-def _split_domains(vectors: Tensor, num_domains: int) -> Tensor:
-    *batch, dim = ops.shape(vectors)
-    if num_domains < 1 or dim % num_domains:
-        raise ValueError(
-            "`num_domains` must divide the vectors' size. Received: "
-            f"num_domains={num_domains}, size={dim}."
-        )
-    return ops.reshape(vectors, (*batch, num_domains, dim // num_domains))
-
-
 def _inverse_norm(vectors: Tensor) -> Tensor:
     squares = ops.sum(ops.square(vectors), axis=-1)
     nonzero = squares > _SMALLEST_SQUARE
@@ -118,3 +86,24 @@ def _at_least_float32(vectors: Tensor) -> Tensor:
     if keras.backend.standardize_dtype(vectors.dtype) in ("float16", "bfloat16"):
         return ops.cast(vectors, "float32")
     return vectors
+
+
+def unit_vectors(vectors: Tensor, length: float = 1.0) -> Tensor:
+    """Vectors of one length, > 0, along the last axis, in float32.
+
+    A zero vector stays one and passes no gradient. (`keras.ops.normalize` gives NaN for it
+    in float16, and a gradient of NaN under XLA.)
+
+    Example:
+        >>> import numpy as np
+        >>> units = unit_vectors(np.array([[3.0, 4.0], [0.0, 0.0]]))
+        >>> [[round(float(x), 3) for x in unit] for unit in units]
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
+
+    vectors = ops.cast(vectors, "float32")
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    nonzero = squares > _SMALLEST_SQUARE
+    # The square root has an infinite slope at 0, and `where` around it would turn that into NaN.
+    inverse = ops.rsqrt(ops.where(nonzero, squares, 1.0))
+    return vectors * ops.where(nonzero, length * inverse, 0.0)

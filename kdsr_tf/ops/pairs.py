@@ -12,9 +12,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kdsr_tf.ops.correlation import correlation
+from kdsr_tf.ops.correlation import correlation, unit_vectors
 from kdsr_tf.ops.masking import real_positions
-from kdsr_tf.ops.unit_vectors import unit_vectors
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.types import Tensor
 
@@ -23,18 +22,13 @@ Positions = tuple[Tensor, Tensor]
 
 
 class DrawnPairs(NamedTuple):
-    """Pairs drawn from the real pairs of each window; see `draw_pairs`.
+    """Pairs drawn from the real pairs of each window; see `draw_pairs`."""
 
-    Attributes:
-        index: Packed indices, int32 `(batch, drawn)`.
-        real: Whether an entry is a pair: a window with fewer pairs than are drawn
-            leaves the rest empty. Bools `(batch, drawn)`.
-        stands_for: Real pairs of the window per drawn pair, floats `(batch,)`, >= 1.
-    """
-
-    index: Tensor
+    index: Tensor  # Packed indices, int32 `(batch, drawn)`
+    # Whether an entry is a pair: a window with fewer pairs than are drawn leaves the rest empty.
+    # Bools `(batch, drawn)`.
     real: Tensor
-    stands_for: Tensor
+    stands_for: Tensor  # Real pairs of the window per drawn pair, floats `(batch,)`, >= 1
 
 
 def packed_positions(length: int | Tensor, max_length: int) -> Positions:

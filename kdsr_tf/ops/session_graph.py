@@ -22,25 +22,17 @@ NUM_EDGE_TYPES = 4
 
 
 class Steps(NamedTuple):
-    """The edges of some sequences as a list; rows are positions of all sequences, end to end.
+    """The edges of some sequences as a list; rows are positions of all sequences, end to end."""
 
-    Attributes:
-        nodes: Row of each row's node, ints `(rows,)`; of padding, itself.
-        repeats: Whether any sequence has an item twice, a bool.
-        is_node: Whether a node lives at a row, bools `(rows,)`.
-        ahead: Type of the edge from a row's node to that of the next row, FORWARD and above
-            one-hot, floats `(rows - 1, 3)`; 0 where there is none, or an earlier step
-            joined these nodes.
-        back: The same of the edge in the other direction.
-        entries: Where the edges ahead, those back and those of each row to itself are in
-            flat `(batch, length, length)` matrices, ints `(3 * rows - 2,)`.
-    """
-
-    nodes: Tensor
-    repeats: Tensor
-    is_node: Tensor
+    nodes: Tensor  # Row of each row's node, ints `(rows,)`; of padding, itself
+    repeats: Tensor  # Whether any sequence has an item twice, a bool
+    is_node: Tensor  # Whether a node lives at a row, bools `(rows,)`
+    # Type of the edge from a row's node to that of the next row, FORWARD and above one-hot, floats
+    # `(rows - 1, 3)`; 0 where there is none, or an earlier step joined these nodes
     ahead: Tensor
-    back: Tensor
+    back: Tensor  # The same of the edge in the other direction
+    # Where the edges ahead, those back and those of each row to itself are in flat `(batch, length,
+    # length)` matrices, ints `(3 * rows - 2,)`
     entries: Tensor
 
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeding import seeded_dropout
-from kdsr_tf.ops.unit_vectors import unit_vectors
+from kdsr_tf.ops.correlation import unit_vectors
 from kdsr_tf.types import Tensor
 
 INITIAL_GAIN = 0.5

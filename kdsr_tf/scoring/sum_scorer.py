@@ -11,7 +11,7 @@ from keras import ops
 from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import seeded_part
-from kdsr_tf.ops.unit_vectors import unit_vectors
+from kdsr_tf.ops.correlation import unit_vectors
 from kdsr_tf.schema import IDS, ITEMS, PAD
 from kdsr_tf.scoring.last_item_term import LastItemTerm
 from kdsr_tf.scoring.scorer import Scorer

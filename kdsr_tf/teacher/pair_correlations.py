@@ -1,7 +1,6 @@
 """Scores and codes of item pairs in NumPy, for Beam workers.
 
-`kdsr_tf.ops.correlation` and `kdsr_tf.ops.quantization` are the twins that run in
-a model. This module imports NumPy only.
+`kdsr_tf.ops.correlation` gives the same scores in a model. This module imports NumPy only.
 
 Every correlation is built from per-domain parts, so the score of a pair and its
 correlation vector cost one pass over the two vectors.

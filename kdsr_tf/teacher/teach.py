@@ -6,11 +6,9 @@ memory grows with the pair sample and the vectors' size, not with the catalogue.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import fsspec
@@ -21,11 +19,12 @@ from kdsr_tf import stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config, TeachConfig
 from kdsr_tf.console import console, progress
+from kdsr_tf.paths import local_folder
 from kdsr_tf.schema import MODALITIES
 from kdsr_tf.sequences import count_items
 from kdsr_tf.stage_frame import StageFrame
 from kdsr_tf.teacher import pair_correlations
-from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid
 from kdsr_tf.teacher.codebook import learn_codebook
 from kdsr_tf.teacher.feature_files import Features
 from kdsr_tf.teacher.quality import (
@@ -66,7 +65,7 @@ def _teach_modality(config: Config, modality: str) -> Manifest:
             frame.inputs[f"features/{modality}"].details["size"],
         )
         with (
-            _local_folder(frame.new_folder()) as folder,
+            local_folder(frame.new_folder()) as folder,
             progress(f"teach {modality}", total=4) as bar,
         ):
             frame.manifest.counts, frame.manifest.details = _write_teacher(
@@ -140,9 +139,6 @@ def _fit_autoencoder(features: Features, config: Config, seed: int) -> Autoencod
     teach, count = config.teach, len(features)
     if teach.autoencoder == "linear" or not count:
         return fit_linear(features.vectors, features.size, config.model.dim, seed)
-    # Imported here: the exact solution needs no Keras, and importing it takes seconds.
-    from kdsr_tf.teacher.sigmoid import fit_sigmoid
-
     return fit_sigmoid(
         features.vectors,
         count,
@@ -223,16 +219,3 @@ def _error_over_kmeans(error: float, profiles: np.ndarray, teach: TeachConfig, s
         profiles, pair_correlations.nearest_codes(profiles, kmeans), kmeans
     )
     return error / reference if reference > 0 else 1.0
-
-
-@contextlib.contextmanager
-def _local_folder(target: str) -> Iterator[str]:
-    """A local folder whose files are in `target` afterwards."""
-    if "://" not in target:
-        yield target
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield folder
-        filesystem, remote = fsspec.core.url_to_fs(target)
-        for name in sorted(os.listdir(folder)):
-            filesystem.put_file(os.path.join(folder, name), join(remote, name))

@@ -17,7 +17,7 @@ from kdsr_tf.console import console, progress
 from kdsr_tf.errors import TrainingError
 from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.metrics.modality_retention import correlation, pair_cosines, sample_pairs
-from kdsr_tf.models.watched_model import NORM
+from kdsr_tf.models.weighted_terms import NORM
 from kdsr_tf.training.checkpoints import Checkpoints
 
 RETENTION_PAIRS = 20_000

@@ -31,20 +31,13 @@ KEPT = 2
 
 @dataclasses.dataclass(kw_only=True)
 class State:
-    """What a checkpoint holds.
+    """What a checkpoint holds."""
 
-    Args:
-        epoch: Epoch of the next step, from 0.
-        step: Steps of that epoch already done.
-        finished: Whether training has ended.
-        variables: Values in the order of `all_variables`.
-        callbacks: Per callback name, what its `state` returned.
-    """
-
-    epoch: int
-    step: int
-    finished: bool
-    variables: list[np.ndarray]
+    epoch: int  # Epoch of the next step, from 0
+    step: int  # Steps of that epoch already done
+    finished: bool  # Whether training has ended
+    variables: list[np.ndarray]  # Values in the order of `all_variables`
+    # Per callback name, what its `state` returned
     callbacks: dict[str, tuple[dict[str, Any], list[np.ndarray]]]
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import fsspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdsr_tf import schema, sequences, stages
@@ -21,9 +18,8 @@ from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
 from kdsr_tf.methods.student_file import STUDENT_FILE
 from kdsr_tf.methods.training_inputs import read_training_inputs
-from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.training_model import TrainingModel
-from kdsr_tf.paths import copy_folder
+from kdsr_tf.paths import copy_folder, local_folder
 from kdsr_tf.stage_frame import StageFrame
 from kdsr_tf.training import rates
 from kdsr_tf.training.cluster import is_chief
@@ -101,8 +97,11 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             _write_history(join(target, "history.csv"), rows)
             if refit_rows is not None:
                 _write_history(join(target, "refit_history.csv"), refit_rows)
-            _save_student(model.recommender, join(target, STUDENT_FILE))
-            _write_items(join(target, sequences.ITEMS_FILE), items)
+            with local_folder(target) as folder:
+                # As it is served: with float32 arithmetic, under no strategy.
+                model.recommender.in_float32().save(join(folder, STUDENT_FILE))
+            with fsspec.open(join(target, sequences.ITEMS_FILE), "wb") as file:
+                pq.write_table(items, file)
             with _said("The logs for TensorBoard are not all there"):
                 _copy(run.logs, join(target, "logs"))
                 write_projector(run.served_items(model), items, join(target, "logs"))
@@ -167,21 +166,6 @@ def _write_history(path: str, rows: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _write_items(path: str, items: pa.Table) -> None:
-    with fsspec.open(path, "wb") as file:
-        pq.write_table(items, file)
-
-
-def _save_student(student: Recommender, path: str) -> None:
-    """The student as it is served: with float32 arithmetic, under no strategy."""
-    served = student.in_float32()
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, STUDENT_FILE)
-        served.save(local)
-        filesystem, remote = fsspec.core.url_to_fs(path)
-        filesystem.put_file(local, remote)
 
 
 def _copy(source: str, target: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,12 +105,8 @@ class WarmStart:
 
 def _load(path: str, backbone: str) -> tuple[Recommender, str]:
     with fsspec.open(path, "rb") as file:
-        data = file.read()
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, STUDENT_FILE)
-        with open(local, "wb") as file:
-            file.write(data)
-        return read_student(local, backbone), hashlib.sha256(data).hexdigest()[:16]
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return read_student(path, backbone), digest
 
 
 def _without_rows(student: Recommender) -> dict[str, keras.Variable]:

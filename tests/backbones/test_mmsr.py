@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.backbones.mmsr import MMSR
-from kdsr_tf.layers.dual_attention import DualAttention
+from kdsr_tf.layers.graph_attention import DualAttention
 from kdsr_tf.ops.session_graph import edge_types, edges_among, session_steps
 
 DIM = 4

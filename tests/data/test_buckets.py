@@ -3,8 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kdsr_tf.data.buckets import Buckets, histogram
-from kdsr_tf.data.padding import exact_lengths, few_lengths
+from kdsr_tf.data.buckets import Buckets, exact_lengths, few_lengths, histogram
 
 MAX_LENGTH = 50
 

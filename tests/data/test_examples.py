@@ -125,7 +125,7 @@ def test_windows_of_one_item_are_padded_to_a_pair(tmp_path):
     records = [tfds_records.record_encoder(features)(window)] * 3
     shards = {
         split: [
-            tfds_records.write_records(tfds_records.shard_path(str(tmp_path), split, 0, 1), records)
+            factories.write_records(tfds_records.shard_path(str(tmp_path), split, 0, 1), records)
         ]
         for split in schema.SPLITS
     }

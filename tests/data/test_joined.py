@@ -10,6 +10,7 @@ from beam_pipelines.transforms import tfds_records
 from kdsr_tf import schema, splits
 from kdsr_tf.data.examples import Examples
 from kdsr_tf.data.window_files import WindowFiles
+from tests import factories
 
 MAX_LENGTH, STRIDE = 6, 4
 LENGTHS = [*range(1, 20)] * 2
@@ -58,7 +59,7 @@ def directory(tmp_path_factory):
     for split in schema.SPLITS:
         records = [encode(window) for user in users for window in user[split]]
         path = tfds_records.shard_path(folder, split, 0, 1)
-        shards[split] = [tfds_records.write_records(path, records)]
+        shards[split] = [factories.write_records(path, records)]
     tfds_records.write_dataset_info(folder, features, shards)
     return folder
 

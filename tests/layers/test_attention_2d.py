@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdsr_tf.layers.attention_2d import Attention2D
-from kdsr_tf.layers.transformer_block_2d import TransformerBlock2D
+from kdsr_tf.layers.transformer_2d import Attention2D, TransformerBlock2D
 from tests.harness import check_layer
 
 DIM, HEADS, LENGTH, SOURCES = 4, 2, 3, 2

@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.layers.attribute_predictor import AttributePredictor
-from kdsr_tf.layers.item_tower import ItemTower
+from kdsr_tf.layers.auxiliaries import AttributePredictor, ItemTower
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)

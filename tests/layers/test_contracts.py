@@ -8,11 +8,10 @@ import pytest
 from kdsr_tf.backbones.gru4rec import GRU4Rec
 from kdsr_tf.backbones.sasrec import SASRec
 from kdsr_tf.items.item_tables import ItemTables
-from kdsr_tf.layers.attribute_predictor import AttributePredictor
+from kdsr_tf.layers.auxiliaries import AttributePredictor, ItemTower
 from kdsr_tf.layers.causal_attention import CausalAttention
 from kdsr_tf.layers.correlation_head import CorrelationHead
 from kdsr_tf.layers.feature_fusion import FeatureFusion
-from kdsr_tf.layers.item_tower import ItemTower
 from kdsr_tf.layers.non_invasive_attention import NonInvasiveAttention
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.row_norm import RowNorm

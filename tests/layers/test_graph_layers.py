@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdsr_tf.layers.dual_attention import DualAttention
 from kdsr_tf.layers.gated_graph_step import GatedGraphStep
-from kdsr_tf.layers.relation_attention import RelationAttention
-from kdsr_tf.layers.softmax_gate import SoftmaxGate
+from kdsr_tf.layers.graph_attention import DualAttention, RelationAttention, SoftmaxGate
 from kdsr_tf.ops.session_graph import edge_types, transition_counts
 from tests.harness import check_layer
 

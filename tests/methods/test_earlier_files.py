@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from kdsr_tf.methods.earlier_files import is_earlier, read_earlier
-from kdsr_tf.methods.student_file import read_student
+from kdsr_tf.methods.student_file import is_earlier, read_earlier, read_student
 from tests.models.batches import make_student
 
 HISTORIES = np.array([[3, 5, 2, 0], [1, 0, 0, 0]], "int32")

@@ -8,7 +8,7 @@ import pytest
 
 from kdsr_tf import stages
 from kdsr_tf.config import load_config, methods
-from kdsr_tf.methods.feature_content import read_content
+from kdsr_tf.methods.training_inputs import read_content
 from kdsr_tf.teacher.feature_files import Features
 from tests import factories
 

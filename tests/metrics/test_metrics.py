@@ -2,10 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from kdsr_tf.metrics.hit_rate import HitRate
-from kdsr_tf.metrics.mean_reciprocal_rank import MeanReciprocalRank
 from kdsr_tf.metrics.pearson import Pearson
-from kdsr_tf.metrics.ranking_metric import pessimistic_ranks
+from kdsr_tf.metrics.ranking_metric import HitRate, MeanReciprocalRank, pessimistic_ranks
 
 # Ranks of the targets: 1, 3 (tied with item 1), 4 (all tied), not counted.
 TARGETS = np.array([2, 3, 1, 0])

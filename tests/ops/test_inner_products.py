@@ -1,7 +1,7 @@
 import numpy as np
 from keras import ops
 
-from kdsr_tf.ops.inner_products import inner_products
+from kdsr_tf.layers.graph_attention import inner_products
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)

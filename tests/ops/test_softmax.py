@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kdsr_tf.ops.softmax import softmax
+from kdsr_tf.ops.masking import softmax
 from tests.gradients import value_and_gradients
 
 

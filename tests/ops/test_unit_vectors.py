@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kdsr_tf.ops.unit_vectors import unit_vectors
+from kdsr_tf.ops.correlation import unit_vectors
 from tests.gradients import value_and_gradients
 
 RNG = np.random.default_rng(0)

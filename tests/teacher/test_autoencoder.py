@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from kdsr_tf.teacher import sigmoid
-from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear
-from kdsr_tf.teacher.sigmoid import fit_sigmoid
+from kdsr_tf.teacher import autoencoder
+from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid
 from tests.nearness import assert_near
 
 
@@ -98,9 +97,9 @@ def test_sigmoid_variant_learns_repeats_itself_and_round_trips(features, tmp_pat
 
 @pytest.mark.parametrize("block_rows", [60, 150, 10_000])
 def test_every_epoch_holds_every_feature_once_in_an_order_of_its_own(monkeypatch, block_rows):
-    monkeypatch.setattr(sigmoid, "_BLOCK_BYTES", 4 * 2 * block_rows)
+    monkeypatch.setattr(autoencoder, "_BLOCK_BYTES", 4 * 2 * block_rows)
     features = np.repeat(np.arange(530, dtype=np.float32)[:, None], 2, axis=1)
-    steps = list(sigmoid._shuffled_epochs(lambda: slices(features, 70), 2, 2, 100, seed=0))
+    steps = list(autoencoder._shuffled_epochs(lambda: slices(features, 70), 2, 2, 100, seed=0))
     assert [len(step) for step in steps] == 2 * [100, 100, 100, 100, 100, 30]
     first, second = (np.concatenate(part)[:, 0].tolist() for part in (steps[:6], steps[6:]))
     assert sorted(first) == sorted(second) == features[:, 0].tolist()

@@ -13,8 +13,8 @@ from tensorboard.plugins import projector
 
 from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.config import Config
+from kdsr_tf.data.buckets import few_lengths
 from kdsr_tf.data.examples import Examples
-from kdsr_tf.data.padding import few_lengths
 from kdsr_tf.errors import ConfigError, MissingArtifactError, TrainingError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.registry import build_model

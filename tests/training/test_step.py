@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdsr_tf.methods.kdsr import KDSR
-from kdsr_tf.objectives.annealed import annealed
+from kdsr_tf.objectives.objective import annealed
 from kdsr_tf.training.grouped_optimizer import GroupedOptimizer
 from kdsr_tf.training.rates import current_rates, grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
@@ -201,7 +201,7 @@ from kdsr_tf import light_imports; light_imports.install()
 import json, sys
 import keras, numpy as np
 from kdsr_tf.methods.kdsr import KDSR
-from kdsr_tf.objectives.annealed import annealed
+from kdsr_tf.objectives.objective import annealed
 from kdsr_tf.training.rates import grouped_adam, variable_groups
 from kdsr_tf.training.term_gradients import term_gradient_norms
 from tests.models.batches import NUM_CODES, make_batch, make_student

@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from kdsr_tf.ops.softmax import softmax
+from kdsr_tf.ops.masking import softmax
 from kdsr_tf.types import Tensor
 
 CHUNK_NUMBERS = 6 * 2**20
