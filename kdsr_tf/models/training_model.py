@@ -230,13 +230,12 @@ class TrainingModel(WeightedTerms):
             index = ops.cast(ops.nonzero(targets > 0)[0], "int32")
         if index is None:
             index = ops.arange(ops.size(targets), dtype="int32")
-        at = ops.maximum(index, 0)
+        at, length = ops.maximum(index, 0), ops.shape(inputs[ITEMS])[1]
         targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
         if recommender.backbone.causal:
             states, users = recommender.encode(vectors, training, sparse, known)
             users = ops.take(ops.reshape(users, (-1, users.shape[-1])), at, axis=0)
         else:
-            length = ops.shape(inputs[ITEMS])[1]
             states, users = recommender.encode_prefixes(
                 vectors, at // length, at % length, training, sparse, known
             )
@@ -246,6 +245,7 @@ class TrainingModel(WeightedTerms):
             states=states,
             users=users,
             targets=targets,
+            rows=at // length,
             windows=_windows(inputs, targets),
             known=known,
             scored_by=None if training else self._scored_by(),

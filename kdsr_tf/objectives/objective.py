@@ -33,6 +33,7 @@ class Step:
     states: Tensor  # What the backbone made of them, floats `(batch, length, dim)`
     users: Tensor  # User vectors that are to predict targets, floats `(count, dim)`
     targets: Tensor  # Their targets, ints `(count,)`, 0 for none
+    rows: Tensor  # The window of each, ints `(count,)`
     windows: Tensor  # What terms that are means over windows are divided by, a scalar
     # The items whose vectors the step knows: the catalogue, or those of the batch where they are
     # computed
