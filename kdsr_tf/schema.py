@@ -99,6 +99,11 @@ def present_key(modality: str) -> str:
     return f"{modality}_present"
 
 
+def states_key(modality: str) -> str:
+    """Name of the states of an item's encoder among its content."""
+    return f"{modality}_states"
+
+
 def content_key(name: str) -> str:
     """Key of a batch: a feature of its items, in the order of `batch_items`."""
     return f"content_{name}"

@@ -23,6 +23,10 @@ NEW_ITEMS = "new_items"
 """Name of the artifact made from `export.add_items`."""
 
 
+CONTENT, STATES = "content", "states"
+"""First parts of the names of artifacts that computed items are made from."""
+
+
 def encoder_input(modality: str) -> str:
     """Name of an encoder and its weights among the inputs; it has no manifest."""
     return f"encoder/{modality}"
@@ -73,8 +77,14 @@ def windows_of(config: Config) -> str:
 
 def taught_modalities(config: Config) -> tuple[str, ...]:
     """Modalities that need a teacher, for training or to place new items in tables."""
-    needs = config.needs
-    return config.modalities if config.export.add_items and not needs.content else needs.teachers
+    needs, in_tables = config.needs, not content_of(config)
+    return config.modalities if config.export.add_items and in_tables else needs.teachers
+
+
+def content_of(config: Config) -> tuple[str, ...]:
+    """Names of the artifacts that the vectors of items are computed from; none for tables."""
+    content = [f"{CONTENT}/{m}" for m in config.needs.content]
+    return *content, *(f"{STATES}/{m}" for m in config.needs.states)
 
 
 def artifacts_of(config: Config) -> tuple[Artifact, ...]:
@@ -96,6 +106,7 @@ def _data_artifacts(config: Config) -> tuple[Artifact, ...]:
             Artifact(f"teacher/{m}", "teach", taught, ("sequences", f"features/{m}"))
             for m in taught_modalities(config)
         ),
+        *(_rows_of(name) for name in content_of(config)),
         Artifact(windows_of(config), "distill", ("windows", "seed"), ("sequences", *teachers)),
     )
 
@@ -106,20 +117,26 @@ def _features_of(modality: str) -> Artifact:
     return Artifact(f"features/{modality}", "encode", keys, inputs, version=2)
 
 
+def _rows_of(content: str) -> Artifact:
+    features = f"features/{content.partition('/')[2]}"
+    return Artifact(content, "teach", (), ("sequences", features))
+
+
 def _run_artifacts(config: Config) -> tuple[Artifact, ...]:
     needs, read = config.needs, ("sequences", windows_of(config))
     features = tuple(f"features/{m}" for m in config.modalities)
     started_from = tuple(f"teacher/{m}" for m in needs.teachers)
-    content = tuple(f"features/{m}" for m in needs.content)
+    content = content_of(config)
     lists = tuple(name for name in export_files(config) if name != ADD_ITEMS)
     new_items = _new_items(config)
     teachers = tuple(f"teacher/{m}" for m in taught_modalities(config))
     added = (NEW_ITEMS, *teachers) if new_items else ()
     learnt = ("model", *needs.sections, "train", "seed")
+    evaluated = (*read, "student", *features, *content)
     shown = ("sequences", "student", "evaluation", "serving_model", *features, *started_from)
     return (
         Artifact("student", "train", learnt, (*read, *started_from, *content)),
-        Artifact("evaluation", "evaluate", ("evaluate",), (*read, "student", *features), version=2),
+        Artifact("evaluation", "evaluate", ("evaluate",), evaluated, version=2),
         *new_items,
         Artifact(
             "serving_model",

@@ -220,6 +220,8 @@ RUN_BY = {
     r"kdsr run --config configs/demo.yaml --set source.path=\S+ --workdir work/(mine|first|gru)"
     r"( --set model.backbone=gru4rec)?": LITERAL,
     r"kdsr run --workdir work/first .*": LITERAL,
+    r"kdsr demo --method iisan": "tests/integration/test_iisan.py",
+    r"kdsr run --config configs/iisan.yaml .*": "tests/integration/test_iisan.py",
     r"(mkdir|cp) .*kubernetes/base/config.*": LITERAL,
     r"kdsr skew --help": LITERAL,
     # What they do, with other paths, ports and sizes.

@@ -20,6 +20,7 @@ from kdsr_tf import artifacts, schema, stage_frame, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.teacher import pair_correlations
+from kdsr_tf.teacher.item_rows import write_item_rows
 
 
 def write_sequences(
@@ -83,10 +84,17 @@ def _external(config: Config) -> dict[str, str]:
     return dict.fromkeys(stages.external_inputs(config), "0" * 16)
 
 
+STATE_SIZES = {"image": (3, 5), "text": (8, 8, 8)}
+"""Widths of the levels of made-up states."""
+
+
 def write_features(
     config: Config, modality: str, size: int = 24, absent: float = 0.1, seed: int = 0
 ) -> Manifest:
-    """`features/<modality>/`: random vectors in 5 groups, a share of items absent."""
+    """`features/<modality>/`: random vectors in 5 groups, a share of items absent.
+
+    If the configuration keeps states, their levels (`STATE_SIZES`) are numbers of the vector.
+    """
     sequences = _manifest(config, "sequences")
     num_items = sequences.counts["items"]
     rng = np.random.default_rng([seed, 2, schema.MODALITIES.index(modality)])
@@ -105,7 +113,18 @@ def write_features(
             {schema.ITEM: pa.array(items, pa.int32()), schema.VECTOR: column, "content": contents}
         )
         pq.write_table(table, os.path.join(target, "vectors-00000-of-00001.parquet"))
+        if getattr(config.encode, modality).states is not None:
+            sizes = STATE_SIZES[modality]
+            manifest.details["states"] = {"sizes": list(sizes), "dtype": "float16"}
+            _write_states(target, items, vectors[:, : sum(sizes)])
     return manifest
+
+
+def _write_states(folder: str, items: np.ndarray, states: np.ndarray) -> None:
+    flat = pa.array(states.astype(np.float16).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, states.shape[1])
+    table = pa.table({schema.ITEM: pa.array(items, pa.int32()), schema.STATES: column})
+    pq.write_table(table, os.path.join(folder, "states-00000-of-00001.parquet"))
 
 
 def write_teacher(
@@ -259,6 +278,9 @@ def write_new_items(config: Config, item_ids: list[str], without: int = 0, size:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), size)
         table = pa.table({schema.ITEM: items[:encoded], schema.VECTOR: column})
         pq.write_table(table, os.path.join(target, "text", "vectors-00000-of-00001.parquet"))
+        if "states" in inputs["features/text"].details:
+            states = vectors[:, : sum(STATE_SIZES["text"])]
+            _write_states(os.path.join(target, "text"), items[:encoded].to_numpy(), states)
 
 
 def write_workdir(
@@ -271,6 +293,8 @@ def write_workdir(
         write_features(config, modality, seed=seed)
         if modality in stages.taught_modalities(config):
             write_teacher(config, modality, seed=seed)
+    for name in stages.content_of(config):
+        write_item_rows(config, name)
     return write_examples(config)
 
 

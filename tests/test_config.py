@@ -43,6 +43,9 @@ def test_shipped_configurations_name_no_folder():
             assert getattr(section, "weights", None) is None and section.preset is None
 
 
+IISAN = ["model.method=iisan", "encode.text.states.groups=2"]
+
+
 @pytest.mark.parametrize(
     ("assignments", "words"),
     [
@@ -69,6 +72,22 @@ def test_shipped_configurations_name_no_folder():
         ),
         (["model.first_order=true"], ["`model.first_order`", "called `model.last_item`"]),
         (["places={}"], ["`places`", "called `artifact_folders`"]),
+        (["model.method=iisan"], ["no modality has one", "encode.text.encoder"]),
+        (
+            [*IISAN, "encode.image={}"],
+            ["encode.image.states=null", "encode.image.states.groups=6"],
+        ),
+        ([*IISAN, "model.output=fused"], ["model.output=fused", "model.method=kdsr"]),
+        ([*IISAN, "model.tied=false"], ["model.tied=False", "Leave it out"]),
+        ([*IISAN, "model.backbone=sasrm"], ["sasrm", "model.backbone=sasrec"]),
+        ([*IISAN, "side.towers=[inter]"], ["two modalities", "for text only"]),
+        ([*IISAN, "side.towers=[]"], ["`side.towers`", "null"]),
+        ([*IISAN, "train.negatives=9"], ["train.negatives=9", "model.method=kdsr"]),
+        ([*IISAN, "train.lazy_tables=true"], ["side.ids=false", "train.lazy_tables=false"]),
+        (
+            [*IISAN, "side.distil=true", "distillation.enabled=false"],
+            ["side.distil=true", "distillation.enabled=false"],
+        ),
         (["windows.stride=60"], ["windows.stride", "windows.max_length=50"]),
         (
             ["encode.text.encoder=embedded", "model.modality_tables=off"],
@@ -193,6 +212,20 @@ def test_what_kdsr_needs_is_not_asked_of_another_method(monkeypatch):
     with pytest.raises(ConfigError, match="Distillation needs modality tables"):
         load_config(overrides=overrides)
     assert load_config(overrides=[*overrides, "model.method=own"]).model.method == "own"
-    assert load_config(overrides=["model.backbone=sasrm", "model.method=own"]).needs == ((),) * 5
+    assert (
+        load_config(overrides=["model.backbone=sasrm", "model.method=own"]).needs == methods.Needs()
+    )
     with pytest.raises(ConfigError, match=r"train.negatives=9. Leave it out, or set .*kdsr"):
         load_config(overrides=["model.method=own", "train.negatives=9"])
+
+
+def test_iisan_reads_states_and_tables_only_if_it_is_told():
+    needs = load_config(overrides=[*IISAN, "side.learning_rate=0.5"]).needs
+    assert needs.states == ("text",) and needs.sections == ("side",)
+    assert not needs.pairs and not needs.teachers and not needs.content
+    assert needs.learning_rates == {"side": 0.5}
+    needs = load_config(overrides=[*IISAN, "side.distil=true"]).needs
+    assert needs.pairs == needs.teachers == ("text",) and not needs.learning_rates
+    assert needs.sections == ("side", "distillation")
+    lazy = load_config(overrides=[*IISAN, "side.ids=true", "train.lazy_tables=true"])
+    assert lazy.train.lazy_tables

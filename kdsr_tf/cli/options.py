@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,23 @@ _COMMON = (
 )
 
 
+def _method(packaged: Mapping[str, Path]) -> Callable[[Callable], Callable]:
+    return click.option(
+        "--method",
+        type=click.Choice(list(packaged)),
+        default=next(iter(packaged)),
+        show_default=True,
+        help="Method of the model (docs/methods.md).",
+    )
+
+
 def configured(
-    *, need_config: bool = True, packaged: Path | None = None
+    *, need_config: bool = True, packaged: Mapping[str, Path] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the shared options; it receives `config` and `dry_run`, then its own.
 
-    A configuration file must be given or found if the command needs one; `packaged` is the file
-    where the user does not choose one.
+    A configuration file must be given or found if the command needs one; `packaged` are files by
+    method, of which the user chooses one. The command then receives its path as `config_path` too.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -72,7 +82,9 @@ def configured(
             from kdsr_tf.config import dump_config, load_config
 
             if packaged is not None:
-                config = load_config(str(packaged), overrides, workdir)
+                config_path = str(packaged[own.pop("method")])
+                config = load_config(config_path, overrides, workdir)
+                own["config_path"] = config_path
             else:
                 config = _load(config_path, overrides, workdir, need_config)
             if print_config:
@@ -80,7 +92,8 @@ def configured(
                 return
             function(config, dry_run, **own)
 
-        for option in reversed(_COMMON if packaged else (_CONFIG, *_COMMON)):
+        first = _method(packaged) if packaged else _CONFIG
+        for option in reversed((first, *_COMMON)):
             command = option(command)
         return command
 

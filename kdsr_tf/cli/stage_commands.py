@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from kdsr_tf.config import Config
     from kdsr_tf.stages import Artifact
 
-_DEMO_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+_CONFIGS = Path(__file__).parent.parent / "configs"
+_DEMOS = {"kdsr": _CONFIGS / "demo.yaml", "iisan": _CONFIGS / "demo_iisan.yaml"}
 
 
 @click.command()
-@configured(packaged=_DEMO_CONFIG)
+@configured(packaged=_DEMOS)
 @click.option("--items", "num_items", default=600, show_default=True, help="Products.")
 @click.option("--users", "num_users", default=2000, show_default=True, help="Customers.")
-def demo(config: Config, dry_run: bool, num_items: int, num_users: int) -> None:
+def demo(config: Config, dry_run: bool, config_path: str, num_items: int, num_users: int) -> None:
     """Generate a boutique and run the whole path on it.
 
     Needs no file and no download, and takes a few minutes on two cores.
@@ -54,7 +55,7 @@ def demo(config: Config, dry_run: bool, num_items: int, num_users: int) -> None:
         return
     generate_source(source)
     show_run(source.config, run_all(source.config))
-    show_hints(source.config, _DEMO_CONFIG)
+    show_hints(source.config, Path(config_path))
     show_closing_question(source.config)
 
 

@@ -126,6 +126,43 @@ class DistillationConfig(Section):
     force: bool = False
 
 
+class SideConfig(Section):
+    """The side network of `model.method: iisan` (docs/iisan.md).
+
+    Args:
+        towers: `intra`, one per modality; `inter`, one over both modalities; or both. None is
+            all that the modalities allow.
+        hidden: Units of an adapter.
+        activation: Of an adapter, a name that Keras knows.
+        gate_temperature: Divisor of a gate's weight; gates learn faster the smaller it is.
+        first: `gated` (the published code) or `plain` (the paper's figure): what enters the
+            first adapter of a modality.
+        normalise: `level` brings the states of every level to one scale; `none` is the paper.
+        head: `merged`, one matrix per tower, or `paper`, several one after the other.
+        width: Width that all levels are mapped to. None keeps the levels of an encoder that are
+            of one width, and maps those of an encoder with several to `model.dim`.
+        dtl_rank: Inner width of the maps of the wider of two encoders; None for whole matrices.
+        modality_dropout: Share of the items of a batch with two modalities that lose one of them.
+        ids: Whether an item also has a row of its own.
+        learning_rate: Learning rate of the adapters; None is `train.learning_rate`.
+        distil: Whether the towers within modalities also learn what `distillation` says.
+    """
+
+    towers: list[Literal["intra", "inter"]] | None = None
+    hidden: PositiveInt = 64
+    activation: str = "relu"
+    gate_temperature: PositiveFloat = 0.1
+    first: Literal["gated", "plain"] = "gated"
+    normalise: Literal["level", "none"] = "level"
+    head: Literal["merged", "paper"] = "merged"
+    width: PositiveInt | None = None
+    dtl_rank: PositiveInt | None = None
+    modality_dropout: Fraction = 0.0
+    ids: bool = False
+    learning_rate: PositiveFloat | None = None
+    distil: bool = False
+
+
 class TrainConfig(Section):
     """Fitting the student.
 

@@ -19,16 +19,21 @@ from kdsr_tf.config.learning_sections import (
     DistillationConfig,
     EvaluateConfig,
     ModelConfig,
+    SideConfig,
     TrainConfig,
 )
 from kdsr_tf.config.methods import NEEDS, OPTIONS, Needs, needs_of
 from kdsr_tf.config.section import PathText, Section, Seed
 from kdsr_tf.config.serving_sections import ExportConfig, ServeConfig
+from kdsr_tf.config.side_rules import check_side
 from kdsr_tf.rules import check_drawn_pairs, check_smoothing
 from kdsr_tf.schema import MODALITIES
 
 SharedArtifact = Annotated[
-    str, pydantic.Field(pattern=r"^(sequences|examples|windows|(features|teacher)/(image|text))$")
+    str,
+    pydantic.Field(
+        pattern=r"^(sequences|examples|windows|(features|teacher|content|states)/(image|text))$"
+    ),
 ]
 FolderBelow = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][\w-]*(/[A-Za-z0-9][\w-]*)*$")]
 
@@ -59,6 +64,7 @@ class Config(Section):
     distill: DistillConfig = DistillConfig()
     model: ModelConfig = ModelConfig()
     distillation: DistillationConfig = DistillationConfig()
+    side: SideConfig = SideConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
@@ -101,8 +107,11 @@ class Config(Section):
             )
         model = self.model
         check_backbone(model.backbone, model.dim, model.num_heads, model.options)
-        if "distillation" in self.needs.sections:
+        if model.method == "kdsr":
             self._check_tables()
+        if "side" in self.needs.sections:
+            check_side(self)
+        if "distillation" in self.needs.sections:
             self._check_distillation()
         self._check_training()
         return self
@@ -128,7 +137,7 @@ class Config(Section):
             )
 
     def _check_distillation(self) -> None:
-        if self.distillation.enabled and self.modalities:
+        if self.distillation.enabled and self.modalities and self.model.method == "kdsr":
             if self.model.modality_tables == "off":
                 raise ValueError(
                     "Distillation needs modality tables. Received: "
@@ -185,7 +194,7 @@ class Config(Section):
         train = self.train
         decays = train.weight_decay
         moves_all = {
-            "train.negatives": not train.negatives,
+            "train.negatives": not train.negatives and not self.needs.reads_few_rows,
             "train.weight_decay": any(decays.values()) if isinstance(decays, dict) else decays,
             "train.accumulation_steps": train.accumulation_steps > 1,
             "train.strategy": train.strategy != "single",

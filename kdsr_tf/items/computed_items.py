@@ -10,8 +10,8 @@ from keras import ops
 from kdsr_tf.items.content import Content, ContentSpec
 from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.items.known_items import EncodedItems, ItemVectors, KnownItems
-from kdsr_tf.items.materialised_items import MaterialisedItems
-from kdsr_tf.schema import BATCH_ITEMS, ITEMS, PAD, content_key
+from kdsr_tf.items.materialised_items import MaterialisedItems, scored_key
+from kdsr_tf.schema import BATCH_ITEMS, PAD, content_key, present_key
 from kdsr_tf.types import Tensor
 
 _ITEMS_AT_ONCE = 4096
@@ -33,7 +33,8 @@ class ComputedItems(ItemEncoder):
         training: Whether to drop units.
 
     Returns:
-        `ItemVectors` with one entry per source; those of padding mean nothing.
+        `ItemVectors` with one entry per source; those of padding mean nothing. Other entries
+        are seen by objectives and are not served.
     """
 
     computed = True
@@ -79,12 +80,13 @@ class ComputedItems(ItemEncoder):
             )
         if rows is None:
             rows = np.arange(content.num_items + 1, dtype=np.int32)
+        served = {kind(s) for s in self.sources for kind in (str, present_key, scored_key)}
         parts: dict[str, list[np.ndarray]] = {}
         for start in range(0, len(rows), _ITEMS_AT_ONCE):
             items = np.asarray(rows[start : start + _ITEMS_AT_ONCE], np.int32)
             found = self(ops.convert_to_tensor(items), content=content.rows(items), training=False)
             for name, values in found.items():
-                if name != ITEMS:
+                if name in served:
                     parts.setdefault(name, []).append(ops.convert_to_numpy(values))
         vectors = {name: np.concatenate(values) for name, values in parts.items()}
         for values in vectors.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class Content:
 
     Args:
         arrays: By name, `(num_items + 1, ...)`, row k of item k; row 0 is padding. They may
-            be memory-mapped: 10 thousand and 10 million items take the same path.
+            be memory-mapped: 10 thousand and 10 million items take the same path. Anything
+            with a shape, a dtype and rows that arrays of items pick will do.
 
     Raises:
         ValueError: if there is no array, or they differ in length.
@@ -35,7 +36,7 @@ class Content:
         ([0, 1, 3], (3, 4))
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(

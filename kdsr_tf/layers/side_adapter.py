@@ -6,12 +6,13 @@ import functools
 
 import keras
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class SideAdapter(keras.layers.Layer):
+class SideAdapter(ConfiguredLayer):
     """x + U f(V x + b) + c, a narrow network beside a frozen one (SANB).
 
     V and U start from N(0, 0.01²) and the biases at 0, so that a block is about the identity
@@ -57,7 +58,3 @@ class SideAdapter(keras.layers.Layer):
 
     def compute_output_shape(self, states_shape) -> tuple:
         return states_shape
-
-    def get_config(self) -> dict:
-        own = {"hidden": self.hidden, "activation": self.activation, "seed": self.seed}
-        return {**super().get_config(), **own}

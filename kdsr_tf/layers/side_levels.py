@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.types import Tensor
 
@@ -18,7 +19,7 @@ _LEAST_SPREAD = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class SideLevels(keras.layers.Layer):
+class SideLevels(ConfiguredLayer):
     """Cuts the states of an item into levels, brings them to one scale and to one width.
 
     With `level`, the mean of the catalogue is taken off every number, and a level is divided by
@@ -135,12 +136,3 @@ class SideLevels(keras.layers.Layer):
 
     def compute_output_shape(self, states_shape) -> list[tuple]:
         return [(states_shape[0], self.width)] * len(self.sizes)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "sizes": list(self.sizes),
-            "width": self.width,
-            "normalise": self.normalise,
-            "seed": self.seed,
-        }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.side_levels import SideLevels
@@ -48,7 +50,7 @@ class SideOptions(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
-class SideNetwork(keras.layers.Layer):
+class SideNetwork(ConfiguredLayer):
     """Vectors of items from the states of their frozen encoders (IISAN-Versa).
 
     Per modality m the end of its `SideTower` and, with two modalities, that of the
@@ -184,14 +186,8 @@ class SideNetwork(keras.layers.Layer):
         return [variable for adapter in adapters for variable in adapter.trainable_variables]
 
     def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "sizes": {modality: list(levels) for modality, levels in self.sizes.items()},
-            "options": self.options._asdict(),
-            "modality_dropout": self.modality_dropout,
-            "seed": self.seed,
-        }
+        sizes = {modality: list(levels) for modality, levels in self.sizes.items()}
+        return {**super().get_config(), "sizes": sizes, "options": self.options._asdict()}
 
     def _add_head(self, ends: Mapping[str, int]) -> None:
         """The maps from the ends of the towers, of given widths, to the vector of an item."""
@@ -200,8 +196,16 @@ class SideNetwork(keras.layers.Layer):
         for name, width in ends.items():
             inner = width if name == INTER else self.dim
             units = [self.dim] if merged else [inner, self.dim]
+            # Scores begin with a variance of about 1 where levels have one: the joint tower adds
+            # its levels up. Otherwise the first epochs would only unlearn how sure they are.
+            small = functools.partial(
+                keras.initializers.RandomNormal,
+                stddev=(width * self.dim) ** -0.5
+                / (min(map(len, self.sizes.values())) if name == INTER else 1),
+            )
+            start = small if merged else keras.initializers.GlorotUniform
             self._maps[name] = [
-                seeded_dense(self, f"{name}_head_{k}", count, use_bias=not merged)
+                seeded_dense(self, f"{name}_head_{k}", count, start, use_bias=not merged)
                 for k, count in enumerate(units)
             ]
             for layer, size in zip(self._maps[name], [width, inner], strict=False):

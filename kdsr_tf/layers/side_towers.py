@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.side_adapter import SideAdapter
@@ -15,7 +16,7 @@ from kdsr_tf.types import Tensor
 FIRST = ("gated", "plain")
 
 
-class _Tower(keras.layers.Layer):
+class _Tower(ConfiguredLayer):
     """An adapter and a gate per level; see the subclasses."""
 
     def __init__(
@@ -55,15 +56,6 @@ class _Tower(keras.layers.Layer):
     def gates(self) -> Tensor:
         """g = σ(θ / temperature), floats `(gates,)`; a half at first."""
         return ops.sigmoid(self._theta / self.gate_temperature)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "hidden": self.hidden,
-            "activation": self.activation,
-            "gate_temperature": self.gate_temperature,
-            "seed": self.seed,
-        }
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -121,10 +113,6 @@ class SideTower(_Tower):
 
     def compute_output_shape(self, states_shape) -> tuple:
         return states_shape[0]
-
-    def get_config(self) -> dict:
-        own = {"levels": self.levels, "width": self.width, "first": self.first}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="kdsr_tf")
@@ -213,10 +201,6 @@ class JointSideTower(_Tower):
 
     def compute_output_shape(self, first_shape, *shapes) -> tuple:
         return first_shape[0][0], self.width
-
-    def get_config(self) -> dict:
-        own = {"levels": list(self.levels), "widths": list(self.widths), "rank": self.rank}
-        return {**super().get_config(), **own}
 
     def _aligned(self, level: int, side: int, states: Tensor) -> Tensor:
         if side == self._wider:

@@ -10,7 +10,7 @@ from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.student import Student
 from kdsr_tf.methods.training_inputs import TrainingInputs
-from kdsr_tf.objectives.objective import annealed
+from kdsr_tf.objectives.objective import Weight, annealed
 from kdsr_tf.schema import TRAIN_COUNT
 
 
@@ -45,7 +45,7 @@ def build_student(config: Config, num_items: int) -> Student:
 
 def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KDSR:
     """The student of a configuration inside its model; see `registry.build_model`."""
-    distillation, (num_items, teachers, _) = config.distillation, read
+    distillation, num_items, teachers = config.distillation, read.num_items, read.teachers
     if (config.train.negatives or 0) > num_items:
         raise ConfigError(
             f"`train.negatives` must be at most {num_items}, the number of items. Received: "
@@ -57,12 +57,6 @@ def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KD
             modality, teacher.vectors, teacher.present, initial_std=config.model.initial_std
         )
     taught = {modality: teachers[modality] for modality in config.needs.pairs}
-    weights = {f"{m}_score": distillation.score_weight for m in taught}
-    weights |= {f"{m}_code": distillation.code_weight for m in taught}
-    weights |= distillation.weights if taught else {}
-    if distillation.anneal is not None:
-        steps, final = distillation.anneal.epochs * steps_per_epoch, distillation.anneal.final
-        weights = {term: annealed(weight, final, steps) for term, weight in weights.items()}
     built = KDSR(
         student,
         num_codes=max((teacher.num_codes for teacher in taught.values()), default=1),
@@ -72,7 +66,7 @@ def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KD
         score_loss=distillation.score_loss,
         match=distillation.match,
         temperature=distillation.temperature,
-        weights=weights,
+        weights=distillation_weights(config, steps_per_epoch),
         pairs_per_window=distillation.pairs_per_window,
         negatives=config.train.negatives,
         negative_distribution=config.train.negative_distribution,
@@ -81,11 +75,28 @@ def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KD
         dtype=config.train.precision,
     )
     if config.train.negatives and config.train.negative_distribution == "popularity":
-        built.set_popularity(_train_counts(config))
+        built.set_popularity(train_counts(config))
     return built
 
 
-def _train_counts(config: Config) -> np.ndarray:
+def distillation_weights(config: Config, steps_per_epoch: int) -> dict[str, Weight]:
+    """Weight of every term of distillation, by name; none if nothing is distilled.
+
+    Args:
+        config: The configuration.
+        steps_per_epoch: Training steps of an epoch, by which weights are annealed.
+    """
+    distillation, taught = config.distillation, config.needs.pairs
+    weights = {f"{m}_score": distillation.score_weight for m in taught}
+    weights |= {f"{m}_code": distillation.code_weight for m in taught}
+    weights |= distillation.weights if taught else {}
+    if distillation.anneal is None:
+        return dict(weights)
+    steps, final = distillation.anneal.epochs * steps_per_epoch, distillation.anneal.final
+    return {term: annealed(weight, final, steps) for term, weight in weights.items()}
+
+
+def train_counts(config: Config) -> np.ndarray:
     """Train interactions of each item; row 0 is padding."""
     items = sequences.read_items(stages.location(config, "sequences"), TRAIN_COUNT)
     return np.concatenate([[0], items[TRAIN_COUNT].to_numpy()])

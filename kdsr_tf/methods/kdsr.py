@@ -135,7 +135,7 @@ class KDSR(TrainingModel):
         if auxiliary is not None:
             objectives.append(BackboneAuxiliary(auxiliary, dtype=policy, name="auxiliary"))
         if taught:
-            objectives.append(_distillation(student.dim, arguments, policy))
+            objectives.append(distillation_of(student.dim, arguments, policy))
         super().__init__(student, objectives, weights, **kwargs)
         self._arguments = arguments
         self.modalities = taught
@@ -167,10 +167,16 @@ class KDSR(TrainingModel):
         return cls(**{**config, **made})
 
 
-def _distillation(
-    dim: int, arguments: Mapping[str, Any], policy: keras.DTypePolicy
+def distillation_of(
+    dim: int, arguments: Mapping[str, Any], policy: keras.DTypePolicy | str
 ) -> PairDistillation:
-    """A head per modality, and the losses of the pairs."""
+    """A head per modality, and the losses of the pairs.
+
+    Args:
+        dim: Size of the vectors that learn.
+        arguments: Those of `KDSR`; `modalities` are the ones that are taught.
+        policy: Dtype policy.
+    """
     seed = arguments["seed"]
     heads = {
         modality: CorrelationHead(

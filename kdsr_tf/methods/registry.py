@@ -9,12 +9,13 @@ from kdsr_tf.backbones.catalogue import find_backbone
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.configured_kdsr import build_kdsr
+from kdsr_tf.methods.iisan import build_iisan
 from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.models.training_model import TrainingModel
 
 Build = Callable[[Config, TrainingInputs, int], TrainingModel]
 
-METHODS: dict[str, Build] = {"kdsr": build_kdsr}
+METHODS: dict[str, Build] = {"kdsr": build_kdsr, "iisan": build_iisan}
 """What builds the model of `model.method`. `kdsr_tf.config.methods` says what each reads."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.items.content import Content
 from kdsr_tf.methods import new_item_rows
+from kdsr_tf.methods.feature_content import read_content
 from kdsr_tf.methods.student_file import STUDENT_FILE, read_student
-from kdsr_tf.methods.training_inputs import read_content
 from kdsr_tf.models.recommender import Recommender
 
 
@@ -29,8 +29,7 @@ def read_served(config: Config) -> Recommender:
     trained = _read(config)
     if not trained.item_encoder.computed:
         return trained
-    num_items = sequences.count_items(stages.location(config, "sequences"))
-    return trained.served(read_content(config, _features(config), num_items))
+    return trained.served(read_content(config))
 
 
 def read_extended(config: Config) -> Extended:
@@ -45,7 +44,7 @@ def read_extended(config: Config) -> Extended:
     ids = sequences.read_items(folder, schema.ITEM_ID)[schema.ITEM_ID].to_pylist()
     encoded = [m for m in config.modalities if f"{m}_vectors" in manifest.counts]
     if trained.item_encoder.computed:
-        content = read_content(config, _features(config), known + len(ids), new_items=True)
+        content = read_content(config, num_new=len(ids))
         usable = cast(Content, content).any_present()[known + 1 :]
         rows = np.concatenate([np.arange(known + 1), known + 1 + np.flatnonzero(usable)])
         served = trained.served(content, rows)
@@ -80,13 +79,3 @@ def read_extended(config: Config) -> Extended:
 def _read(config: Config) -> Recommender:
     path = artifacts.join(stages.location(config, "student"), STUDENT_FILE)
     return read_student(path, config.model.backbone)
-
-
-def _features(config: Config) -> dict[str, Any]:
-    """Manifests of the encoders' vectors that are content."""
-    return {
-        f"features/{m}": artifacts.read_manifest(
-            stages.location(config, f"features/{m}"), written_by="encode"
-        )
-        for m in config.needs.content
-    }

@@ -92,6 +92,8 @@ class TrainingModel(WeightedTerms):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        # Layers cast what they read: states of float16 would lose digits in bfloat16 here.
+        self.autocast = False
         self.recommender = recommender
         self.objectives = list(objectives)
         self._content: Content | None = None

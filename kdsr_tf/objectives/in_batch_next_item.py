@@ -64,8 +64,8 @@ class InBatchNextItem(NextItem):
         if not recommender.item_encoder.computed:
             raise ValueError(
                 "`InBatchNextItem` compares items that are computed with those of their batch. "
-                f"Received: {type(recommender.item_encoder).__name__}, which looks vectors up. Take "
-                "`NextItem`, which compares with all items or with drawn ones."
+                f"Received: {type(recommender.item_encoder).__name__}, which looks vectors up. "
+                "Take `NextItem`, which compares with all items or with drawn ones."
             )
 
     def set_popularity(self, counts: np.ndarray) -> None:
@@ -126,6 +126,6 @@ def _slots(step: Step) -> Tensor:
     windows, known = ops.shape(items)[0], ops.shape(step.known.catalogue(())[ITEMS])[0]
     held = ops.concatenate([items, ops.where(last, targets, PAD)], axis=1)
     start = ops.arange(windows, dtype="int32")[:, None] * known
-    at = ops.reshape(start + step.known.rows_of(held), (-1,))
+    at = ops.reshape(start + ops.cast(step.known.rows_of(held), "int32"), (-1,))
     count = ops.segment_sum(ops.ones(ops.shape(at), "float32"), at, num_segments=windows * known)
     return ops.reshape(count, (windows, known))

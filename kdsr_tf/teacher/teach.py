@@ -1,4 +1,4 @@
-"""The `teach` stage: condensed vectors and a codebook per modality.
+"""The `teach` stage: condensed vectors and a codebook per modality, and rows of content.
 
 Features are streamed and the condensed vectors written through memory maps, so
 memory grows with the pair sample and the vectors' size, not with the catalogue.
@@ -27,6 +27,7 @@ from kdsr_tf.teacher import pair_correlations
 from kdsr_tf.teacher.autoencoder import Autoencoder, fit_linear, fit_sigmoid
 from kdsr_tf.teacher.codebook import learn_codebook
 from kdsr_tf.teacher.feature_files import Features
+from kdsr_tf.teacher.item_rows import empty_rows, write_item_rows
 from kdsr_tf.teacher.quality import (
     collapse_warnings,
     describe_codebook,
@@ -43,16 +44,17 @@ _PAIRS_PER_CHUNK = 1024
 
 
 def teach(config: Config) -> list[Manifest]:
-    """Fit the teacher of every modality that is not up to date.
+    """Fit the teachers, and write the content of computed items, that are not up to date.
 
     Returns:
-        One manifest per modality, in the order of `stages.taught_modalities`.
+        One manifest per artifact of the stage, in their order.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if features and sequences do not belong together.
     """
-    return [_teach_modality(config, modality) for modality in stages.taught_modalities(config)]
+    taught = [_teach_modality(config, modality) for modality in stages.taught_modalities(config)]
+    return [*taught, *(write_item_rows(config, name) for name in stages.content_of(config))]
 
 
 def _teach_modality(config: Config, modality: str) -> Manifest:
@@ -157,12 +159,7 @@ def _condense(
     """Write `vectors.npy` and `present.npy`; measure what the code keeps."""
     dim, domains = config.model.dim, config.teach.num_domains
     path = os.path.join(folder, "vectors.npy")
-    # A new memory map is a sparse file of zeros: absent items stay zero.
-    np.lib.format.open_memmap(path, "w+", np.float32, (num_items + 1, dim)).flush()
-    if hasattr(os, "posix_fallocate"):
-        # A page that finds no room on the disk later would kill the process (SIGBUS).
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    empty_rows(path, (num_items + 1, dim), "float32")
     present = np.zeros(num_items + 1, bool)
     total, squares = np.zeros(dim), np.zeros(dim)
     error = spread = 0.0

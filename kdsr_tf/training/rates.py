@@ -128,7 +128,7 @@ class GroupRate(keras.optimizers.schedules.LearningRateSchedule):
 
 def grouped_adam(
     groups: Groups,
-    learning_rate: float,
+    learning_rate: PerGroup[float],
     slow_start_steps: int = 0,
     slow_start_factor: float = 0.1,
     weight_decay: PerGroup[float] = 0.0,
@@ -148,7 +148,7 @@ def grouped_adam(
 
     Args:
         groups: Result of `variable_groups`.
-        learning_rate: ε, > 0.
+        learning_rate: ε, > 0; for all groups, or one per group (that of `rest` where absent).
         slow_start_steps: Steps until the slow groups learn at ε, >= 0; 0 switches the slow
             start off.
         slow_start_factor: First rate of the slow groups over ε, > 0.
@@ -182,6 +182,8 @@ def grouped_adam(
     if len(set(paths)) < len(paths):
         twice = sorted({path for path in paths if paths.count(path) > 1})
         raise ValueError(f"Variables must have distinct paths. Received twice: {', '.join(twice)}.")
+    usual = learning_rate[REST] if isinstance(learning_rate, Mapping) else None
+    rates = _per_group("learning_rate", learning_rate, groups, usual)
     decays = _per_group("weight_decay", weight_decay, groups, 0.0)
     clips = _per_group("clip_norm", clip_norm, groups, None)
     backend = keras.backend.backend()
@@ -194,11 +196,9 @@ def grouped_adam(
     optimizers = {}
     for name in groups:
         slow = slow_start_steps if name in groups.slow else 0
-        rate: float | GroupRate = learning_rate
+        rate: float | GroupRate = rates[name]
         if slow or warmup_steps or decay != "none":
-            rate = GroupRate(
-                learning_rate, warmup_steps, decay, total_steps, slow, slow_start_factor
-            )
+            rate = GroupRate(rates[name], warmup_steps, decay, total_steps, slow, slow_start_factor)
         optimizers[name] = GroupAdam(
             rate,
             weight_decay=decays[name] or None,

@@ -128,7 +128,7 @@ class Run:
                 self._start.apply(model.recommender)
             optimizer = rates.grouped_adam(
                 rates.variable_groups(model),
-                config.learning_rate,
+                {rates.REST: config.learning_rate, **self._config.needs.learning_rates},
                 slow_start_steps=config.slow_start_epochs * steps,
                 slow_start_factor=config.slow_start_factor,
                 weight_decay=config.weight_decay,
@@ -206,7 +206,9 @@ class Run:
     ) -> list[keras.callbacks.Callback]:
         """The callbacks that change the logs; all others read them."""
         seed = self._config.training_seed
-        references = {m: (t.vectors, t.present) for m, t in self._read.teachers.items()}
+        tables = model.recommender.item_encoder.row_variables()
+        teachers = self._read.teachers.items()
+        references = {m: (t.vectors, t.present) for m, t in teachers if m in tables}
         kept = join(self.logs, phase, callbacks.SIMILARITIES) if self._writes else None
         few: Any = None
         if self._config.train.strategy == "single":

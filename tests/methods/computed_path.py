@@ -1,8 +1,9 @@
 """Takes a method of computed items through every stage; run in a process of its own.
 
-    TF_USE_LEGACY_KERAS=1 python tests/methods/computed_path.py FOLDER
+    TF_USE_LEGACY_KERAS=1 python tests/methods/computed_path.py FOLDER METHOD
 
-Prints what was found as one line of JSON.
+METHOD is `dense` (tests/methods/dense_items.py) or `iisan`. Prints what was found as one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 
 import keras  # noqa: E402
 
-from kdsr_tf import artifacts, stages  # noqa: E402
+from kdsr_tf import stage_frame, stages  # noqa: E402
 from kdsr_tf.config import Config, load_config  # noqa: E402
 from kdsr_tf.config.serving_sections import ServeConfig  # noqa: E402
 from kdsr_tf.evaluation.evaluate import evaluate  # noqa: E402
 from kdsr_tf.export.publish import export  # noqa: E402
-from kdsr_tf.items.content import Content  # noqa: E402
+from kdsr_tf.items.computed_items import ComputedItems  # noqa: E402
+from kdsr_tf.items.side_items import SideItems  # noqa: E402
+from kdsr_tf.methods.registry import build_model  # noqa: E402
 from kdsr_tf.methods.served import read_extended, read_served  # noqa: E402
+from kdsr_tf.methods.training_inputs import (  # noqa: E402
+    TrainingInputs,
+    read_training_inputs,
+)
 from kdsr_tf.models.training_model import TrainingModel  # noqa: E402
-from kdsr_tf.objectives.next_item import NextItem  # noqa: E402
+from kdsr_tf.teacher.feature_files import Features, States  # noqa: E402
 from kdsr_tf.training import distributed  # noqa: E402
 from kdsr_tf.training.callbacks import FiniteLosses  # noqa: E402
 from kdsr_tf.training.fit import train  # noqa: E402
@@ -40,9 +47,9 @@ from tests import factories  # noqa: E402
 from tests.methods import dense_items  # noqa: E402
 
 OVERRIDES = (
-    "model.method=dense",
     "encode.text.dim=24",
     "model.dim=8",
+    "model.dropout=0",
     "windows.max_length=10",
     "windows.stride=10",
     "train.epochs=2",
@@ -52,6 +59,19 @@ OVERRIDES = (
     "export.k=10",
     "serve.model_name=shop",
 )
+OF_METHOD = {
+    "dense": ("model.method=dense",),
+    "iisan": (
+        "model.method=iisan",
+        "encode.text.states.groups=2",
+        "encode.image.encoder=embedded",
+        "encode.image.states.groups=1",
+        "model.num_layers=1",
+        "model.pooling=last",
+        "side.hidden=4",
+        "side.learning_rate=0.005",
+    ),
+}
 SIZE, NUM_ITEMS = 24, 40
 NEW = ["new1", "new2", "no-vector"]
 
@@ -88,15 +108,10 @@ def resumed(config: Config, folder: str) -> bool:
     return bool(found) and all(same)
 
 
-def two_replicas() -> float:
+def two_replicas(config: Config, read: TrainingInputs) -> float:
     """Largest difference of a variable after the steps of one replica and of two."""
     rng = np.random.default_rng(0)
-    content = Content(
-        {
-            "text": rng.normal(size=(NUM_ITEMS + 1, SIZE)).astype("float32"),
-            "text_present": np.arange(NUM_ITEMS + 1) % 4 > 0,
-        }
-    )
+    content = read.content
     items = rng.integers(1, NUM_ITEMS + 1, (12, 6)).astype("int32")
     rows = [{"items": items[k : k + 6, :-1], "target": items[k : k + 6, 1:]} for k in (0, 6)]
     rows = [batch | content.of_batch(batch["items"], batch["target"]) for batch in rows]
@@ -104,7 +119,7 @@ def two_replicas() -> float:
     batches = tf.data.Dataset.from_generator(lambda: rows, output_signature=kinds)
 
     def made(**options) -> TrainingModel:
-        model = TrainingModel(dense_items.recommender(NUM_ITEMS, SIZE, 8, 10), [NextItem()])
+        model = build_model(config, read)
         model.read_content_from(content)
         # Not Adam, which divides by the gradient: rounding would grow to a share of the rate.
         model.compile(keras.optimizers.SGD(0.1), **options)
@@ -133,8 +148,8 @@ def two_replicas() -> float:
     return worst
 
 
-def configured(folder: str, *more: str) -> Config:
-    return load_config(overrides=[*OVERRIDES, *more], workdir=folder)
+def configured(folder: str, method: str, *more: str) -> Config:
+    return load_config(overrides=[*OVERRIDES, *OF_METHOD[method], *more], workdir=folder)
 
 
 def answers(config: Config, histories: list[list[str]]) -> dict[str, list]:
@@ -153,13 +168,14 @@ def answers(config: Config, histories: list[list[str]]) -> dict[str, list]:
     return found
 
 
-def main(folder: str) -> dict:
+def main(folder: str, method: str) -> dict:
     dense_items.register()
-    config = configured(os.path.join(folder, "work"))
+    config = configured(os.path.join(folder, "work"), method)
     factories.write_workdir(config)
     outcomes: dict = {"artifacts": sorted(os.listdir(config.workdir))}
     outcomes["resumed"] = resumed(config, folder)
-    outcomes["replicas_differ"] = two_replicas()
+    read = read_training_inputs(config, stage_frame.read_inputs(config, "student"))
+    outcomes["replicas_differ"] = two_replicas(config, read)
     with open(
         os.path.join(stages.location(config, "student"), "history.csv"), encoding="utf-8"
     ) as file:
@@ -168,61 +184,79 @@ def main(folder: str) -> dict:
     outcomes["checks"] = export(config).counts["checks"]
     served = read_served(config)
     vectors = np.asarray(served.item_vectors())
-    # By hand: W x + b.
-    student = keras.saving.load_model(
-        os.path.join(stages.location(config, "student"), "student.keras"), compile=False
-    )
-    kernel, bias = map(np.asarray, student.item_encoder.weights)
-    expected = content_of(config, NUM_ITEMS) @ kernel + bias
+    file = os.path.join(stages.location(config, "student"), "student.keras")
+    encoder = keras.saving.load_model(file, compile=False).item_encoder
+    features = content_of(config, NUM_ITEMS)
+    expected = by_hand(encoder, features)
     outcomes["served_is_the_layer"] = bool(np.allclose(vectors[1:], expected[1:], atol=1e-5))
     scores = np.array(served.scores(np.array([[3, 1, 4]], "int32")))[0]
     scores[[3, 1, 4]] = -np.inf
     outcomes["best"] = [f"item{k:04d}" for k in np.argsort(-scores)[:10]]
     outcomes["answers"] = answers(config, [["item0003", "item0001", "item0004"]])
-    outcomes["new"] = new_items(folder, config, kernel, bias)
+    outcomes["new"] = new_items(folder, method, encoder, vectors)
     start = WarmStart(stages.location(config, "student"), [f"item{k:04d}" for k in (3, 9)])
-    fresh = dense_items.recommender(2, SIZE, 8, 10)
+    fresh = build_model(configured(config.workdir, method, "seed=7"), read).recommender
+    before = np.asarray(fresh.served(read.content).item_vectors())
     start.apply(fresh)
-    outcomes["warm"] = bool(np.array_equal(fresh.item_encoder.weights[0], kernel))
+    after = np.asarray(fresh.served(read.content).item_vectors())
+    outcomes["warm"] = bool(np.array_equal(after, vectors)) and not np.allclose(before, vectors)
+    np.savez(os.path.join(folder, "content.npz"), **features)
     np.savez(
-        os.path.join(folder, "jax.npz"),
-        *student.get_weights(),
+        os.path.join(folder, "expected.npz"),
         vectors=vectors,
         users=np.asarray(served.user_vectors(np.array([[3, 1, 4, 0]], "int32"))),
-        content=content_of(config, NUM_ITEMS),
     )
     return outcomes
 
 
-def content_of(config: Config, num_items: int, *more: str) -> np.ndarray:
-    """Text vectors by item, zeros for items without one."""
-    from kdsr_tf.teacher.feature_files import Features
+def by_hand(encoder: ComputedItems, features: dict[str, np.ndarray]) -> np.ndarray:
+    """The vectors of items, from the files of the encoders."""
+    if isinstance(encoder, SideItems):
+        names = list(encoder.network.sizes)
+        states = {m: features[f"{m}_states"] for m in names}
+        return np.asarray(
+            encoder.network(states, {m: features[f"{m}_present"] for m in names})["item"]
+        )
+    kernel, bias = map(np.asarray, encoder.weights)
+    return features["text"] @ kernel + bias
 
-    rows = np.zeros((num_items + 1, SIZE), np.float32)
-    for folder in (stages.location(config, "features/text"), *more):
-        for items, vectors in Features(folder, SIZE).batches():
-            rows[items] = vectors
-    return rows
+
+def content_of(config: Config, num_items: int, *more: str) -> dict[str, np.ndarray]:
+    """What the files say of items, zeros for items that they lack."""
+    found = {}
+    for m in config.needs.content + config.needs.states:
+        folder = stages.location(config, f"features/{m}")
+        of_states = m in config.needs.states
+        sizes = factories.STATE_SIZES[m] if of_states else [SIZE]
+        rows = np.zeros((num_items + 1, sum(sizes)), "float16" if of_states else "float32")
+        present = np.zeros(num_items + 1, bool)
+        for place in (folder, *(os.path.join(other, m) for other in more)):
+            files = States(place, sizes) if of_states else Features(place, SIZE)
+            for items, values in files.batches():
+                rows[items], present[items] = values, True
+        found |= {f"{m}_states" if of_states else m: rows, f"{m}_present": present}
+    return found
 
 
-def new_items(folder: str, config: Config, kernel: np.ndarray, bias: np.ndarray) -> dict:
+def new_items(folder: str, method: str, encoder: ComputedItems, before: np.ndarray) -> dict:
     """An export with items that training never saw."""
     path = os.path.join(folder, "new.jsonl")
-    other = configured(config.workdir, f"export.add_items={path}")
+    other = configured(os.path.join(folder, "work"), method, f"export.add_items={path}")
     factories.write_new_items(other, NEW, without=1)
     extended = read_extended(other)
-    added = artifacts.join(stages.location(other, stages.NEW_ITEMS), "text")
-    expected = content_of(other, NUM_ITEMS + 3, added)[NUM_ITEMS + 1 : -1] @ kernel + bias
-    rows = np.asarray(extended.recommender.item_vectors())[NUM_ITEMS + 1 :]
+    added = stages.location(other, stages.NEW_ITEMS)
+    expected = by_hand(encoder, content_of(other, NUM_ITEMS + 3, added))[NUM_ITEMS + 1 : -1]
+    vectors = np.asarray(extended.recommender.item_vectors())
     manifest = export(other)
     found = answers(other, [["new1", "item0003"]])
     return {
         "ids": extended.new_ids,
-        "exact_rows": bool(np.allclose(rows, expected, atol=1e-5)),
+        "exact_rows": bool(np.allclose(vectors[NUM_ITEMS + 1 :], expected, atol=1e-5)),
+        "others_stay": bool(np.array_equal(vectors[: NUM_ITEMS + 1], before)),
         "items": manifest.counts["items"],
         "found": {v: [item for item, _ in row[0]] for v, row in found.items()},
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1]), default=float))
+    print(json.dumps(main(*sys.argv[1:]), default=float))

@@ -22,32 +22,37 @@ from tests.methods import dense_items
 from tests.nearness import assert_near
 
 JAX = """
-import sys, numpy as np
+import sys, keras, numpy as np
 from kdsr_tf.items.content import Content
+from kdsr_tf.methods import registry
 from tests.methods import dense_items
-saved = np.load(sys.argv[1])
-made = dense_items.recommender(40, 24, 8, 10)
-made.set_weights([saved[f"arr_{k}"] for k in range(len(made.weights))])
-content = saved["content"]
-served = made.served(Content({"text": content, "text_present": np.any(content, axis=1)}))
-found = served.item_vectors(), served.user_vectors(np.array([[3, 1, 4, 0]], "int32"))
-np.savez(sys.argv[2], vectors=np.asarray(found[0]), users=np.asarray(found[1]))
+student, content, found = sys.argv[1:]
+made = keras.saving.load_model(student, compile=False)
+served = made.served(Content(dict(np.load(content))))
+users = served.user_vectors(np.array([[3, 1, 4, 0]], "int32"))
+np.savez(found, vectors=np.asarray(served.item_vectors()), users=np.asarray(users))
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("computed"))
+@pytest.fixture(scope="module", params=["dense", "iisan"])
+def method(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder):
+def folder(tmp_path_factory, method):
+    return str(tmp_path_factory.mktemp(method))
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder, method):
     program = os.path.join(os.path.dirname(__file__), "computed_path.py")
-    return json.loads(run_python(program, folder).splitlines()[-1])
+    return json.loads(run_python(program, folder, method).splitlines()[-1])
 
 
-def test_no_stage_runs_for_a_table(outcomes):
-    assert outcomes["artifacts"] == ["features", "sequences", "windows"]
+def test_no_stage_runs_for_a_table(outcomes, method):
+    rows = {"dense": "content", "iisan": "states"}[method]
+    assert outcomes["artifacts"] == sorted(["features", "sequences", rows, "windows"])
 
 
 def test_training_resumes_and_two_replicas_take_the_steps_of_one(outcomes):
@@ -65,16 +70,18 @@ def test_what_is_served_was_computed_for_every_item(outcomes):
 
 def test_a_new_item_gets_the_row_that_training_would_have_given_it(outcomes):
     new = outcomes["new"]
-    assert new["ids"] == ["new1", "new2"] and new["items"] == 42 and new["exact_rows"]
+    assert new["ids"] == ["new1", "new2"] and new["items"] == 42
+    assert new["exact_rows"] and new["others_stay"]
     for items in new["found"].values():
         assert len(items) == 10 and "new1" not in items and "no-vector" not in items
 
 
 def test_jax_computes_the_same(outcomes, folder, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    given, made = (os.path.join(folder, name) for name in ("jax.npz", "found.npz"))
-    run_python("-c", JAX, given, made)
-    expected = np.load(given)
+    student = os.path.join(folder, "work", "student", "student.keras")
+    content, made = (os.path.join(folder, name) for name in ("content.npz", "found.npz"))
+    run_python("-c", JAX, student, content, made)
+    expected = np.load(os.path.join(folder, "expected.npz"))
     for name, values in np.load(made).items():
         assert_near(values, expected[name], 1e-5, err_msg=name)
 

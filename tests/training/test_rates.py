@@ -116,3 +116,14 @@ def test_warm_up_and_decay(decay, expected):
     rate = GroupRate(0.1, warmup_steps=2, decay=decay, total_steps=6)
     assert [float(rate(step)) for step in (0, 1, 2, 4, 6)] == pytest.approx(expected, abs=1e-7)
     assert float(rate(3)) == pytest.approx(0.075 if decay == "linear" else 0.0853553, rel=1e-5)
+
+
+def test_a_group_may_have_a_rate_of_its_own():
+    groups = variable_groups(make_model())
+    optimizer = grouped_adam(groups, {"rest": 0.1, "modality_tables": 0.02})
+    assert current_rates(optimizer) == pytest.approx({"modality_tables": 0.02, "rest": 0.1})
+    assert current_rates(grouped_adam(groups, {"rest": 0.1})) == pytest.approx(
+        {"modality_tables": 0.1, "rest": 0.1}
+    )
+    with pytest.raises(ConfigError, match="`learning_rate` has no group `side`"):
+        grouped_adam(groups, {"rest": 0.1, "side": 0.02})
