@@ -89,7 +89,7 @@ def resumed(config: Config, folder: str) -> bool:
     """Whether a training that was stopped within an epoch ends with the same weights."""
     copy = os.path.join(folder, "resumed")
     shutil.copytree(config.workdir, copy)
-    other = configured(copy)
+    other = configured(copy, config.model.method)
     train(config)
 
     steps = iter(range(3))
