@@ -253,9 +253,6 @@ NOT_RUN = {
     r"tfds build .* movielens_1m .*": "downloads the archive; tests/datasets/test_builders.py "
     "builds from one of its layout, and sees the checksum refuse it",
     r"kdsr run --config configs/ml1m.yaml .*": "needs MovieLens-1M and weights; hours",
-    r"kdsr (prepare|encode|teach) --config configs/beauty.yaml .*": "needs Beauty and weights",
-    r"python -m benchmarks.pair_sample .*": "needs the same; tests/integration/test_benchmarks.py "
-    "runs benchmarks small",
     r"python -c import keras; .*": "downloads weights",
     r"python -m beam_pipelines.* --runner=(Dataflow|Flink)Runner.*": "needs a cloud or a cluster; "
     "tests/beam_pipelines/test_runners.py has Beam validate the options",

@@ -120,18 +120,3 @@ def test_a_part_of_an_epoch_has_the_floor_of_that_part(workdir):
     part = measure(workdir, epochs=1, steps=1)
     assert part["steps"] == 1 < part["steps_of_epoch"]
     assert part["windows"] == workdir.train.batch_size
-
-
-@pytest.mark.slow
-def test_fast_and_plain_steps_are_compared(workdir):
-    from benchmarks.fast_paths import compare
-
-    found = compare(workdir, seeds=2)
-    assert set(found["metrics"]) == {"hr_5", "hr_20", "mrr_5", "mrr_20"}
-    row = found["metrics"]["hr_20"]
-    assert len(row["fast"]) == len(row["plain"]) == 2
-    assert row["difference"] == pytest.approx(
-        np.mean(row["fast"]) - np.mean(row["plain"]), abs=2e-3
-    )
-    low, high = row["interval_over_seeds"]
-    assert low <= row["difference"] <= high
