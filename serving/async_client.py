@@ -21,9 +21,6 @@ class AsyncClient:
 
     Made and used within one event loop; any number of its calls may be under way at once.
 
-    Args:
-        target: See `serving.client.Client`; so are the others.
-
     Example:
         ```python
         async with AsyncClient("127.0.0.1:8500") as client:

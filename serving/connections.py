@@ -86,10 +86,8 @@ class Tls:
 def tries_again(predicate: Callable[[QueryError], bool], seconds: float, **options: Any) -> dict:
     """Arguments of tenacity's loops, of threads and of asyncio alike.
 
-    Args:
-        predicate: Whether an error is worth another attempt.
-        seconds: No attempt starts later than this after the first.
-        **options: Further arguments; `stop` adds to the above.
+    `predicate` says whether an error is worth another attempt; none starts later than `seconds`
+    after the first. `options` are further arguments; `stop` adds to that limit.
     """
     stop = tenacity.stop_before_delay(seconds)
     return {
@@ -103,12 +101,7 @@ def tries_again(predicate: Callable[[QueryError], bool], seconds: float, **optio
 
 
 class GrpcConnection:
-    """A gRPC channel, for threads.
-
-    Args:
-        target: `host:port`.
-        tls: None is an unencrypted connection.
-    """
+    """A gRPC channel, for threads, to `host:port`; `tls=None` is an unencrypted connection."""
 
     def __init__(self, target: str, tls: Tls | None = None) -> None:
         self._target = target

@@ -49,15 +49,10 @@ class Crowding:
                 del self._calls[caller]
 
     def look(self, received: int, now: float) -> int:
-        """Learn how many calls there are.
+        """Learn how many calls there are at a time in seconds; returns those Python does not know.
 
-        Args:
-            received: Calls that gRPC has, those that Python does not know yet included. Nobody
-                knows whose these are: they may all be of the caller who has most.
-            now: Time, in seconds.
-
-        Returns:
-            The calls that Python does not know yet.
+        `received` are the calls that gRPC has, those that Python does not know yet included. Nobody
+        knows whose these are: they may all be of the caller who has most.
         """
         unread = max(0, received - self._calls.total())
         if unread + max(self._calls.values(), default=0) >= self._most:

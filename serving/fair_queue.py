@@ -55,12 +55,7 @@ class Task:
 
 @dataclasses.dataclass
 class Held:
-    """What one caller has waiting.
-
-    Args:
-        rows: Rows of all its tasks.
-        elements: Strings of all its tasks.
-        tasks: In the order in which they came; a dict for the sake of its order.
+    """What one caller has waiting: rows and strings of its tasks, which are in the order they came.
     """
 
     rows: int = 0

@@ -20,13 +20,10 @@ _IGNORED = b"x-grade"
 
 
 class HttpLimits(NamedTuple):
-    """Bounds of a connection.
+    """Bounds of a connection, and who is told what cannot be read.
 
-    Args:
-        idle_seconds: Longest time without a whole request.
-        request_seconds: Longest time for a request to arrive, to be answered, and for the
-            answer to be taken.
-        counts: Told what cannot be read.
+    `idle_seconds` is the longest time without a whole request, `request_seconds` that for a request
+    to arrive, to be answered, and for the answer to be taken.
     """
 
     idle_seconds: float

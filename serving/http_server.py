@@ -23,11 +23,6 @@ class HttpServer(uvicorn.Server):
     """Serves an application on sockets that others have opened.
 
     It listens by itself, because uvicorn does not bound the time of a TLS handshake.
-
-    Args:
-        options: Limits and certificates.
-        application: Answers.
-        counts: Told what cannot be read.
     """
 
     def __init__(self, options: ServeConfig, application: Starlette, counts: Metrics) -> None:

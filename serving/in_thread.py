@@ -12,12 +12,7 @@ _MOST_BYTES_AT_ONCE = 1 << 16
 
 
 async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function: computed at once, or on a thread where it works on much.
-
-    Args:
-        size: Bytes it works on.
-        function: Called with the further arguments.
-    """
+    """The result of a function: computed at once, or on a thread where it works on many bytes."""
     if size <= _MOST_BYTES_AT_ONCE:
         return function(*arguments)
     return await asyncio.to_thread(function, *arguments)

@@ -11,24 +11,16 @@ from kdsr_tf.errors import KDSRError
 
 
 def rows_of_ids(name: str, rows: Any) -> list[list[str]]:
-    """One list of item ids per row.
-
-    Args:
-        name: Argument, for the error.
-        rows: Lists, tuples, arrays, columns of tables or other iterables of such.
+    """One list of item ids per row, of lists, arrays, columns of tables or other iterables of such.
 
     Raises:
-        ValueError: as `item_ids`.
+        ValueError: as `item_ids`; `name` is the argument's.
     """
     return [item_ids(f"{name}[{k}]", row) for k, row in enumerate(_listed(name, rows))]
 
 
 def item_ids(name: str, values: Any) -> list[str]:
-    """Item ids as a list of text.
-
-    Args:
-        name: Argument, for the error.
-        values: A list, tuple, array, column of a table or other iterable that has an order.
+    """Item ids as a list of text, from a list, array, column of a table or other iterable in order.
 
     Raises:
         ValueError: for one text, for what has no order, and for an element that is not text.

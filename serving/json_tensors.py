@@ -34,10 +34,7 @@ class JsonRequest(NamedTuple):
     values: Any
 
     def arrays(self, infos: TensorInfos) -> dict[str, np.ndarray]:
-        """The inputs of a signature.
-
-        Args:
-            infos: What the signature takes.
+        """The inputs of a signature that takes `infos`.
 
         Raises:
             RequestError: INVALID_ARGUMENT.
@@ -87,12 +84,7 @@ def parse(body: bytes) -> JsonRequest:
 
 
 def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> dict[str, Any]:
-    """The answer as JSON values.
-
-    Args:
-        outputs: Name to array, first dimension the rows.
-        by_row: Whether the request was.
-    """
+    """The answer to a request by row or by column as JSON values."""
     columns = {name: _values(array) for name, array in sorted(outputs.items())}
     if not by_row:
         return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}

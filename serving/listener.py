@@ -44,11 +44,6 @@ class BoundedListener(socket.socket):
 
     asyncio tries to accept thousands of times, and logs each, when there is no descriptor left.
     One is therefore kept in reserve: with it a connection is accepted and closed.
-
-    Args:
-        most: Connections open at once.
-        counts: Told what is refused.
-        family: Family of the address.
     """
 
     def __init__(self, most: int, counts: Metrics, family: int) -> None:

@@ -56,11 +56,7 @@ class Observation:
 
 
 class Metrics:
-    """Counts of one server, in a registry of their own.
-
-    Args:
-        model_name: Label of every value.
-    """
+    """Counts of one server, in a registry of their own; every value is labelled with the model."""
 
     def __init__(self, model_name: str) -> None:
         self._registry = prometheus_client.CollectorRegistry()
@@ -130,11 +126,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def observe(self, protocol: str) -> Iterator[Observation]:
-        """Time and count a request, whatever becomes of it.
-
-        Args:
-            protocol: `grpc` or `rest`.
-        """
+        """Time and count a request of a protocol, `grpc` or `rest`, whatever becomes of it."""
         observation, status = Observation(), "INTERNAL"
         try:
             yield observation

@@ -85,10 +85,8 @@ class ServableModel:
     ) -> None:
         """Refuse a request that could fail, so that it never shares a batch.
 
-        Args:
-            signature: Its name, which `signature` has found.
-            inputs: Object arrays of bytes, by all the names of the signature's inputs.
-            outputs: Names of the outputs wanted.
+        `signature` is one that the method of that name has found. `inputs` are object arrays of
+        bytes, by all the names of its inputs; `outputs` are names of those wanted.
 
         Raises:
             RequestError: INVALID_ARGUMENT.
@@ -100,10 +98,7 @@ class ServableModel:
             raise invalid(f"output tensor alias not found in signature: {', '.join(unknown)}.")
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute a signature for inputs that were checked; threads may share this.
-
-        Returns:
-            Name to array.
+        """Name to output of a signature for inputs that were checked; threads may share this.
 
         Raises:
             RequestError: with TensorFlow's own status.

@@ -35,12 +35,7 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Finds the version, checks the request, has it computed.
-
-    Args:
-        model: The versions.
-        batcher: Computes.
-    """
+    """Finds the version, checks the request, has it computed."""
 
     def __init__(self, model: VersionedModel, batcher: Batcher) -> None:
         self.model = model

@@ -20,14 +20,11 @@ _MOST_DIMENSIONS = 254
 def to_arrays(
     protos: Mapping[str, tensor_pb2.TensorProto], infos: Mapping[str, meta_graph_pb2.TensorInfo]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a request.
-
-    Args:
-        protos: Name to tensor, as received.
-        infos: What the signature takes; any other name is refused before it costs memory.
+    """The arrays of a request's tensors, if they have the names that the signature takes.
 
     Raises:
-        RequestError: INVALID_ARGUMENT for other names, or a tensor that `to_array` refuses.
+        RequestError: INVALID_ARGUMENT for other names, before they cost memory, or a tensor that
+            `to_array` refuses.
     """
     extra, missing = sorted(set(protos) - set(infos)), sorted(set(infos) - set(protos))
     if extra or missing:
@@ -39,18 +36,11 @@ def to_arrays(
 
 
 def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array of a received tensor of strings, which is what signatures take.
+    """The array, objects of bytes, of a received tensor of strings, which is what signatures take.
 
     As `tf.make_ndarray`, in a fifth of its time. A few bytes can declare a tensor of any size, so
-    the size is checked first.
-
-    Args:
-        name: Of the input, for the message.
-        proto: As received; of fewer values than its shape has, the last is repeated, up to
-            1,024 times: more would cost far more than was sent.
-
-    Returns:
-        Objects of bytes.
+    the size is checked first. Of fewer values than the shape has, the last is repeated, up to 1,024
+    times: more would cost far more than was sent. `name` is the input's, for the message.
 
     Raises:
         RequestError: INVALID_ARGUMENT for another dtype, or a tensor that contradicts itself.
@@ -89,11 +79,9 @@ def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def write(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    """Fill a new tensor, with values in typed fields, as TF Serving sends them by default.
+    """Fill a new tensor with values in typed fields, as TF Serving sends them by default.
 
-    Args:
-        array: float32, or objects of bytes.
-        proto: Filled.
+    The array is float32, or objects of bytes.
     """
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)

@@ -31,10 +31,8 @@ class Recommendation(NamedTuple):
 class VersionStatus(NamedTuple):
     """State of one version of a model.
 
-    Args:
-        version: Its number.
-        state: TF Serving's name: START, LOADING, AVAILABLE, UNLOADING or END.
-        message: Why it could not be loaded, else empty.
+    `state` is TF Serving's name: START, LOADING, AVAILABLE, UNLOADING or END. `message` says why it
+    could not be loaded, else it is empty.
     """
 
     version: int
@@ -80,13 +78,8 @@ class QueryError(KDSRError):
 
 @dataclasses.dataclass(frozen=True)
 class ModelRef:
-    """Which model, and which of its versions, a call is for.
-
-    Args:
-        name: Name of the model.
-        version: Its number; None is the version the server chooses.
-        label: Label of a version, instead of its number.
-    """
+    """Which model a call is for, and which version, by number or label; None leaves it to the
+    server."""
 
     name: str
     version: int | None = None
@@ -114,13 +107,9 @@ class ModelRef:
 
 @dataclasses.dataclass(frozen=True)
 class Query(Generic[T]):
-    """A question to one signature.
+    """A question to one signature: its inputs, `str` objects, and the names of what comes back.
 
-    Args:
-        signature: Its name.
-        inputs: Name to array of `str` objects.
-        outputs: Names of what comes back.
-        read: Makes the result of the outputs.
+    `read` makes the result of the outputs.
     """
 
     signature: str

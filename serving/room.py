@@ -10,16 +10,11 @@ from serving.request_error import full
 
 
 class Room:
-    """Places of a queue.
+    """Places of a queue: how many rows and strings may wait, each >= 1.
 
     One caller may fill it, so that none is wasted. When it is full, a caller who would not hold
     more than the one who holds most afterwards gets places of that one, the last first. So a
     heavy caller cannot shut out the others.
-
-    Args:
-        queue: Holds what waits.
-        rows: That may wait, >= 1.
-        elements: Strings that may wait, >= 1.
     """
 
     def __init__(self, queue: FairQueue, rows: int, elements: int) -> None:

@@ -221,14 +221,11 @@ def serve(config: Config, starting: StartingFile | None = None) -> None:
     """Serve the exported model until SIGTERM or SIGINT.
 
     The addresses are printed when the server is ready. With a port of 0 they lie in
-    `server.json` of the working directory while the server runs.
-
-    Args:
-        config: The configuration; `workdir` must be a local path.
-        starting: Where this process has said what it does so far.
+    `server.json` of the working directory while the server runs. `starting` has said what this
+    process does so far.
 
     Raises:
-        KDSRError: if there is nothing to serve or a port is taken.
+        KDSRError: if there is nothing to serve, a port is taken or `workdir` is no local path.
     """
     if "://" in config.workdir:
         raise KDSRError(

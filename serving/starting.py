@@ -17,13 +17,9 @@ log = logging.getLogger("kdsr.serving")
 
 
 class Starting(NamedTuple):
-    """A server that is not ready yet.
+    """A server that is not ready yet: its process, and what that does (`importing TensorFlow`).
 
-    Args:
-        pid: Its process.
-        created: When the process was created, in seconds since 1970: numbers of processes
-            come back.
-        doing: What it does, such as `importing TensorFlow`.
+    `created` is when the process was, in seconds since 1970: numbers of processes come back.
     """
 
     pid: int
@@ -42,8 +38,7 @@ class Starting(NamedTuple):
 class StartingFile:
     """Says what this process does until it serves: as a line of its log, and in a file.
 
-    Args:
-        directory: Local folder of the run. If it cannot be written, only the lines are left.
+    If the folder of the run cannot be written, only the lines are left.
     """
 
     def __init__(self, directory: str) -> None:

@@ -35,12 +35,9 @@ class NoModelError(KDSRError):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """What became of a version.
+    """What became of a version: `LOADING`, `AVAILABLE` or `END`, as in TF Serving.
 
-    Args:
-        version: Its number.
-        state: `LOADING`, `AVAILABLE` or `END`, as in TF Serving.
-        error: Why it could not be loaded; empty where it could.
+    `error` says why it could not be loaded; it is empty where it could.
     """
 
     version: int

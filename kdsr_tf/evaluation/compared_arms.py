@@ -22,11 +22,7 @@ SEEDS_FILE = "seeds.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One side of a comparison: a run, or several runs that differ in their seed.
-
-    Args:
-        name: Shown in tables.
-        evaluations: One per seed.
+    """One side of a comparison: the evaluations of a run, or of several that differ in their seed.
     """
 
     name: str
@@ -43,8 +39,7 @@ def find_arms(runs: Sequence[str]) -> list[Arm]:
             one arm. Folders that exist are taken literally, brackets and stars included.
 
     Returns:
-        One `Arm` per run, with names that differ; of paths without a name, what is left
-        when the folders that all of them lie in are taken away.
+        One `Arm` per run. Paths without a name are called by what tells them apart.
 
     Raises:
         MissingArtifactError: where there is no evaluation.
@@ -110,14 +105,7 @@ def split_name(run: str) -> tuple[str, str]:
 
 
 def _without_common_folders(paths: Sequence[str]) -> list[str]:
-    """What tells paths apart.
-
-    Example:
-        >>> _without_common_folders(["work/runs/a", "work/runs/b"])
-        ['a', 'b']
-        >>> _without_common_folders(["work/a/student", "work/b/student"])
-        ['a/student', 'b/student']
-    """
+    """What tells paths apart: `work/runs/a`, `work/runs/b` become `a`, `b`."""
     parts = [path.split("/") for path in paths]
     while len(parts) > 1 and min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]

@@ -39,17 +39,10 @@ _SAME_PROTOCOL = ("candidates", "filter_seen", "ties")
 class Difference:
     """A metric of one arm minus that of the first.
 
-    Args:
-        value: The difference.
-        interval: 95%, paired bootstrap over users.
-        p_value: Paired randomisation test over users, two-sided.
-        p_holm: The same, corrected for all differences of the comparison.
-        seeds_test: `paired t` where both arms hold the same seeds (they start from the
-            same weights and see the same batches), else `Welch's t`; None unless both
-            have two seeds.
-        seeds_interval: 95%, of that test; None likewise.
-        seeds_p_value: Of that test, two-sided; None likewise.
-        seeds_p_holm: The same, corrected for all differences of the comparison.
+    `interval` is a 95% paired bootstrap over users, `p_value` of a paired randomisation test,
+    `p_holm` the same, corrected for all differences of the comparison. `seeds_test` is `paired t`
+    where both arms hold the same seeds (they start from the same weights and see the same
+    batches), else `Welch's t`; it and the figures of that test are None unless both have two seeds.
     """
 
     value: float
@@ -64,15 +57,10 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One metric of one arm.
+    """One metric of one arm, in %, the mean over its seeds.
 
-    Args:
-        metric: Such as `hr_20`.
-        run: Name of the arm.
-        value: In %, the mean over its seeds.
-        interval: 95%, bootstrap over users.
-        seeds_interval: 95%, t over seeds; None for a single seed.
-        difference: To the first arm; None for that one.
+    `interval` is a 95% bootstrap over users, `seeds_interval` Student's t over seeds (None for a
+    single seed), `difference` that to the first arm (None for that one).
     """
 
     metric: str

@@ -32,16 +32,9 @@ _DISTILLED = ("retention", "agreement", "code_accuracy")
 
 
 def evaluate(config: Config) -> Manifest:
-    """Rank all items for every test point and write metrics.
+    """Rank all items for every test point; write `metrics.json`, `users.parquet`, `retention.csv`.
 
-    Writes `metrics.json`, `users.parquet` (one row per test point) and
-    `retention.csv`. Equal scores rank against the model.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The manifest; its details are `metrics.json` without the slices.
+    Equal scores rank against the model. The manifest's details are `metrics.json` without slices.
 
     Raises:
         MissingArtifactError: naming the stage to run first.
@@ -107,16 +100,9 @@ def _origin(config: Config, student: Manifest, num_items: int) -> dict[str, Any]
 
 
 def rank(config: Config, ranker: Ranker, catalogue: ItemCatalogue, examples: Manifest) -> Rankings:
-    """Rank the target of every test window.
+    """Rank the target of every test window; ranks and lists are in the order of the records.
 
-    Args:
-        config: The configuration.
-        ranker: The student.
-        catalogue: The vocabulary.
-        examples: Manifest of `examples/`, for the number of test windows.
-
-    Returns:
-        Ranks and lists, in the order of the records.
+    `examples` is the manifest of `examples/`, for the number of test windows.
     """
     seen = None
     if config.evaluate.filter_seen:

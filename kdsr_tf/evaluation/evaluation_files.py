@@ -42,33 +42,20 @@ POPULARITY_RANK = "popularity_rank"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A committed `evaluation/`, read back.
-
-    Args:
-        directory: Where it is, local path or URI.
-        manifest: Its manifest.
-        summary: Content of `metrics.json`.
-    """
+    """A committed `evaluation/`, read back; `summary` is the content of `metrics.json`."""
 
     directory: str
     manifest: Manifest
     summary: dict[str, Any]
 
     def users(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of `users.parquet`, one per test point, sorted by user and position.
-
-        Args:
-            columns: Columns to read; None reads all.
-        """
+        """Rows of `users.parquet`, one per test point, sorted by user and position."""
         with fsspec.open(join(self.directory, USERS_FILE), "rb") as file:
             return pq.read_table(file, columns=None if columns is None else list(columns))
 
 
 def read_evaluation(directory: str) -> Evaluation:
     """A committed `evaluation/`.
-
-    Args:
-        directory: Local path or URI.
 
     Raises:
         MissingArtifactError: if it is not there or not committed.
@@ -86,13 +73,9 @@ def read_evaluation(directory: str) -> Evaluation:
 
 
 def figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of an evaluation by name.
+    """Metrics by name, of `metrics.json` or of the details of its manifest.
 
-    Args:
-        summary: Content of `metrics.json`, or the details of its manifest.
-
-    Returns:
-        The metrics; under `test_oracle` also each at its own best epoch, as `oracle_*`.
+    Under `test_oracle` also each metric at its own best epoch, as `oracle_*`.
     """
     oracle = summary.get("oracle", {})
     return summary["metrics"] | {f"oracle_{name}": value for name, value in oracle.items()}
@@ -114,13 +97,8 @@ def write_users(
 ) -> None:
     """Write `users.parquet`.
 
-    Args:
-        directory: Folder to write into.
-        found: The rankings.
-        slices: Result of `slice_points`; each becomes a column.
-        item_ids: Id of each item `(items + 1,)`.
-        train_counts: Occurrences of each item among train interactions, likewise.
-        selection: How the epoch was selected; kept as metadata of the file.
+    Each of the slices becomes a column. `item_ids` and `train_counts` are `(items + 1,)`; the way
+    the epoch was selected is kept as metadata of the file.
     """
     points = found.points
     order = np.lexsort((points.positions, np.array(points.user_ids)))

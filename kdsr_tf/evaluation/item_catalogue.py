@@ -16,10 +16,10 @@ class ItemCatalogue:
     """The vocabulary, addressed by item index; entry 0 is padding.
 
     Args:
-        item_ids: String ids, `""` for padding, `(items + 1,)`.
-        titles: Titles, `""` for padding.
+        item_ids: String ids `(items + 1,)`; so are the others.
+        titles: Titles.
         images: Resolved picture paths, None where there is none.
-        train_counts: Occurrences among train interactions, int64 `(items + 1,)`.
+        train_counts: Occurrences among train interactions, int64.
     """
 
     item_ids: list[str]
@@ -45,12 +45,7 @@ def read_catalogue(config: Config) -> ItemCatalogue:
 
 
 def read_features(config: Config, modality: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """An encoder's vectors as one table.
-
-    Args:
-        config: The configuration.
-        modality: `image` or `text`.
-        size: Dimension of a vector, from the manifest of `features/<modality>`.
+    """An encoder's vectors of one modality as one table.
 
     Returns:
         float32 vectors `(items + 1, size)`, 0 for absent items, and a bool

@@ -1,7 +1,7 @@
 """Ranking metrics over users, in NumPy.
 
-A test point has one relevant item, so everything about accuracy follows from
-its rank: 1 is best.
+A test point has one relevant item, so everything about accuracy follows from the rank of the
+target: 1 is best. `ranks` are `(points,)`, cutoffs `k` at least 1, results float64 `(points,)`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,7 @@ _LISTS_AT_ONCE = 512
 
 
 def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 where the target is among the first `k`, per test point.
-
-    Args:
-        ranks: Ranks of the targets, 1 is best, `(points,)`.
-        k: Cutoff, at least 1.
-
-    Returns:
-        float64 `(points,)`.
+    """1 where the target is among the first `k`, else 0.
 
     Example:
         >>> hit_rate(np.array([1, 5, 6]), 5).tolist()
@@ -36,14 +29,7 @@ def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1/rank where the target is among the first `k`, else 0, per test point.
-
-    Args:
-        ranks: Ranks of the targets, 1 is best, `(points,)`.
-        k: Cutoff, at least 1.
-
-    Returns:
-        float64 `(points,)`.
+    """1/rank where the target is among the first `k`, else 0.
 
     Example:
         >>> reciprocal_rank(np.array([1, 4, 6]), 5).tolist()
@@ -54,13 +40,6 @@ def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
 
 def discounted_gain(ranks: np.ndarray, k: int) -> np.ndarray:
     """NDCG@k with one relevant item: 1/log2(1 + rank) within `k`, else 0.
-
-    Args:
-        ranks: Ranks of the targets, 1 is best, `(points,)`.
-        k: Cutoff, at least 1.
-
-    Returns:
-        float64 `(points,)`.
 
     Example:
         >>> discounted_gain(np.array([1, 3, 9]), 5).tolist()
@@ -78,12 +57,7 @@ ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def metric_name(name: str) -> str:
-    """A metric's name as people write it.
-
-    Example:
-        >>> metric_name("hr_20"), metric_name("text_diversity_5")
-        ('HR@20', 'text diversity@5')
-    """
+    """A metric's name as people write it: `HR@20`, `text diversity@5`."""
     kind, _, k = name.rpartition("_")
     return f"{kind.upper() if kind in ACCURACY else kind.replace('_', ' ')}@{k}"
 
@@ -95,8 +69,7 @@ def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     score is not a number counts as a tie, so it never helps either.
 
     Args:
-        scores: Scores of all candidates `(points, candidates)`; -inf removes a
-            candidate.
+        scores: Scores of all candidates `(points, candidates)`; -inf removes one.
         targets: Column of each target `(points,)`.
 
     Returns:
@@ -114,17 +87,11 @@ def pessimistic_ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the `k` best candidates, best first; `PAD` where no candidate is left.
+    """Columns of the `k` best candidates, best first, int64 `(points, k)`.
 
-    A candidate whose score is -inf or not a number is never listed. Among equal scores at the
-    end of the list, which ones are shown is arbitrary but the same in every run.
-
-    Args:
-        scores: `(points, candidates)`; column `PAD` is that of padding.
-        k: At least 1.
-
-    Returns:
-        int64 `(points, k)`.
+    A candidate whose score is -inf or not a number is never listed; `PAD`, the column of padding,
+    stands where no candidate is left. Among equal scores at the end of the list, which ones are
+    shown is arbitrary but the same in every run.
 
     Example:
         >>> top_k(np.array([[-np.inf, 3.0, -np.inf, 5.0]]), 3).tolist()
@@ -145,8 +112,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 def mean_diversity(lists: np.ndarray, vectors: np.ndarray, present: np.ndarray) -> float | None:
     """Intra-list diversity: 1 minus the mean cosine over the pairs of a list, then the mean.
 
-    Pairs with an item that lacks the modality are left out. Lists of look-alikes
-    have diversity 0.
+    Pairs with an item that lacks the modality are left out. Lists of look-alikes have diversity 0.
 
     Args:
         lists: Items `(points, k)`; `PAD` is none.

@@ -19,14 +19,9 @@ class Ranker:
     """A student ready to score every item.
 
     Args:
-        student: A `kdsr_tf.methods.student.Student`.
+        student: The student.
         batch_size: Windows of `max_length` encoded at once (more where they are
             shorter), and most histories scored at once; > 0.
-
-    Example:
-        >>> ranker = Ranker(student)  # doctest: +SKIP
-        >>> ranker.scores(ranker.vectors([np.array([3, 1])])).shape  # doctest: +SKIP
-        (1, 601)
     """
 
     def __init__(self, student: Recommender, batch_size: int = 512) -> None:
@@ -43,7 +38,7 @@ class Ranker:
         )
 
     def vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """P of histories.
+        """P of histories, float32 `(histories, dim)`; zeros for an empty history.
 
         A causal backbone gives, at every position, what it gives for the history that
         ends there: histories that begin the one after them share its pass, such as
@@ -51,9 +46,6 @@ class Ranker:
 
         Args:
             histories: Item indices, oldest first, at most `max_length` each.
-
-        Returns:
-            float32 `(histories, dim)`; zeros for an empty history.
         """
         lengths = np.array([len(history) for history in histories])
         passes = shared_passes(histories) if self._shares_passes else np.arange(len(histories))
@@ -75,28 +67,17 @@ class Ranker:
         return vectors
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Score of every item for every history.
-
-        Args:
-            vectors: P, float32 `(histories, dim)`.
-
-        Returns:
-            float32 `(histories, items + 1)`; column 0 (padding) is -inf.
+        """Scores `(histories, items + 1)` of every item for vectors P; column 0 (padding) is -inf.
         """
         scores = tf.matmul(vectors, self._table, transpose_b=True).numpy()
         scores[:, PAD] = -np.inf
         return scores
 
     def recommend(self, histories: Sequence[np.ndarray], k: int) -> np.ndarray:
-        """The `k` best unseen items of each history, best first.
+        """The `k` best unseen items of each history, best first `(histories, k)`.
 
-        Args:
-            histories: Item indices, oldest first, of any length; the last
-                `max_length` are encoded, all of them are excluded.
-            k: At least 1.
-
-        Returns:
-            Item indices `(histories, k)`; `PAD` once the catalogue is exhausted.
+        `PAD` once the catalogue is exhausted. Histories may have any length: the last `max_length`
+        items are encoded, all of them are excluded.
         """
         answers = np.full((len(histories), k), PAD, np.int64)
         vectors = self.vectors([row[-self.max_length :] for row in histories])
@@ -137,9 +118,6 @@ def popularity_ranks(
         targets: Items `(points,)`.
         seen: Items that each point leaves out; a target among them is `NOT_RANKED`.
 
-    Returns:
-        int64 `(points,)`, 1 is best.
-
     Example:
         >>> popularity_ranks(np.array([0, 7, 9, 7]), np.array([2, 1])).tolist()
         [1, 3]
@@ -156,14 +134,9 @@ def popularity_ranks(
 
 
 def shared_passes(histories: Sequence[np.ndarray]) -> np.ndarray:
-    """Which window is encoded for which history, by a causal backbone.
+    """Per history the number of the one whose window a causal backbone encodes for it.
 
-    Args:
-        histories: Item indices, oldest first.
-
-    Returns:
-        Per history the number of the one whose window it begins: its own, or that of
-        one right after it.
+    Its own, or that of one right after it that it begins.
 
     Example:
         >>> shared_passes([[3], [3, 5], [3, 5, 8], [5, 8]]).tolist()

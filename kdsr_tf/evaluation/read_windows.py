@@ -31,12 +31,7 @@ class Windows(NamedTuple):
 
 
 def read_windows(directory: str, split: str, batch_size: int) -> Iterator[Windows]:
-    """All windows of a split in a fixed order, without their pairs.
-
-    Args:
-        directory: Local path or URI of `examples/`.
-        split: `train`, `validation` or `test`.
-        batch_size: Windows at once.
+    """All windows of a split (`train`, `validation`, `test`) in a fixed order, without their pairs.
     """
     builder = tfds.builder_from_directory(directory)
     if not builder.info.splits[split].num_examples:  # TFDS refuses to read nothing

@@ -19,15 +19,12 @@ _CELLS_AT_ONCE = 2**22
 
 
 def user_sums(values: np.ndarray, users: np.ndarray, num_users: int) -> np.ndarray:
-    """Sum of each column of `values` over the test points of every user.
+    """Sums `(num_users, columns)` over the test points of every user.
 
     Args:
         values: `(points, columns)`.
         users: User of each point, `0..num_users - 1`, `(points,)`.
         num_users: Rows of the result.
-
-    Returns:
-        float64 `(num_users, columns)`.
     """
     sums = [np.bincount(users, column, num_users) for column in values.T]
     return np.stack(sums, axis=1) if sums else np.zeros((num_users, 0))
@@ -75,7 +72,7 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.n
 def randomisation_p_values(
     differences: np.ndarray, seed: int, num_samples: int = PERMUTATIONS
 ) -> np.ndarray:
-    """Two-sided p-values of a paired randomisation test over users.
+    """Two-sided p-values `(columns,)` of a paired randomisation test over users.
 
     Were two runs alike, each user's difference could as well have the other sign. The
     p-value is the share of random signs, the observed ones included, whose sum lies
@@ -87,9 +84,6 @@ def randomisation_p_values(
         seed: Seed of the signs.
         num_samples: Random signs drawn per user; the smallest possible p-value is
             `1 / (num_samples + 1)`.
-
-    Returns:
-        float64 `(columns,)`.
 
     Reference: [Smucker, Allan, Carterette, CIKM 2007](https://doi.org/10.1145/1321440.1321528).
     """

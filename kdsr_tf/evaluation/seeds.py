@@ -14,14 +14,7 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A metric over seeds.
-
-    Args:
-        mean: Mean over seeds.
-        low: Lower end of the interval of the mean.
-        high: Its upper end.
-        values: The metric of every seed.
-    """
+    """A metric over seeds: its mean, the interval of the mean, and its values."""
 
     mean: float
     low: float
@@ -39,9 +32,6 @@ def over_seeds(metrics: Sequence[Mapping[str, float]], level: float = 0.95) -> d
     Args:
         metrics: Metrics of each run by name, at least two runs.
         level: Confidence, between 0 and 1.
-
-    Returns:
-        A `Spread` per metric.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -67,13 +57,7 @@ def over_seeds(metrics: Sequence[Mapping[str, float]], level: float = 0.95) -> d
 
 
 class SeedsTest(NamedTuple):
-    """A test of a difference over seeds; all None where there can be none.
-
-    Args:
-        name: `paired t` or `Welch's t`.
-        interval: Of the difference.
-        p_value: Two-sided.
-    """
+    """A two-sided test of a difference over seeds; all None where there can be none."""
 
     name: str | None = None
     interval: Interval | None = None
@@ -93,11 +77,6 @@ def difference_over_seeds(
         paired: Whether entry k of both has the same seed, so that both started from the
             same weights and saw the same batches.
         level: Confidence of the interval, between 0 and 1.
-
-    Example:
-        >>> test = difference_over_seeds(np.array([10.0, 14.0]), np.array([11.0, 15.2]), True)
-        >>> test.name, round(test.p_value, 3)
-        ('paired t', 0.058)
     """
     varying = [after - before] if paired else [before, after]
     if min(len(before), len(after)) < 2 or not any(np.ptp(values) for values in varying):

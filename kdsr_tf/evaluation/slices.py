@@ -16,12 +16,7 @@ _HISTORY_LENGTHS = (1, 5, 10, 20, 50)
 
 
 class Slice(NamedTuple):
-    """One way to divide test points.
-
-    Args:
-        groups: Names of the groups, in the order to show them.
-        codes: Group of each test point, int8 `(points,)`.
-    """
+    """One way to divide test points: names of the groups, and the group of each point, int8."""
 
     groups: tuple[str, ...]
     codes: np.ndarray
@@ -48,14 +43,6 @@ def slice_points(
     Returns:
         `target_popularity` (head, tail), `target_training` (warm, cold),
         `target_<modality>` (present, absent) per modality, and `history_length`.
-
-    Example:
-        >>> slices = slice_points(
-        ...     np.array([1, 2]), np.array([7, 60]), np.array([0, 9, 0]), {}, 0.5, 1)
-        >>> slices["target_training"].codes.tolist()
-        [0, 1]
-        >>> [slices["history_length"].groups[k] for k in slices["history_length"].codes]
-        ['5-9', '50+']
     """
 
     def divide(first: str, second: str, is_first: np.ndarray) -> Slice:
@@ -80,12 +67,8 @@ def head_items(train_counts: np.ndarray, share: float) -> np.ndarray:
     never depends on the numbering of items. An item never seen in training does not.
 
     Args:
-        train_counts: Occurrences among train interactions `(items + 1,)`; entry 0 is
-            padding.
+        train_counts: Occurrences among train interactions `(items + 1,)`; entry 0 is padding.
         share: Between 0 and 1.
-
-    Returns:
-        Bool `(items + 1,)`.
 
     Example:
         >>> head_items(np.array([0, 5, 9, 5, 1, 0]), 0.4).tolist()

@@ -94,12 +94,7 @@ def summarise(
 
 
 def accuracy(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """`hr_k`, `mrr_k` and `ndcg_k` of every test point, in %.
-
-    Args:
-        ranks: Ranks of the targets, 1 is best, `(points,)`.
-        cutoffs: Values of k.
-    """
+    """`hr_k`, `mrr_k` and `ndcg_k` of every test point, in %, from ranks `(points,)`."""
     return {
         f"{name}_{k}": 100 * function(ranks, k)
         for name, function in rank_metrics.ACCURACY.items()

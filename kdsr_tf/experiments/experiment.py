@@ -187,10 +187,7 @@ _Kind = TypeVar("_Kind", bound=Section)
 def load_section(kind: type[_Kind], name: str, packaged: Mapping[str, Path]) -> _Kind:
     """A YAML file as a validated section.
 
-    Args:
-        kind: Class of the section.
-        name: One of `packaged`, or the path or URI of a file.
-        packaged: Known files by name.
+    `name` is one of `packaged`, known files by name, or the path or URI of a file.
 
     Raises:
         ConfigError: if there is no such file, or if it is wrong.

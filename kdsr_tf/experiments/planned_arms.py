@@ -19,12 +19,9 @@ _PROTOCOL = ("prepare.k_core", "prepare.split", "prepare.test_fraction", "evalua
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedArm:
-    """One arm, ready to run.
+    """One arm, ready to run: with its run's name and the folders of its inputs.
 
-    Args:
-        name: Of the arm.
-        config: With its run's name and the folders of its inputs.
-        external: Fingerprints of the source and the encoders.
+    `external` holds the fingerprints of the source and the encoders.
     """
 
     name: str
@@ -112,7 +109,7 @@ def title(experiment: Experiment, config: Config) -> str:
 def with_own_locations(
     config: Config, external: Mapping[str, str], usual: Mapping[str, str]
 ) -> Config:
-    """Give the inputs of training that differ from the usual ones folders of their own.
+    """A configuration whose inputs of training have `places` of their own where they differ.
 
     An artifact's place follows from its fingerprint: two configurations with the same
     features and other teachers share the features, and nothing of the user's own
@@ -122,9 +119,6 @@ def with_own_locations(
         config: A configuration.
         external: Its fingerprints of what has no manifest.
         usual: Fingerprint by name of what stands at the usual places.
-
-    Returns:
-        The configuration with `artifact_folders`.
     """
     own = stages.fingerprints(config, external)
     folders = {

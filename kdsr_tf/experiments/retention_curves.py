@@ -35,13 +35,8 @@ _CURVES = ("csv", "svg", "png")
 class Curve:
     """Retention of one run.
 
-    Args:
-        arm: Name of its arm.
-        seed: Its seed.
-        epochs: Epochs, from 1.
-        values: Retention per epoch by modality; under `<modality>_ids` that against the
-            ids of another model.
-        best_epoch: The selected epoch.
+    `values` has a figure per epoch by modality; under `<modality>_ids` that against the ids of
+    another model.
     """
 
     arm: str
@@ -96,12 +91,7 @@ def read_curves(
 
 
 def write_curves(directory: str, curves: Sequence[Curve]) -> None:
-    """Write `retention.csv`, `retention.svg` and `retention.png`.
-
-    Args:
-        directory: Local path or URI of the folder.
-        curves: At least one.
-    """
+    """Write `retention.csv`, `retention.svg` and `retention.png` of at least one curve."""
     figure = plot_curves(curves)
     for kind in _CURVES:
         path = join(directory, f"retention.{kind}")

@@ -33,11 +33,7 @@ _FIXED = (
 
 
 class Choices(Section):
-    """Some values.
-
-    Args:
-        choices: The values, at least two.
-    """
+    """Some values, at least two."""
 
     choices: Annotated[list[bool | int | float | str | None], pydantic.Field(min_length=2)]
 
@@ -141,12 +137,7 @@ class SearchSpace(Section):
 
 
 def assignment(key: str, value: object) -> str:
-    """`KEY=VALUE`, as for `--set`.
-
-    Example:
-        >>> assignment("train.patience", None), assignment("model.pooling", "last")
-        ('train.patience=null', 'model.pooling=last')
-    """
+    """`KEY=VALUE`, as for `--set`: `train.patience=null`, `model.pooling=last`."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 

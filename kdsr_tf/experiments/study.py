@@ -19,13 +19,13 @@ _ENOUGH_FOR_IMPORTANCE = 4
 
 
 def open_study(directory: str, space: SearchSpace, origin: str, seed: int) -> optuna.Study:
-    """The study of a folder, made if there is none.
+    """The study of a folder, whose `journal.log` keeps the trials; made if there is none.
 
     Trials that a killed search left unfinished are queued again: a run's folder follows
     from its values, so its training goes on from the last checkpoint.
 
     Args:
-        directory: Local folder; its `journal.log` keeps the trials.
+        directory: Local folder.
         space: The space.
         origin: Fingerprint of all that the trials have in common.
         seed: Of the values drawn.

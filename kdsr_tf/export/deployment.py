@@ -90,17 +90,10 @@ def configuration_files(
 
 
 def write_warm_up(folder: str, model_name: str, histories: list[list[str]]) -> int:
-    """Write requests that a server plays before a version takes traffic.
+    """Write requests that a server plays before a version takes traffic, and count them.
 
-    ScaNN builds its searcher at the first query; warm-up keeps that from a user.
-
-    Args:
-        folder: SavedModel; receives `assets.extra/tf_serving_warmup_requests`.
-        model_name: Name clients ask for.
-        histories: Real histories; the first is asked alone and all of them together.
-
-    Returns:
-        Number of requests written.
+    ScaNN builds its searcher at the first query; warm-up keeps that from a user. The first of the
+    histories is asked alone, then all together.
     """
     path = os.path.join(folder, WARM_UP)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -118,12 +111,7 @@ def write_warm_up(folder: str, model_name: str, histories: list[list[str]]) -> i
 def example_requests(
     model_name: str, histories: Sequence[list[str]]
 ) -> Iterator[predict_pb2.PredictRequest]:
-    """One request per signature, made of histories.
-
-    Args:
-        model_name: Name clients ask for.
-        histories: At least one, none of them empty.
-    """
+    """One request per signature, made of at least one history, none of them empty."""
     length = max(map(len, histories)) + 1
     history = [[""] * (length - len(row)) + row for row in histories]
     values = {

@@ -57,10 +57,6 @@ class Exported:
 def read_exported(config: Config, folder: str) -> Exported:
     """Read the student, add new items and apply the lists.
 
-    Args:
-        config: The configuration.
-        folder: Local folder for temporary files.
-
     Raises:
         ConfigError: if a list names no item, or no item is left.
         InputError: if a file cannot be read.
@@ -103,13 +99,7 @@ def read_exported(config: Config, folder: str) -> Exported:
 
 
 def make_truth(config: Config, exported: Exported, similar: np.ndarray) -> gate.Truth:
-    """What the gate compares answers with.
-
-    Args:
-        config: The configuration.
-        exported: What is exported.
-        similar: Result of `similarity_vectors`.
-    """
+    """What the gate compares answers with; `similar` is a result of `similarity_vectors`."""
     return gate.Truth(
         encode=exported.student.user_vectors,
         table=exported.vectors(),

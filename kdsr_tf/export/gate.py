@@ -54,15 +54,7 @@ RESULTS = "results.json"
 
 
 def judge(folder: str, sample: Sample) -> list[Check]:
-    """Load and check the variants `folder/exact` and `folder/scann`.
-
-    Args:
-        folder: Holds one SavedModel per variant.
-        sample: Questions and expected answers.
-
-    Returns:
-        Every check, passed or not.
-    """
+    """Every check, passed or not, of the SavedModels `folder/exact` and `folder/scann`."""
     import scann  # noqa: F401  (registers the operations of the index)
 
     checks = []
@@ -78,11 +70,7 @@ def judge(folder: str, sample: Sample) -> list[Check]:
 
 
 def run(folder: str, sample: Sample) -> list[Check]:
-    """Judge a folder in a fresh process.
-
-    Args:
-        folder: Holds one SavedModel per variant; receives two JSON files.
-        sample: Questions and expected answers.
+    """Judge a folder in a fresh process; it receives two JSON files.
 
     Returns:
         The checks, all passed.

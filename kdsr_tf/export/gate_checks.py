@@ -43,12 +43,7 @@ class Check:
 
 
 def check_files(variant: str, folder: str) -> list[Check]:
-    """The public API and the warm-up requests of a SavedModel on disk.
-
-    Args:
-        variant: `exact` or `scann`.
-        folder: The SavedModel.
-    """
+    """The public API and the warm-up requests of a SavedModel on disk."""
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
         graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0]
 
@@ -74,15 +69,9 @@ def check_files(variant: str, folder: str) -> list[Check]:
 
 
 def check_answers(variant: str, signatures: Signatures, sample: Sample) -> list[Check]:
-    """Everything that is asked of the signatures.
+    """Everything that is asked of the signatures of a loaded variant.
 
-    Args:
-        variant: `exact` or `scann`.
-        signatures: Of the loaded SavedModel.
-        sample: Questions and right answers.
-
-    Returns:
-        Every check, passed or not; a call that fails is a check that fails.
+    Every check, passed or not; a call that fails is a check that fails.
     """
     ask = _Asker(signatures)
     examination = _Examination(variant, ask, sample)

@@ -51,11 +51,9 @@ class Limits:
 def make_limits(recall_floor: float, dtype: str = "float32") -> dict[str, Limits]:
     """Limits per variant.
 
-    Args:
-        recall_floor: Of `scann`, in `[0, 1]`. HR and MRR may differ by a tenth of what it
-            gives away, and by 1e-3 at least.
-        dtype: Of the table of `exact`: `float32`, `float16` or `int8`. Rankings are equal
-            up to ties; rounded scores tie sooner.
+    HR and MRR of `scann` may differ by a tenth of what `recall_floor`, in `[0, 1]`, gives away, and
+    by 1e-3 at least. Rankings of `exact` are equal up to ties; scores of a table that is rounded
+    (`dtype`: `float32`, `float16` or `int8`) tie sooner.
     """
     score, metrics = _ROUNDED[dtype]
     return {
@@ -65,12 +63,7 @@ def make_limits(recall_floor: float, dtype: str = "float32") -> dict[str, Limits
 
 
 class Point(NamedTuple):
-    """A validation or test point.
-
-    Args:
-        history: Items before it, oldest first, int `(any,)`.
-        target: The item that followed.
-    """
+    """A validation or test point: the items before it, oldest first, and the one that followed."""
 
     history: np.ndarray
     target: int
@@ -189,11 +182,8 @@ class Truth:
     ) -> Iterator[np.ndarray]:
         """Scores of the catalogue per history, which the caller may change.
 
-        An empty history has the popularity. −inf where an item is not allowed.
-
-        Args:
-            histories: Known items.
-            vectors: Their user vectors, where they are known.
+        An empty history has the popularity. −inf where an item is not allowed. `vectors` are those
+        of the users, where they are known.
         """
         vectors = self.vectors(histories) if vectors is None else vectors
         size = max(1, _SCORES_AT_ONCE // len(self.table))
@@ -278,10 +268,7 @@ def make_sample(
 
 
 def check_finite(values: Mapping[str, Any]) -> None:
-    """Refuse a student with values that no answer may come from.
-
-    Args:
-        values: Arrays or variables, by their names.
+    """Refuse a student with values, arrays or variables by name, that no answer may come from.
 
     Raises:
         GateError: naming those that are not finite.

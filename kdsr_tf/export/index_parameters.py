@@ -57,9 +57,6 @@ def choose_parameters(
         num_reordering_candidates: Overrides the choice; raised to `retrieve`, because
             ScaNN silently returns no more items than it reorders.
 
-    Returns:
-        The parameters.
-
     Example:
         >>> choose_parameters(10_000, 300)
         IndexParameters(num_leaves=0, num_leaves_to_search=0, num_reordering_candidates=450)
@@ -87,18 +84,11 @@ def choose_parameters(
 def enlarge(
     parameters: IndexParameters, most_leaves_to_search: int, most_candidates: int
 ) -> IndexParameters:
-    """The next parameters to try for more recall.
+    """The next parameters to try for more recall, or the same where both limits are reached.
 
     Twice the leaves; only when no more may be searched, twice the candidates. A query's time
-    grows with both, but its recall with the leaves first (`benchmarks/retrieval.py`).
-
-    Args:
-        parameters: Those that found too little.
-        most_leaves_to_search: Limit; one already reached keeps the number as it is.
-        most_candidates: The same for the candidates.
-
-    Returns:
-        Larger parameters, or the same where both limits are reached.
+    grows with both, but its recall with the leaves first (`benchmarks/retrieval.py`). A limit that
+    is reached already keeps the number as it is.
     """
     leaves = min(2 * parameters.num_leaves_to_search, most_leaves_to_search)
     if leaves > parameters.num_leaves_to_search:

@@ -125,14 +125,10 @@ class Index(tf.Module):
         return self.table.num_rows
 
     def rows(self, items: tf.Tensor) -> tf.Tensor:
-        """Vectors of items as scores are computed from them.
+        """Vectors float32 `(..., dim)` of items int32 `(...)`, as scores are computed from them.
 
-        Args:
-            items: int32 of any shape. Padding, and an item beyond those this index
-                knows, gets the vector of some other item: mask what you do with it.
-
-        Returns:
-            float32, the shape of `items` and `dim`.
+        Padding, and an item beyond those this index knows, gets the vector of some other item:
+        mask what you do with it.
         """
         rows = self.table.rows(tf.clip_by_value(items - 1, 0, self.num_items - 1))
         if self.hidden is None:
@@ -146,14 +142,9 @@ class Index(tf.Module):
         return self.table.scores(queries)
 
     def search(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Search.
+        """Scores float32 `(batch, retrieve)` in falling order, and items int32 of the same shape.
 
-        Args:
-            queries: Finite float32 `(batch, dim)`.
-
-        Returns:
-            Scores float32 `(batch, retrieve)` in falling order and items int32 of the
-            same shape.
+        Queries are finite float32 `(batch, dim)`.
         """
         batch = tf.shape(queries)[0]
         padded = tf.pad(queries, [[0, tf.cast(tf.equal(batch, 0), tf.int32)], [0, 0]])
@@ -191,14 +182,7 @@ def scann_index(
     parameters: IndexParameters,
     hidden: np.ndarray | None = None,
 ) -> Index:
-    """A ScaNN index.
-
-    Args:
-        vectors: float32 `(M, dim)`.
-        retrieve: Items per query, at most M.
-        parameters: From `choose_parameters`.
-        hidden: As in `Index`.
-    """
+    """A ScaNN index; the arguments are those of `exact_index`."""
     if parameters.num_leaves == 0:
         layer = _ScannFlat(vectors, retrieve, parameters.num_reordering_candidates)
     else:
@@ -245,9 +229,9 @@ def tuned_scann_index(
         depths: int `(batch,)`: how many of the true nearest count, per query.
         retrieve: Items per query, at most N.
         recall_floor: In `[0, 1]`.
-        num_leaves: Overrides the choice.
-        num_leaves_to_search: Overrides the choice.
-        num_reordering_candidates: Overrides the choice.
+        num_leaves: Overrides the choice; so do the next two.
+        num_leaves_to_search: See `IndexParameters`.
+        num_reordering_candidates: See `IndexParameters`.
         hidden: As in `Index`.
 
     Returns:

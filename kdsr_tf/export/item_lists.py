@@ -16,11 +16,7 @@ _SHOWN = 5
 
 
 def allowed_items(config: Config, item_ids: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Which items may come back from a signature.
-
-    Args:
-        config: `export.allow_items` and `export.deny_items` matter.
-        item_ids: str `(N,)`.
+    """Which items may come back from a signature, by `export.allow_items` and `export.deny_items`.
 
     Returns:
         Bools `(N,)`, and per list for the manifest: how many ids it has and how many of

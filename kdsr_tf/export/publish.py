@@ -31,9 +31,6 @@ def export(config: Config) -> Manifest:
     not at all, and only after the gate has passed them; `serving_model/manifest.json`
     follows last. Old versions are dropped once the new one is complete.
 
-    Args:
-        config: The configuration; `export` and `serve.model_name` matter here.
-
     Returns:
         The manifest of `serving_model/`; that of the published version where nothing it
         depends on has changed.

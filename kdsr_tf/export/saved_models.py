@@ -24,11 +24,11 @@ _NUM_WARM_UP = 8
 def save_variants(
     config: Config, build: str, exported: Exported, similar: np.ndarray, users: np.ndarray
 ) -> dict[str, Any]:
-    """Save `exact` and `scann` below a folder.
+    """Save `exact` and `scann` below a local folder.
 
     Args:
         config: The configuration.
-        build: Local folder.
+        build: The folder.
         exported: What is exported.
         similar: Unit vectors `(N, any)` behind `similar_items`.
         users: Vectors of the histories, float32 `(histories, dim)`: queries to tune with.

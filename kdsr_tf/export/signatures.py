@@ -38,16 +38,10 @@ _CANDIDATES = tf.TensorSpec([None, None], tf.string, name=schema.CANDIDATES)
 
 
 def log_frequency(train_counts: np.ndarray) -> np.ndarray:
-    """Popularity scores: log of each item's share of the train interactions.
+    """Popularity scores, float32 `(N,)`: log of each item's share of the train interactions.
 
     An item that training never saw counts as half an interaction, so that it ranks last
     and still has a finite score.
-
-    Args:
-        train_counts: int `(N,)`.
-
-    Returns:
-        float32 `(N,)`.
     """
     counts = np.maximum(np.asarray(train_counts, np.float64), 0.5)
     return np.log(counts / counts.sum()).astype(np.float32)

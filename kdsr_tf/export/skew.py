@@ -65,10 +65,7 @@ class Skew:
 
 
 def read_log(paths: Sequence[str]) -> Iterator[prediction_log_pb2.PredictLog]:
-    """Requests and answers of a log; other calls than Predict are left out.
-
-    Args:
-        paths: TFRecord files.
+    """Requests and answers of a log's TFRecord files; other calls than Predict are left out.
 
     Raises:
         InputError: if a file cannot be read.
@@ -133,10 +130,6 @@ def of_student(
 ) -> Iterator[prediction_log_pb2.PredictLog]:
     """The whole answers of this model, all of versions that the present student is in.
 
-    Args:
-        config: The configuration the versions were exported with.
-        logs: Requests and answers.
-
     Raises:
         SkewError: if there is none, or a version has another student or configuration.
     """
@@ -184,15 +177,9 @@ def _check_version(root: str, version: int, present: Manifest) -> None:
 def measure(
     logs: Iterable[prediction_log_pb2.PredictLog], truth: Truth, tolerance: float
 ) -> list[Skew]:
-    """Compare answers with the student's.
+    """Compare answers with the student's; an entry per signature that occurs, in the schema's order.
 
-    Args:
-        logs: Requests and answers.
-        truth: The student and its catalogue.
-        tolerance: Of a score, relative to the greatest in the catalogue.
-
-    Returns:
-        One entry per signature that occurs, in the order of the schema.
+    `tolerance` is of a score, relative to the greatest in the catalogue.
     """
     known = {item: number for number, item in enumerate(truth.item_ids, start=1)}
     skews = {name: Skew(signature=name) for name in schema.SERVING_SIGNATURES}

@@ -39,26 +39,12 @@ class VectorTable(tf.Module):
         return self.values.shape[0]
 
     def rows(self, numbers: tf.Tensor) -> tf.Tensor:
-        """Vectors by row number.
-
-        Args:
-            numbers: int32 of any shape, each in `[0, N)`.
-
-        Returns:
-            float32, the shape of `numbers` and `dim`.
-        """
+        """Vectors float32 `(..., dim)` by row number, int32 `(...)` in `[0, N)`."""
         rows = tf.cast(tf.gather(self.values, numbers), tf.float32)
         return rows if self.scale is None else rows * tf.gather(self.scale, numbers)[..., None]
 
     def scores(self, queries: tf.Tensor) -> tf.Tensor:
-        """Dot products with every vector.
-
-        Args:
-            queries: float32 `(batch, dim)`.
-
-        Returns:
-            float32 `(batch, N)`.
-        """
+        """Dot products float32 `(batch, N)` of queries `(batch, dim)` with every vector."""
         if self.values.dtype == tf.float32:
             return tf.matmul(queries, self.values, transpose_b=True)
         scores = [

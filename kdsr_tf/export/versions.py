@@ -1,8 +1,8 @@
 """Numbered versions on disk: what is there, what appears, what is dropped, what returns.
 
-A version is `serving_model/<variant>/<number>`. TensorFlow Serving serves the highest
-number, so numbers only grow: a rollback publishes the bytes of an earlier version again,
-under a new number.
+A version is `serving_model/<variant>/<number>`; `root` is the `serving_model/`, a local path or
+URI. TensorFlow Serving serves the highest number, so numbers only grow: a rollback publishes the
+bytes of an earlier version again, under a new number.
 """
 
 from __future__ import annotations
@@ -41,12 +41,7 @@ class VersionError(KDSRError):
 
 
 def versions(root: str, variant: str) -> list[int]:
-    """Complete versions of a variant, oldest first.
-
-    Args:
-        root: `serving_model/`, a local path or URI.
-        variant: `scann` or `exact`.
-    """
+    """Complete versions of a variant, oldest first."""
     numbers = _numbers(root, variant)
     return [n for n in numbers if artifacts.exists(_path(root, variant, n, _SAVED_MODEL))]
 
@@ -87,7 +82,7 @@ def publish(
     """Make both variants of a build appear as a version, then describe it as the newest.
 
     Args:
-        root: `serving_model/`, a local path or URI.
+        root: `serving_model/`.
         build: Local folder with a SavedModel per variant; they are moved away.
         version: Its number.
         manifest: Of the version, without its files.
@@ -118,14 +113,10 @@ def publish(
 
 
 def prune(root: str, keep: int) -> None:
-    """Drop all but the newest complete versions, and what a killed upload has left.
+    """Drop all but the `keep` newest complete versions, and what a killed upload has left.
 
     Called once a new version is complete. A version that cannot be dropped is reported
     and stays: what is served does not depend on it.
-
-    Args:
-        root: `serving_model/`, a local path or URI.
-        keep: How many stay, > 0.
     """
     for variant in VARIANTS:
         kept = versions(root, variant)[-keep:]
@@ -143,12 +134,9 @@ def rollback(root: str, version: int | None = None) -> Manifest:
     is up to date only if it would write those bytes.
 
     Args:
-        root: `serving_model/`, a local path or URI.
+        root: `serving_model/`.
         version: Number to return to; None is the one before that whose bytes are
             served now, so that a second rollback goes further back.
-
-    Returns:
-        The manifest of the new version.
 
     Raises:
         VersionError: if there is no such version, or it is damaged.
@@ -177,15 +165,7 @@ def rollback(root: str, version: int | None = None) -> Manifest:
 
 
 def find_earlier(root: str, version: int | None = None) -> tuple[int, Manifest]:
-    """The version that `rollback` would publish again, and its manifest.
-
-    Args:
-        root: `serving_model/`, a local path or URI.
-        version: As in `rollback`.
-
-    Raises:
-        VersionError: if there is no such version, or it is damaged.
-    """
+    """The version that `rollback` would publish again, and its manifest; raises likewise."""
     both = sorted(set(versions(root, VARIANTS[0])) & set(versions(root, VARIANTS[1])))
     if not both:
         raise VersionError(f"{root} holds no version to return to. Run `kdsr export` first.")

@@ -57,19 +57,14 @@ def modality_retention(
         >>> round(modality_retention(3 * vectors, vectors, first, second), 6)
         1.0
 
-    Reference:
-        - [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Fig. 1.
+    Reference: [KDSR, arXiv 2401.07257](https://arxiv.org/abs/2401.07257), Fig. 1.
     """
     ours = pair_cosines(np.asarray(table), first, second)
     return correlation(ours, pair_cosines(np.asarray(reference_vectors), first, second))
 
 
 def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Pearson's correlation of two series of similarities; nan where it is not defined.
-
-    Args:
-        ours: Floats `(pairs,)`; see `pair_cosines`.
-        theirs: Floats `(pairs,)`, of the same pairs.
+    """Pearson's correlation of the similarities `(pairs,)` of equal pairs; nan where not defined.
     """
     if len(ours) < 2 or not ours.std() or not theirs.std():
         return float("nan")
@@ -77,15 +72,12 @@ def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def pair_cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of the vectors of each pair; a zero vector has cosine 0.
+    """Cosines `(pairs,)` of the vectors of pairs; a zero vector has cosine 0.
 
     Args:
         vectors: Floats `(num_items + 1, d)`.
         first: Items of the pairs, ints `(pairs,)`; see `sample_pairs`.
         second: The other items of the pairs, likewise.
-
-    Returns:
-        Floats `(pairs,)`.
 
     Example:
         >>> pair_cosines(np.array([[0.0, 0.0], [2.0, 0.0], [3.0, 3.0]]), [1], [2]).round(3)

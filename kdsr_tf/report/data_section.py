@@ -25,12 +25,7 @@ _SHOWN_USERS = 0.99
 
 
 def describe(run: FinishedRun, catalogue: ItemCatalogue) -> dict[str, Any]:
-    """Counts, presence of modalities, plots, and rejects.
-
-    Args:
-        run: The run.
-        catalogue: Its vocabulary.
-    """
+    """Counts, presence of modalities, plots, and rejects."""
     sequences = run.inputs["sequences"]
     with fsspec.open(join(stages.location(run.config, "sequences"), "statistics.json")) as file:
         statistics = json.load(file)

@@ -18,15 +18,7 @@ Columns = dict[str, list[float | None]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A finished run.
-
-    Args:
-        name: Shown where there are two.
-        config: Its configuration.
-        inputs: Manifests of what a report is made from, by artifact.
-        evaluation: Its evaluation.
-        history: Columns of `student/history.csv`.
-    """
+    """A finished run, its name for where there are two, and `student/history.csv` by column."""
 
     name: str
     config: Config
@@ -55,11 +47,7 @@ class FinishedRun:
 
 
 def read_finished_run(config: Config, name: str | None = None) -> FinishedRun:
-    """Read a run.
-
-    Args:
-        config: Its configuration.
-        name: Shown where there are two; None is the name of its folder.
+    """Read a run; without a `name` it has that of its folder.
 
     Raises:
         MissingArtifactError: naming the stage to run first.

@@ -91,12 +91,6 @@ def measure(
     The effort is the leaves searched, from 1; of an index without leaves the candidates
     scored exactly, from `k`. An index that scores all of them is the exhaustive product.
 
-    Args:
-        vectors: float32 `(items, dim)`.
-        queries: float32 `(any, dim)`.
-        k: Items per answer.
-        index: `num_leaves`, `num_leaves_to_search` and `num_reordering_candidates`.
-
     Returns:
         Per way of searching `effort` (0 for an exhaustive NumPy product), `published`,
         `recall` and `microseconds`, the median.

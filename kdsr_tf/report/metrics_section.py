@@ -15,10 +15,7 @@ from kdsr_tf.schema import HEADLINES
 
 
 def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    """Rows of the page, a value per run in each.
-
-    Args:
-        runs: One or two; the second is compared with the first.
+    """Rows of the page, with a value per run; of two the second is compared with the first.
 
     Raises:
         InputError: if the runs were not evaluated on the same test points, or with no

@@ -31,18 +31,9 @@ class PageItems:
 
     Args:
         catalogue: The vocabulary.
-        max_pixels: PageItems with more pixels are left out.
+        max_pixels: Pictures with more pixels are left out.
         max_bytes: Of all pictures together; what comes later goes without.
         folders: Declared folders and URIs: where web addresses may redirect to.
-
-    Example:
-        >>> pictures = PageItems(ItemCatalogue(
-        ...     item_ids=["", "a"], titles=["", "Cap"], images=[None, None],
-        ...     train_counts=np.zeros(2, int)))
-        >>> pictures.show(1)
-        1
-        >>> pictures.items
-        {1: {'id': 'a', 'title': 'Cap', 'picture': None}}
     """
 
     def __init__(

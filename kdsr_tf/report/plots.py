@@ -84,18 +84,10 @@ def lines(
     logarithmic: Sequence[str] = (),
     notes: Sequence[tuple[float, float, str]] = (),
 ) -> str:
-    """Curves with a legend above them.
+    """Curves with a legend above them, as an `<svg>` element.
 
-    Args:
-        curves: At least one.
-        title: What is shown; the page prints it above the plot.
-        xlabel: Below the abscissa.
-        ylabel: Beside the ordinate.
-        logarithmic: Axes with a logarithmic scale, among `x` and `y`.
-        notes: Abscissa, ordinate and text of remarks at points.
-
-    Returns:
-        An `<svg>` element.
+    `logarithmic` names axes, among `x` and `y`; `notes` are abscissa, ordinate and text of remarks.
+    The page prints the title above the plot.
     """
 
     def draw(axes: Axes) -> None:
@@ -154,17 +146,7 @@ def _power(value: float, _: float) -> str:
 
 
 def bars(edges: Numbers, heights: Numbers, title: str, xlabel: str) -> str:
-    """A histogram from its bins.
-
-    Args:
-        edges: Edges of the bins, one more than heights.
-        heights: Of the bins.
-        title: What is shown; the page prints it above the plot.
-        xlabel: Below the abscissa.
-
-    Returns:
-        An `<svg>` element.
-    """
+    """A histogram as an `<svg>` element, from the edges of its bins and their heights."""
 
     def draw(axes: Axes) -> None:
         axes.bar(edges[:-1], heights, 0.9 * np.diff(edges), align="edge", color=_COLOURS[0])
@@ -179,8 +161,7 @@ def curves_of_runs(
 ) -> list[Curve]:
     """Curves of one plot: colours tell series apart, or runs where there are two.
 
-    Args:
-        runs: Name, epochs, series by name, and the epoch to stress, per run.
+    A run is its name, its epochs, its series by name, and the epoch to stress.
     """
     several = len(runs) > 1
     dashes = {

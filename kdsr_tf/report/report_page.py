@@ -36,12 +36,6 @@ PAGE = "index.html"
 def report(config: Config) -> Manifest:
     """Write `report/index.html`, which needs no network and no other file.
 
-    Args:
-        config: The configuration.
-
-    Returns:
-        The manifest; `details["page"]` is the name of the file.
-
     Raises:
         MissingArtifactError: naming the stage to run first.
         StaleArtifactError: if two stages descend from different data.
@@ -52,11 +46,7 @@ def report(config: Config) -> Manifest:
 
 
 def report_two_runs(first: FinishedRun, second: FinishedRun) -> tuple[Manifest, str]:
-    """Write a page that shows two runs beside each other.
-
-    Args:
-        first: The run whose folder receives `report-with-<name of the second>/`.
-        second: Another run on the same data.
+    """Write `report-with-<second>/` in the first run's folder: a page that shows both.
 
     Returns:
         The manifest and the path of the page.

@@ -16,13 +16,7 @@ from kdsr_tf.report.page_items import PageItems
 
 
 def describe(config: Config, modality: str, pictures: PageItems) -> dict[str, Any]:
-    """What the page says of one teacher.
-
-    Args:
-        config: The configuration.
-        modality: `image` or `text`.
-        pictures: Receives the items of the example pairs.
-    """
+    """What the page says of the teacher of a modality; `pictures` gets items of example pairs."""
     with fsspec.open(join(stages.location(config, f"teacher/{modality}"), "report.json")) as file:
         teacher = json.load(file)
     codebook, histogram = teacher["codebook"], teacher["scores"]["histogram"]

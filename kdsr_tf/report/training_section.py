@@ -13,11 +13,7 @@ Series = dict[str, list[float | None]]
 
 
 def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    """Epochs and plots.
-
-    Args:
-        runs: One or two.
-    """
+    """Epochs and plots of one run or two."""
     shown = []
     for title, say, choose, logarithmic in _PLOTS:
         series = [(run.name, _epochs(run), choose(run), run.best_epoch) for run in runs]

@@ -19,11 +19,7 @@ _QUERIES = 256
 
 
 def draw_users(run: FinishedRun) -> list[User]:
-    """Users with a test point, enough to ask an index with, in an order of the seed.
-
-    Args:
-        run: The run whose configuration says where the users are.
-    """
+    """Users with a test point, enough to ask an index with, in an order of the seed."""
     every = read_users(stages.location(run.config, "sequences"))
     users = (user for user in every if 1 < user.num_train < len(user.items))
     seed = run.config.seed
@@ -36,14 +32,7 @@ def describe(
     users: Sequence[User],
     pictures: PageItems,
 ) -> list[dict[str, Any]]:
-    """The first users, each with the offers of every run.
-
-    Args:
-        runs: One or two.
-        rankers: Their students.
-        users: Result of `draw_users`.
-        pictures: Receives the items.
-    """
+    """The first users, each with the offers of the ranker of every run."""
     users = users[:_USERS]
     if not users:
         return []

@@ -23,12 +23,8 @@ _FIRST_LOOK_SECONDS = 10.0
 class ServedModel(NamedTuple):
     """What is asked, and how it is reached.
 
-    Args:
-        rest: Ask over REST.
-        version: Number of the version.
-        label: Label of the version.
-        certificates: PEM files of the authorities, of the client's certificate and of its
-            private key; one of them makes the connection encrypted.
+    `certificates` are PEM files of the authorities, of the client's certificate and of its private
+    key; one of them makes the connection encrypted.
     """
 
     rest: bool = False
@@ -38,13 +34,8 @@ class ServedModel(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Recommendations of a server.
-
-    Args:
-        target: Its address.
-        items: Best first.
-        unknown: Item ids of the question that the served model does not know.
-    """
+    """Recommendations of a server, best first, and ids of the question that its model does not
+    know."""
 
     target: str
     items: list[Recommendation]
@@ -125,16 +116,10 @@ def _unknown(client: Client, item_ids: Sequence[str]) -> list[str]:
 def ask_when_ready(
     config: Config, rest: bool, limit_seconds: float | None, ask: Callable[[str], T]
 ) -> T:
-    """Ask the server of a configuration, and wait for it while it starts.
+    """Call `ask` with the address of a configuration's server, and wait for it while it starts.
 
     A local server says in its working directory what it does until it is ready, so that
     `kdsr serve … &` and `kdsr query …` may be typed right after one another.
-
-    Args:
-        config: The configuration.
-        rest: Whether REST is asked.
-        limit_seconds: Longest wait for a server that starts; None waits while it lives.
-        ask: Called with the address.
 
     Raises:
         KDSRError: if there is no server, if it ended before it was ready, or after the limit.

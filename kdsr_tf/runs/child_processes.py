@@ -25,13 +25,10 @@ class ChildError(KDSRError):
 
 
 class Spent(NamedTuple):
-    """What a child process took.
+    """What a child process took: wall time, time on all processors together, peak resident memory.
 
-    Args:
-        seconds: Wall time.
-        processor_seconds: Time on all processors together, its own children included. Unlike
-            wall time it says little about what else the machine had to do.
-        peak_bytes: Peak resident memory.
+    Its own children are included. Unlike wall time, processor time says little about what else the
+    machine had to do.
     """
 
     seconds: float
@@ -42,12 +39,8 @@ class Spent(NamedTuple):
 def run_child(arguments: Sequence[str], watch: Callable[[], None] | None = None) -> Spent:
     """Run `kdsr` with `arguments` to its end.
 
-    The child shares stderr, so its progress is seen live, and dies with this
-    process, however this process ends.
-
-    Args:
-        arguments: Command and options.
-        watch: Called every second; the child is killed where it raises.
+    The child shares stderr, so its progress is seen live, and dies with this process, however this
+    process ends. `watch` is called every second; the child is killed where it raises.
 
     Raises:
         ChildError: if it fails.
@@ -70,9 +63,7 @@ def run_child(arguments: Sequence[str], watch: Callable[[], None] | None = None)
 def background_child(arguments: Sequence[str]) -> Iterator[Callable[[], None]]:
     """Run `kdsr` with `arguments` beside this process; SIGTERM ends it.
 
-    Yields:
-        A function that raises `ChildError`, with what the child has said, if the
-        child is gone.
+    Yields a function that raises `ChildError`, with what the child has said, if the child is gone.
     """
     with tempfile.TemporaryFile() as said, _started(arguments, said) as child:
 

@@ -14,13 +14,9 @@ from kdsr_tf.stages import SOURCE
 
 
 class DemoSource(NamedTuple):
-    """The files of the boutique.
+    """The folder of the boutique, a configuration with it as its source, and its manifest.
 
-    Args:
-        config: The configuration, with these files as its source.
-        folder: Where they are.
-        manifest: What the folder's manifest has to say.
-        is_there: Whether it says so.
+    `is_there` says whether the folder's manifest is this one already.
     """
 
     config: Config
@@ -32,10 +28,8 @@ class DemoSource(NamedTuple):
 def find_source(config: Config, num_items: int, num_users: int) -> DemoSource:
     """Where the boutique is, and whether it has been generated.
 
-    Args:
-        config: The configuration, without a source.
-        num_items: Products.
-        num_users: Customers.
+    Raises:
+        ConfigError: if the configuration has a source.
     """
     if config.source.path is not None:
         raise ConfigError(

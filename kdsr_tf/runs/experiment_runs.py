@@ -67,11 +67,6 @@ def run_arms(
     The first seed of every arm comes before the second of any, so that a partial
     result compares all arms.
 
-    Args:
-        arms: Result of `plan_arms`.
-        seeds: Runs of every arm.
-        beam_args: Options for Beam.
-
     Returns:
         The runs of the arms that are complete, and the reason of every failure.
     """
@@ -101,14 +96,7 @@ def write_results(
     failures: Mapping[str, str],
     folder: str,
 ) -> Results:
-    """Write `table.md`, `table.csv` and the retention curves.
-
-    Args:
-        experiment: The experiment.
-        runs: Evaluated runs by arm; at least one arm.
-        failures: Reason by arm that has not run.
-        folder: Local path or URI.
-    """
+    """Write `table.md`, `table.csv` and the retention curves of at least one arm that has run."""
     # It imports matplotlib.
     from kdsr_tf.experiments.retention_curves import (
         against_ids,

@@ -22,10 +22,7 @@ _ARTIFACT = "source"
 def free_folder(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
     """The folder to write, if nothing is lost by writing there.
 
-    Args:
-        folder: What the user named.
-        force: Whether an earlier import may be replaced.
-        inputs: Paths that are read.
+    `force` replaces an earlier import; `inputs` are the paths that are read.
 
     Raises:
         ConfigError: if there is none, or it holds something else.

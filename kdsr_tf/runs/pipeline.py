@@ -16,11 +16,7 @@ from kdsr_tf.sequences import check_test_points
 
 
 def run_all(config: Config, beam_args: Sequence[str] = ()) -> list[StageOutcome]:
-    """Run every stage that is not up to date.
-
-    Args:
-        config: The configuration; it is left in the working directory.
-        beam_args: Options for Beam.
+    """Run every stage that is not up to date; the configuration is left in the working directory.
 
     Raises:
         KDSRError: if a stage fails.
@@ -44,12 +40,8 @@ def run_stage(
 ) -> StageOutcome:
     """Run one stage in a process of its own, unless it is up to date; the lock is the caller's.
 
-    Args:
-        config: The configuration; it is left in the run's folder.
-        stage: Name of the stage.
-        external: Fingerprints of the source and the encoders.
-        beam_args: Options for Beam.
-        watch: Called every second while the stage runs; it is ended where this raises.
+    `external` holds the fingerprints of the source and the encoders. `watch` is called every second
+    while the stage runs; the stage is ended where it raises.
 
     Raises:
         KDSRError: if the stage fails.

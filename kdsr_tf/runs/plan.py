@@ -21,12 +21,7 @@ _LONGEST_VALUE = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """One artifact, as it is and as it would be.
-
-    Args:
-        artifact: The artifact.
-        manifest: Of the committed directory, or None.
-        reasons: Why it has to be written; empty means up to date.
+    """One artifact, the manifest of its committed directory if there is one, and why to write it.
     """
 
     artifact: Artifact
@@ -44,9 +39,7 @@ def external_fingerprints(
 ) -> dict[str, str]:
     """Fingerprints of what has no manifest: the user's own data and the encoders.
 
-    Args:
-        config: The configuration.
-        modalities: Whose encoders to look for; None looks for all.
+    `modalities` are those whose encoders to look for; None looks for all.
 
     Raises:
         KDSRError: if they, a column to encode, a preset or a weights file are missing
@@ -71,13 +64,9 @@ def make_plan(
     also: Sequence[Artifact] = (),
     wanted: Sequence[str] = stages.STAGES,
 ) -> list[State]:
-    """State of every artifact, each after its inputs.
+    """State of every artifact of the wanted stages, each after its inputs.
 
-    Args:
-        config: The configuration.
-        external: Fingerprints of the source and the encoders.
-        also: Artifacts on request, to be planned with those of every run.
-        wanted: Stages to be planned.
+    Artifacts on request, `also`, are planned with those of every run.
     """
     known = stages.fingerprints(config, external, also)
     return [

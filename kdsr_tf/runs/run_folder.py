@@ -22,8 +22,7 @@ def write_config(config: Config) -> str:
 def find_config(run: str) -> tuple[str, str]:
     """The configuration file and the working directory of a run.
 
-    Args:
-        run: A working directory, or its folder `runs/NAME`; local path or URI.
+    `run` is a working directory, or its folder `runs/NAME`; local path or URI.
 
     Raises:
         MissingArtifactError: if `kdsr run` left no configuration there.

@@ -50,14 +50,9 @@ def plan_repeat(config: Config, seeds: int) -> list[list[plan.State]]:
 
 
 def with_seeds(config: Config, seeds: int) -> list[Config]:
-    """The runs of a configuration with consecutive seeds of training.
+    """The runs `<run>-seed-<seed>` of a configuration with consecutive seeds of training.
 
-    Args:
-        config: The configuration; the first run has its seed.
-        seeds: Number of runs.
-
-    Returns:
-        One configuration per seed, of the run `<run>-seed-<seed>`.
+    The first run has the seed of the configuration.
     """
     prefix = "" if config.run is None else f"{config.run}-"
     return [

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
 
 class ServedSkew(NamedTuple):
-    """Differences between a served model and the student.
+    """Differences between a served model and the student: a row per signature.
 
-    Args:
-        found: One row per signature.
-        problem: What exceeds the tolerance, or None.
+    `problem` says what exceeds the tolerance, or is None.
     """
 
     found: list[Skew]
@@ -30,13 +28,7 @@ class ServedSkew(NamedTuple):
 
 
 def find_answers(config: Config, requests: Sequence[str], wait: bool) -> str:
-    """Where answers come from, for people: request logs, or the address of a live server.
-
-    Args:
-        config: The configuration.
-        requests: Paths of request logs.
-        wait: Whether to wait for a server that is still loading.
-    """
+    """Where answers come from, for people: request logs, or the address of a live server."""
     from serving.client import find_target
 
     if requests:

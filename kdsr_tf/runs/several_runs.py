@@ -18,12 +18,9 @@ from kdsr_tf.runs.workdir import locked
 def compare_runs(
     runs: Sequence[str], cutoffs: Sequence[int] = (), where: Mapping[str, str] | None = None
 ) -> Comparison:
-    """Compare runs with the first of them; its notes name the stale ones.
+    """Compare runs, each `PATH` or `NAME=PATH`, with the first of them; notes name the stale ones.
 
-    Args:
-        runs: Each `PATH` or `NAME=PATH`.
-        cutoffs: Values of k; none means all.
-        where: Group by slice.
+    Without `cutoffs` for all values of k. `where` gives a group by slice.
 
     Raises:
         InputError: if the runs cannot be compared.
@@ -38,11 +35,7 @@ def compare_runs(
 
 
 def report_two(config: Config, runs: Sequence[str]) -> tuple[Manifest, str]:
-    """Write a page about two runs.
-
-    Args:
-        config: Of the first.
-        runs: Both, each `PATH` or `NAME=PATH`.
+    """Write a page about two runs, each `PATH` or `NAME=PATH`; `config` is of the first.
 
     Returns:
         Its manifest and its path.

@@ -14,9 +14,6 @@ from kdsr_tf.runs.run_folder import find_config
 def stale_run(config: Config) -> str | None:
     """Why the figures of a run are not those of its configuration and inputs, if so.
 
-    Args:
-        config: The configuration that was left in the run's folder.
-
     Returns:
         Such as ``student: `train.epochs` changed from 2 to 3``; None for a run that is
         up to date, and where an artifact is missing.
@@ -35,10 +32,7 @@ def stale_run(config: Config) -> str | None:
 
 
 def stale_notes(evaluations: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """A sentence per stale run: which, why, and what makes it right.
-
-    Args:
-        evaluations: Name of the run and its `evaluation/` folder.
+    """A sentence per stale run, given by name and `evaluation/`: which, why, what makes it right.
     """
     for name, directory in evaluations:
         folder = directory.rstrip("/").rpartition("/")[0] or "."

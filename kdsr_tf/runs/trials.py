@@ -124,16 +124,9 @@ def run_trial(
     find_external: FindExternal,
     beam_args: Sequence[str] = (),
 ) -> None:
-    """Train a student with a trial's values; the lock is the caller's.
+    """Train a student with a trial's values and tell the study; the lock is the caller's.
 
-    Args:
-        study: The study.
-        trial: The trial, as `study.ask` gave it; it is told to the study.
-        space: The space.
-        config: What the trials have in common.
-        usual: Fingerprints of its artifacts.
-        find_external: Gives the fingerprints of what has no manifest.
-        beam_args: Options for Beam.
+    `usual` holds the fingerprints of the artifacts of `config`, which the trials have in common.
 
     Raises:
         KDSRError: if the values exclude each other, or a stage fails.

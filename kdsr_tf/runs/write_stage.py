@@ -35,13 +35,9 @@ DONE, UP_TO_DATE, NOT_NEEDED = "done", plan.UP_TO_DATE, "not needed"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOutcome:
-    """What became of one stage.
+    """What became of one stage: `done`, `up to date` or `not needed`, and the manifests it has.
 
-    Args:
-        stage: Name.
-        state: `done`, `up to date` or `not needed`.
-        spent: What a process of its own took; None if there was none.
-        manifests: Of its artifacts.
+    `spent` is what a process of its own took; None if there was none.
     """
 
     stage: str
@@ -53,11 +49,8 @@ class StageOutcome:
 def write_stage(config: Config, stage: str, *arguments: Any) -> StageOutcome:
     """Write the artifacts of a stage that are not up to date.
 
-    Args:
-        config: The configuration.
-        stage: Name of the stage.
-        arguments: What the function of the stage takes after the configuration, such as the
-            options for Beam.
+    `arguments` are what the function of the stage takes after the configuration, such as the
+    options for Beam.
     """
     with locked(config):
         states = plan.plan_of_stage(config, stage)

@@ -20,15 +20,9 @@ PAIRS_FILE = "pairs.parquet"
 def check_histories(
     log: Log, directory: str, split: str, max_length: int, filter_seen: bool, as_positions: bool
 ) -> Iterator[Finding]:
-    """Check `sequences/`.
+    """Check the interactions of a log and, in `directory`, the teacher's pair sample.
 
-    Args:
-        log: Its interactions.
-        directory: Where it is, for the teacher's pair sample.
-        split: `prepare.split`.
-        max_length: `windows.max_length`.
-        filter_seen: `evaluate.filter_seen`.
-        as_positions: Whether `prepare` found that timestamps are positions.
+    `as_positions` says whether `prepare` found that timestamps are positions.
     """
     yield from _users(log)
     yield from _times(log, split, as_positions or _times_are_positions(log))

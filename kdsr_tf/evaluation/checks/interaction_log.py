@@ -17,11 +17,7 @@ _LONGEST_TITLE = 40
 
 
 class Log:
-    """Interactions of all users, one user after the other.
-
-    Args:
-        directory: Local path or URI of `sequences/`.
-    """
+    """Interactions of a `sequences/`, one user after the other."""
 
     def __init__(self, directory: str) -> None:
         columns = [schema.USER_ID, schema.ITEMS, schema.TIMESTAMPS, schema.NUM_TRAIN]

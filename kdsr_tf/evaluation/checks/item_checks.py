@@ -74,14 +74,10 @@ def check_entities(log: Log) -> Finding:
 def check_features(
     log: Log, modality: str, directory: str, near: float, seed: int
 ) -> Iterator[Finding]:
-    """Check `features/<modality>/`.
+    """Check the `features/<modality>/` in `directory`.
 
-    Args:
-        log: The interactions.
-        modality: `image` or `text`.
-        directory: Where the features are.
-        near: Cosine from which two items are near-duplicates.
-        seed: Of the sample of a large catalogue.
+    `near` is the cosine from which two items are near-duplicates, `seed` that of the sample of a
+    large catalogue.
     """
     rng = np.random.default_rng([seed, 13])
     contents = _read(directory, log.num_items, rng)

@@ -20,12 +20,7 @@ _SHOWN = {
 
 
 def check_examples(log: Log, directory: str) -> Iterator[Finding]:
-    """Check `examples/` against the interactions it was cut from.
-
-    Args:
-        log: The interactions.
-        directory: Where the examples are.
-    """
+    """Check an `examples/` against the interactions it was cut from."""
     foreign, windows_read, points = [], 0, 0
     for split in SPLITS:
         leaking, total = [], 0
