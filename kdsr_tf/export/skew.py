@@ -177,7 +177,7 @@ def _check_version(root: str, version: int, present: Manifest) -> None:
 def measure(
     logs: Iterable[prediction_log_pb2.PredictLog], truth: Truth, tolerance: float
 ) -> list[Skew]:
-    """Compare answers with the student's; an entry per signature that occurs, in the schema's order.
+    """Compare answers with the student's: an entry per signature that occurs, in their order.
 
     `tolerance` is of a score, relative to the greatest in the catalogue.
     """
