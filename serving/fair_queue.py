@@ -55,7 +55,7 @@ class Task:
 
 @dataclasses.dataclass
 class Held:
-    """What one caller has waiting: rows and strings of its tasks, which are in the order they came."""
+    """What one caller has waiting: rows and strings, and its tasks in the order they came."""
 
     rows: int = 0
     elements: int = 0

@@ -22,7 +22,7 @@ SEEDS_FILE = "seeds.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One side of a comparison: the evaluations of a run, or of several that differ in their seed."""
+    """One side of a comparison: evaluations of a run, or of several that differ in their seed."""
 
     name: str
     evaluations: tuple[Evaluation, ...]

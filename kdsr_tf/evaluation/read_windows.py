@@ -31,7 +31,7 @@ class Windows(NamedTuple):
 
 
 def read_windows(directory: str, split: str, batch_size: int) -> Iterator[Windows]:
-    """All windows of a split (`train`, `validation`, `test`) in a fixed order, without their pairs."""
+    """All windows of `train`, `validation` or `test` in a fixed order, without their pairs."""
     builder = tfds.builder_from_directory(directory)
     if not builder.info.splits[split].num_examples:  # TFDS refuses to read nothing
         return

@@ -64,7 +64,7 @@ def modality_retention(
 
 
 def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Pearson's correlation of the similarities `(pairs,)` of equal pairs; nan where not defined."""
+    """Pearson's correlation of similarities `(pairs,)` of equal pairs; nan where not defined."""
     if len(ours) < 2 or not ours.std() or not theirs.std():
         return float("nan")
     return float(np.corrcoef(ours, theirs)[0, 1])

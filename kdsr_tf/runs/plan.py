@@ -21,7 +21,7 @@ _LONGEST_VALUE = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """One artifact, the manifest of its committed directory if there is one, and why to write it."""
+    """An artifact, the manifest of its committed directory if there is one, and why to write it."""
 
     artifact: Artifact
     manifest: Manifest | None

@@ -32,7 +32,7 @@ def stale_run(config: Config) -> str | None:
 
 
 def stale_notes(evaluations: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """A sentence per stale run, given by name and `evaluation/`: which, why, what makes it right."""
+    """A sentence per stale run, given by name and `evaluation/`: which, why, and the remedy."""
     for name, directory in evaluations:
         folder = directory.rstrip("/").rpartition("/")[0] or "."
         try:
