@@ -67,8 +67,7 @@ class Ranker:
         return vectors
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Scores `(histories, items + 1)` of all items for P; column 0 (padding) is -inf.
-        """
+        """Scores `(histories, items + 1)` of all items for P; column 0 (padding) is -inf."""
         scores = tf.matmul(vectors, self._table, transpose_b=True).numpy()
         scores[:, PAD] = -np.inf
         return scores

@@ -11,7 +11,7 @@ import numpy as np
 from kdsr_tf import schema, sequences, stages
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
-from kdsr_tf.export import gate
+from kdsr_tf.export.gate_sample import Point, ReferenceStudent
 from kdsr_tf.export.item_lists import allowed_items
 from kdsr_tf.export.signatures import log_frequency
 from kdsr_tf.methods.served import read_extended, read_served
@@ -46,7 +46,7 @@ class Exported:
     train_counts: np.ndarray
     num_allowed: int
     histories: list[np.ndarray]
-    points: list[gate.Point]
+    points: list[Point]
     details: dict[str, Any]
 
     def vectors(self) -> np.ndarray:
@@ -98,9 +98,9 @@ def read_exported(config: Config, folder: str) -> Exported:
     )
 
 
-def make_truth(config: Config, exported: Exported, similar: np.ndarray) -> gate.Truth:
+def reference_student(config: Config, exported: Exported, similar: np.ndarray) -> ReferenceStudent:
     """What the gate compares answers with; `similar` is a result of `similarity_vectors`."""
-    return gate.Truth(
+    return ReferenceStudent(
         encode=exported.student.user_vectors,
         table=exported.vectors(),
         similar=similar,
@@ -137,13 +137,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _read_histories(config: Config, place: np.ndarray) -> tuple[list[np.ndarray], list[gate.Point]]:
+def _read_histories(config: Config, place: np.ndarray) -> tuple[list[np.ndarray], list[Point]]:
     """Of the first users: shards are by hash, so these are any users."""
     read = sequences.read_users(stages.location(config, "sequences"))
     users = list(itertools.islice(read, _NUM_POINTS))
     # The last interaction is a test point, or the validation point of who has none.
     points = [
-        gate.Point(place[user.items[:-1]], int(place[user.items[-1]]))
+        Point(place[user.items[:-1]], int(place[user.items[-1]]))
         for user in users
         if len(user.items) > max(user.num_train, 1) or has_validation(user.num_train)
     ]

@@ -24,30 +24,7 @@ if __name__ == "__main__":
 import tensorflow as tf
 
 from kdsr_tf.export.gate_checks import Check, check_answers, check_files
-from kdsr_tf.export.gate_sample import (
-    VARIANTS,
-    GateError,
-    Point,
-    Sample,
-    Truth,
-    check_finite,
-    make_limits,
-    make_sample,
-)
-
-__all__ = [
-    "VARIANTS",
-    "Check",
-    "GateError",
-    "Point",
-    "Sample",
-    "Truth",
-    "check_finite",
-    "judge",
-    "make_limits",
-    "make_sample",
-    "run",
-]
+from kdsr_tf.export.gate_sample import VARIANTS, GateError, Sample
 
 SAMPLE = "sample.json"
 RESULTS = "results.json"

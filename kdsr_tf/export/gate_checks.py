@@ -274,7 +274,7 @@ def compare(
         What is wrong, among `scores`, `order`, `complete` and `seen items`, and the
         recall; a tie with the last expected item counts as found.
     """
-    truth = dict(zip(question.items, question.scores, strict=True))
+    expected = dict(zip(question.items, question.scores, strict=True))
     found = [item for item in items if item]
     given = dict(zip(found, scores[: len(found)].tolist(), strict=True))
     scale = tolerance * question.scale
@@ -282,7 +282,7 @@ def compare(
     faults = []
     # An item that is not expected is a tie with the last expected one, or worse.
     right = (
-        abs(score - truth[item]) <= scale if item in truth else score <= worst + 2 * scale
+        abs(score - expected[item]) <= scale if item in expected else score <= worst + 2 * scale
         for item, score in given.items()
     )
     if not all(right):
@@ -290,7 +290,7 @@ def compare(
     if any(later > earlier for earlier, later in itertools.pairwise(scores)):
         faults.append("order")
     if (
-        len(found) != len(truth)
+        len(found) != len(expected)
         or len(given) != len(found)
         or any(items[len(found) :])
         or not np.isneginf(scores[len(found) :]).all()
@@ -298,9 +298,9 @@ def compare(
         faults.append("complete")
     if not may_return and not set(question.asked).isdisjoint(found):
         faults.append("seen items")
-    ties = (abs(s - worst) <= 2 * scale for item, s in given.items() if item not in truth)
-    hits = sum(item in truth for item in given) + sum(ties)
-    return faults, min(1.0, hits / len(truth)) if truth else 1.0
+    ties = (abs(s - worst) <= 2 * scale for item, s in given.items() if item not in expected)
+    hits = sum(item in expected for item in given) + sum(ties)
+    return faults, min(1.0, hits / len(expected)) if expected else 1.0
 
 
 def rectangle(rows: Sequence[list[str]]) -> np.ndarray:

@@ -142,7 +142,7 @@ class Sample:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Truth:
+class ReferenceStudent:
     """The student and its catalogue, as NumPy sees them; row r is item r + 1.
 
     Args:
@@ -230,7 +230,7 @@ class Truth:
 
 
 def make_sample(
-    truth: Truth,
+    student: ReferenceStudent,
     histories: Sequence[np.ndarray],
     points: Sequence[Point],
     limits: Mapping[str, Limits],
@@ -238,7 +238,7 @@ def make_sample(
     """Questions and right answers.
 
     Args:
-        truth: The student and its catalogue.
+        student: The student and its catalogue.
         histories: Real ones, int `(any,)` each, at least one and none of them empty.
         points: Real ones; there may be none.
         limits: From `make_limits`.
@@ -246,24 +246,24 @@ def make_sample(
     Raises:
         GateError: if the student's vectors are not finite.
     """
-    vectors = truth.vectors(histories)
-    check_finite({"item table": truth.table, "user vectors": vectors})
+    vectors = student.vectors(histories)
+    check_finite({"item table": student.table, "user vectors": vectors})
     unseen, with_seen = [], []
-    for history, scores in zip(histories, truth.rows(histories, vectors), strict=True):
-        asked = truth.ids(history)
-        with_seen.append(truth.question(asked, scores.copy()))
-        unseen.append(truth.question(asked, scores, excluded=history))
-    step = max(1, len(truth.item_ids) // _NUM_SIMILAR)
+    for history, scores in zip(histories, student.rows(histories, vectors), strict=True):
+        asked = student.ids(history)
+        with_seen.append(student.question(asked, scores.copy()))
+        unseen.append(student.question(asked, scores, excluded=history))
+    step = max(1, len(student.item_ids) // _NUM_SIMILAR)
     return Sample(
-        k=truth.k,
+        k=student.k,
         limits=dict(limits),
         unseen=unseen,
         with_seen=with_seen,
         vectors=vectors.tolist(),
-        similar=[truth.ask_similar(item) for item in range(1, len(truth.item_ids) + 1, step)],
-        hidden=truth.hidden()[:_NUM_HIDDEN],
-        edges=_edges(truth, max(histories, key=len)),
-        points=_points(truth, points, limits),
+        similar=[student.ask_similar(item) for item in range(1, len(student.item_ids) + 1, step)],
+        hidden=student.hidden()[:_NUM_HIDDEN],
+        edges=_edges(student, max(histories, key=len)),
+        points=_points(student, points, limits),
     )
 
 
@@ -292,10 +292,12 @@ def metrics(ranks: Sequence[int | None], cutoff: int) -> dict[str, float]:
     return {"HR": len(kept) / len(ranks), "MRR": sum(1 / rank for rank in kept) / len(ranks)}
 
 
-def _points(truth: Truth, points: Sequence[Point], limits: Mapping[str, Limits]) -> Points:
-    cutoff = min(_CUTOFF, truth.k)
+def _points(
+    student: ReferenceStudent, points: Sequence[Point], limits: Mapping[str, Limits]
+) -> Points:
+    cutoff = min(_CUTOFF, student.k)
     ranks: dict[tuple[str, int], list[int]] = {(v, s): [] for v in limits for s in (-1, 1)}
-    for point, scores in zip(points, truth.rows([p.history for p in points]), strict=True):
+    for point, scores in zip(points, student.rows([p.history for p in points]), strict=True):
         own, scale = scores[point.target - 1], greatest(scores)
         for (variant, sign), found in ranks.items():
             worse = own + sign * limits[variant].score * scale
@@ -306,35 +308,37 @@ def _points(truth: Truth, points: Sequence[Point], limits: Mapping[str, Limits])
         low, high = (metrics(ranks[variant, sign], cutoff) for sign in (-1, 1))
         bounds[variant] = {name: (low[name], high[name]) for name in low}
     return Points(
-        histories=[truth.ids(point.history) for point in points],
-        targets=truth.ids([point.target for point in points]),
+        histories=[student.ids(point.history) for point in points],
+        targets=student.ids([point.target for point in points]),
         cutoff=cutoff,
         bounds=bounds,
     )
 
 
-def _edges(truth: Truth, history: np.ndarray) -> dict[str, Question]:
+def _edges(student: ReferenceStudent, history: np.ndarray) -> dict[str, Question]:
     """Awkward histories by name, made from a real one."""
-    count = len(truth.item_ids)
+    count = len(student.item_ids)
     rng = np.random.default_rng(0)
     nothing = np.zeros(0, int)
-    full = np.resize(history, truth.max_length)
-    [scores] = truth.rows([full])
+    full = np.resize(history, student.max_length)
+    [scores] = student.rows([full])
     best = np.argsort(-scores, kind="stable")[:_BEST] + 1
     everything = rng.permutation(count)[:_MOST_ITEMS_IN_ONE_HISTORY] + 1
     few = everything[: max(1, count - 3)]
     some = everything[: max(1, count // 2)]
-    mixed = truth.ask(history[:5])
+    mixed = student.ask(history[:5])
     known = mixed.asked
     mixed.asked = ["", UNKNOWN]
     for item in known:
         mixed.asked += [item, "", UNKNOWN]
     return {
-        "empty history": truth.ask(nothing),
-        "unknown ids alone": dataclasses.replace(truth.ask(nothing), asked=["", UNKNOWN, UNKNOWN]),
+        "empty history": student.ask(nothing),
+        "unknown ids alone": dataclasses.replace(
+            student.ask(nothing), asked=["", UNKNOWN, UNKNOWN]
+        ),
         "unknown ids among known ones": mixed,
-        "history longer than the maximum": truth.ask(rng.choice(some, _LONG_HISTORY)),
-        f"the best {_BEST} items seen": truth.ask(np.concatenate([best, full])),
-        "fewer items left than K": truth.ask(few),
-        "all items seen": truth.ask(everything),
+        "history longer than the maximum": student.ask(rng.choice(some, _LONG_HISTORY)),
+        f"the best {_BEST} items seen": student.ask(np.concatenate([best, full])),
+        "fewer items left than K": student.ask(few),
+        "all items seen": student.ask(everything),
     }

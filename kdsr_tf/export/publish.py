@@ -14,7 +14,9 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.console import progress
 from kdsr_tf.export import deployment, gate
-from kdsr_tf.export.exported import make_truth, read_exported, similarity_vectors
+from kdsr_tf.export.exported import read_exported, reference_student, similarity_vectors
+from kdsr_tf.export.gate_checks import Check
+from kdsr_tf.export.gate_sample import check_finite, make_limits, make_sample
 from kdsr_tf.export.model_card import model_card
 from kdsr_tf.export.saved_models import save_variants
 from kdsr_tf.export.versions import new_build_folder, next_version, prune, publish
@@ -51,13 +53,13 @@ def export(config: Config) -> Manifest:
         with progress("export", total=4) as bar:
             exported = read_exported(config, build)
             # No sampled history need hold the item whose row is broken.
-            gate.check_finite(exported.student.named_weights())
+            check_finite(exported.student.named_weights())
             similar = similarity_vectors(exported.student, config.export.similar_items_space)
-            sample = gate.make_sample(
-                make_truth(config, exported, similar),
+            sample = make_sample(
+                reference_student(config, exported, similar),
                 exported.histories,
                 exported.points,
-                gate.make_limits(config.export.recall_floor, config.export.exact_table),
+                make_limits(config.export.recall_floor, config.export.exact_table),
             )
             bar.advance()
             users = np.array(sample.vectors, np.float32)
@@ -92,7 +94,7 @@ def export(config: Config) -> Manifest:
 
 
 def _card(
-    config: Config, manifest: Manifest, inputs: dict[str, Manifest], checks: list[gate.Check]
+    config: Config, manifest: Manifest, inputs: dict[str, Manifest], checks: list[Check]
 ) -> Any:
     evaluation = artifacts.find_manifest(stages.location(config, "evaluation"))
     if evaluation and evaluation.inputs.get("student") != inputs["student"].fingerprint:

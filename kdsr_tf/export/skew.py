@@ -21,7 +21,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.errors import InputError, KDSRError
 from kdsr_tf.export.deployment import example_requests
 from kdsr_tf.export.gate_checks import compare
-from kdsr_tf.export.gate_sample import VARIANTS, Question, Truth, greatest
+from kdsr_tf.export.gate_sample import VARIANTS, Question, ReferenceStudent, greatest
 from kdsr_tf.sources import export_files
 from kdsr_tf.stage_frame import StageFrame
 
@@ -175,19 +175,19 @@ def _check_version(root: str, version: int, present: Manifest) -> None:
 
 
 def measure(
-    logs: Iterable[prediction_log_pb2.PredictLog], truth: Truth, tolerance: float
+    logs: Iterable[prediction_log_pb2.PredictLog], student: ReferenceStudent, tolerance: float
 ) -> list[Skew]:
     """Compare answers with the student's: an entry per signature that occurs, in their order.
 
     `tolerance` is of a score, relative to the greatest in the catalogue.
     """
-    known = {item: number for number, item in enumerate(truth.item_ids, start=1)}
+    known = {item: number for number, item in enumerate(student.item_ids, start=1)}
     skews = {name: Skew(signature=name) for name in schema.SERVING_SIGNATURES}
     for log in logs:
         name = log.request.model_spec.signature_name or schema.SIGNATURE_RECOMMEND
         given = {key: tf.make_ndarray(value) for key, value in log.request.inputs.items()}
         answer = {key: tf.make_ndarray(value) for key, value in log.response.outputs.items()}
-        for row in _rows(name, given, answer, truth, known, tolerance):
+        for row in _rows(name, given, answer, student, known, tolerance):
             skews[name].add(*row)
     return [skew for skew in skews.values() if skew.rows]
 
@@ -196,7 +196,7 @@ def _rows(
     name: str,
     given: dict[str, np.ndarray],
     answer: dict[str, np.ndarray],
-    truth: Truth,
+    student: ReferenceStudent,
     known: dict[str, int],
     tolerance: float,
 ) -> Iterator[tuple[bool, float, np.ndarray]]:
@@ -204,7 +204,7 @@ def _rows(
     rows = given.get(schema.HISTORY, given.get(schema.ITEM_ID, np.zeros(0))).astype(object)
     histories = [_indices(row, known) for row in rows.reshape(len(rows), -1)]
     if name == schema.SIGNATURE_EMBED:
-        vectors = truth.vectors(histories)
+        vectors = student.vectors(histories)
         yield from (
             _numbers(right, values, greatest(right), tolerance)
             for right, values in zip(vectors, answer[schema.EMBEDDING], strict=True)
@@ -212,36 +212,36 @@ def _rows(
     elif name == schema.SIGNATURE_SCORE:
         candidates = given[schema.CANDIDATES]
         for scores, wanted, values in zip(
-            truth.rows(histories), candidates, answer[schema.SCORES], strict=True
+            student.rows(histories), candidates, answer[schema.SCORES], strict=True
         ):
             numbers = np.array([known.get(item.decode(), 0) for item in wanted], int)
             # A server that batches callers may have made the rows longer, at their end.
             right = np.where(numbers > 0, scores[numbers - 1], -np.inf)
             yield _numbers(right, values[: len(right)], greatest(scores), tolerance)
     else:
-        yield from _rankings(name, histories, answer, truth, tolerance)
+        yield from _rankings(name, histories, answer, student, tolerance)
 
 
 def _rankings(
     name: str,
     histories: list[np.ndarray],
     answer: dict[str, np.ndarray],
-    truth: Truth,
+    student: ReferenceStudent,
     tolerance: float,
 ) -> Iterator[tuple[bool, float, np.ndarray]]:
     seen = name == schema.SIGNATURE_RECOMMEND_WITH_SEEN
     similar = name == schema.SIGNATURE_SIMILAR_ITEMS
     for history, scores, items, values in zip(
         histories,
-        [None] * len(histories) if similar else truth.rows(histories),
+        [None] * len(histories) if similar else student.rows(histories),
         answer[schema.ITEMS],
         answer[schema.SCORES],
         strict=True,
     ):
         if scores is not None:
-            question = truth.question(truth.ids(history), scores, () if seen else history)
+            question = student.question(student.ids(history), scores, () if seen else history)
         elif len(history):
-            question = truth.ask_similar(history[0])
+            question = student.ask_similar(history[0])
         else:
             question = Question(asked=[], items=[], scores=[])
         names = [item.decode() for item in items]

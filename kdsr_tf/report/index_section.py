@@ -111,19 +111,19 @@ def measure(
     def search_all(query: np.ndarray) -> np.ndarray:
         return np.argpartition(-(vectors @ query), k - 1)[:k]
 
-    truth = [set(search_all(query).tolist()) for query in queries]
+    exact = [set(search_all(query).tolist()) for query in queries]
     doubled = {least << n for n in range((most // least).bit_length())}
     efforts = sorted({*doubled, published, most} if published else doubled)
     ways = {effort: search_with(effort) for effort in efforts}
     return [
-        {"effort": effort, "published": effort == published, **_time(search, queries, truth, k)}
+        {"effort": effort, "published": effort == published, **_time(search, queries, exact, k)}
         for effort, search in [*ways.items(), (0, search_all)]
     ]
 
 
-def _time(search: Search, queries: np.ndarray, truth: list[set[int]], k: int) -> dict[str, float]:
+def _time(search: Search, queries: np.ndarray, exact: list[set[int]], k: int) -> dict[str, float]:
     seconds, recalls = [], []
-    for query, right in zip(queries, truth, strict=True):
+    for query, right in zip(queries, exact, strict=True):
         started = time.perf_counter()
         answer = search(query)
         seconds.append(time.perf_counter() - started)

@@ -56,28 +56,28 @@ def measure_skew(
     """
     # First: it decides what `tf.keras` is, before TensorFlow is imported.
     from kdsr_tf.export import exported as exports
-    from kdsr_tf.export import gate
     from kdsr_tf.export import skew as skews
+    from kdsr_tf.export.gate_sample import make_limits
 
     options = config.export
     with tempfile.TemporaryDirectory() as folder:
         exported = exports.read_exported(config, folder)
     similar = exports.similarity_vectors(exported.student, options.similar_items_space)
-    truth = exports.make_truth(config, exported, similar)
-    limits = gate.make_limits(options.recall_floor, options.exact_table)[config.serve.variant]
+    student = exports.reference_student(config, exported, similar)
+    limits = make_limits(options.recall_floor, options.exact_table)[config.serve.variant]
     if requests:
         logs = skews.read_log(requests)
     else:
         logs = skews.ask(
             source,
             config.serve.model_name,
-            [truth.ids(h) for h in itertools.islice(exported.histories, samples)],
+            [student.ids(h) for h in itertools.islice(exported.histories, samples)],
             config.serve.deadline_seconds,
             version=model.version,
             credentials=_credentials(config, model.certificates),
         )
     most = limits.score if tolerance is None else tolerance
-    found = skews.measure(skews.of_student(config, logs), truth, most)
+    found = skews.measure(skews.of_student(config, logs), student, most)
     off = [s.signature for s in found if s.max_difference > most or s.recall < limits.recall]
     if not off:
         return ServedSkew(found, None)

@@ -20,7 +20,7 @@ import numpy as np
 from kdsr_tf import schema, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, load_config
-from kdsr_tf.export import gate
+from kdsr_tf.export.gate_sample import VARIANTS, GateError
 from kdsr_tf.export.publish import export
 from kdsr_tf.export.versions import rollback
 from tests import factories
@@ -30,7 +30,7 @@ NEW = ["new1", "new2", "no-vector"]
 HISTORY = ["item0001", "new1", "item0009"]
 
 
-def ask(root: str, version: int, variants: tuple[str, ...] = gate.VARIANTS) -> dict:
+def ask(root: str, version: int, variants: tuple[str, ...] = VARIANTS) -> dict:
     """What a version says about denied and new items, by variant."""
     import scann  # noqa: F401  (registers the index's operations)
     import tensorflow as tf
@@ -76,7 +76,7 @@ def main(workdir: str, overrides: list[str]) -> dict:
         copy = os.path.join(folder, "work")
         shutil.copytree(workdir, copy)
         root = os.path.join(copy, "serving_model")
-        for variant in gate.VARIANTS:
+        for variant in VARIANTS:
             shutil.copytree(os.path.join(root, variant, "1"), os.path.join(root, variant, "2"))
         os.makedirs(os.path.join(root, ".building-left-by-a-killed-export"))
         deny, new = os.path.join(folder, "deny.txt"), os.path.join(folder, "new.jsonl")
@@ -91,7 +91,7 @@ def main(workdir: str, overrides: list[str]) -> dict:
         factories.write_new_items(configured(copy, *changes), NEW, without=1)
         outcomes["changed"] = run(copy, *changes)
         outcomes["listing"] = {
-            variant: sorted(os.listdir(os.path.join(root, variant))) for variant in gate.VARIANTS
+            variant: sorted(os.listdir(os.path.join(root, variant))) for variant in VARIANTS
         }
         outcomes["leftovers"] = [name for name in os.listdir(root) if name.startswith(".")]
         outcomes["answers"] = ask(root, 3)
@@ -113,7 +113,7 @@ def main(workdir: str, overrides: list[str]) -> dict:
         student.save(path)
         try:
             run(copy, "export.k=6")
-        except gate.GateError as error:
+        except GateError as error:
             outcomes["refused"] = f"{type(error).__name__}: {error}"
         outcomes["after_refusal"] = sorted(os.listdir(os.path.join(root, "exact")))
     return outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdsr_tf.export.gate_sample import Truth
+from kdsr_tf.export.gate_sample import ReferenceStudent
 
 MODEL = "shop"
 NUM_ITEMS = 400
@@ -86,10 +86,10 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def truth(rows: np.ndarray | None = None) -> Truth:
+def reference(rows: np.ndarray | None = None) -> ReferenceStudent:
     """The student as the gate sees it; `rows` instead of the table."""
     rows = table() if rows is None else rows
-    return Truth(
+    return ReferenceStudent(
         encode=lambda items: np.einsum("bl,bld->bd", (items != 0) * WEIGHTS, rows[items]),
         table=rows[1:],
         similar=unit_rows(rows[1:]),

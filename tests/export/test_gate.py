@@ -17,6 +17,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kdsr_tf import schema
 from kdsr_tf.export import gate
 from kdsr_tf.export.gate_checks import WARM_UP, check_answers, check_files
+from kdsr_tf.export.gate_sample import (
+    VARIANTS,
+    GateError,
+    Point,
+    make_limits,
+    make_sample,
+)
 from tests.export import oracle
 from tests.export.fixtures import ROOT
 
@@ -29,15 +36,15 @@ SAMPLED = f"on {len(oracle.histories())} sampled points"
 
 
 def make_sample(table):
-    truth = oracle.truth(table)
+    reference = oracle.reference(table)
     histories = [oracle.indices(history) for history in oracle.histories()]
     # Targets at every rank, so that the metrics are neither 0 nor 1.
-    best = [np.argsort(-table[1:] @ vector) + 1 for vector in truth.vectors(histories)]
+    best = [np.argsort(-table[1:] @ vector) + 1 for vector in reference.vectors(histories)]
     points = [
-        gate.Point(history, int(items[row]))
+        Point(history, int(items[row]))
         for row, (history, items) in enumerate(zip(histories, best, strict=True))
     ]
-    return gate.make_sample(truth, histories, points, gate.make_limits(0.99))
+    return make_sample(reference, histories, points, make_limits(0.99))
 
 
 @pytest.fixture(scope="module")
@@ -224,13 +231,13 @@ def test_a_good_model_passes_and_every_check_has_a_fault(models, sample, tmp_pat
     assert [check for check in checks if not check.passed] == []
     families = {check.name.partition(": ")[2] for check in checks}
     assert families == {check for *_, check in FAULTS} | {"signatures", "warm-up requests"}
-    assert {check.name.partition(": ")[0] for check in checks} == set(gate.VARIANTS)
+    assert {check.name.partition(": ")[0] for check in checks} == set(VARIANTS)
 
 
 def test_a_student_without_points_is_judged_by_all_the_rest(exact):
-    truth = oracle.truth(oracle.table())
+    reference = oracle.reference(oracle.table())
     histories = [oracle.indices(history) for history in oracle.histories()]
-    sample = gate.make_sample(truth, histories, [], gate.make_limits(0.99))
+    sample = make_sample(reference, histories, [], make_limits(0.99))
     checks = check_answers("exact", exact.signatures, sample)
     assert [check for check in checks if not check.passed] == []
     assert not any("sampled points" in check.name for check in checks)
@@ -266,18 +273,18 @@ def test_files_without_a_signature_or_its_warm_up_are_found(models, tmp_path):
 
 
 def test_a_student_with_nan_is_not_even_asked():
-    with pytest.raises(gate.GateError, match="NaN or infinite"):
+    with pytest.raises(GateError, match="NaN or infinite"):
         make_sample(oracle.table() * np.nan)
 
 
 @pytest.mark.slow
 def test_a_fresh_process_judges_and_names_what_failed(models, tmp_path, sample):
     shutil.copytree(f"{models}/shuffled_index", tmp_path / "model")
-    with pytest.raises(gate.GateError, match="recall@20") as error:
+    with pytest.raises(GateError, match="recall@20") as error:
         gate.run(str(tmp_path / "model"), sample)
     assert "Nothing was published" in str(error.value)
     os.remove(tmp_path / "model" / "exact" / "variables" / "variables.index")
-    with pytest.raises(gate.GateError, match="could not be loaded"):
+    with pytest.raises(GateError, match="could not be loaded"):
         gate.run(str(tmp_path / "model"), sample)
 
 

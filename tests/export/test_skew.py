@@ -40,12 +40,12 @@ def logs(models):
 
 
 @pytest.fixture(scope="module")
-def truth():
-    return oracle.truth()
+def reference():
+    return oracle.reference()
 
 
-def test_the_same_answers_have_no_skew(logs, truth):
-    found = measure(logs, truth, tolerance=1e-4)
+def test_the_same_answers_have_no_skew(logs, reference):
+    found = measure(logs, reference, tolerance=1e-4)
     assert [skew.signature for skew in found] == list(schema.SERVING_SIGNATURES)
     for skew in found:
         assert (skew.rows, skew.equal, skew.recall) == (14, 14, 1.0)
@@ -79,10 +79,10 @@ def replace_best(values):
         ("score", "scores", double_first, "max_difference"),
     ],
 )
-def test_a_tampered_answer_is_found(logs, truth, signature, key, change, field):
+def test_a_tampered_answer_is_found(logs, reference, signature, key, change, field):
     [log] = [log for log in logs[:5] if log.request.model_spec.signature_name == signature]
-    [good] = measure([log], truth, tolerance=1e-4)
-    [bad] = measure([tampered(log, key, change)], truth, tolerance=1e-4)
+    [good] = measure([log], reference, tolerance=1e-4)
+    [bad] = measure([tampered(log, key, change)], reference, tolerance=1e-4)
     assert bad.equal == good.equal - 1 == 11
     if field == "recall":
         assert bad.recall == pytest.approx(1 - 1 / (12 * oracle.K))
