@@ -5,8 +5,7 @@ Private names are used in these modules only, so that an upgrade is one reading 
 - `kdsr_tf.keras_internals` and `kdsr_tf.light_imports`: Keras, and how TensorFlow imports;
 - `kdsr_tf.export.tfrs_internals`: TensorFlow Recommenders and ScaNN;
 - `beam_pipelines.beam_internals`: Apache Beam;
-- `serving.internals`: TensorFlow's sessions;
-- `serving.grpc_internals`: gRPC's statistics.
+- `serving.internals`: TensorFlow's sessions and gRPC's statistics.
 
 Each says in which version the names were read, what relies on them, what happens if they are
 gone and what to do then. A test of each fails if a name is gone.

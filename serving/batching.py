@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kdsr_tf import schema
-from serving.fair_queue import FairQueue, Task, strings_of_a_row
+from serving.fair_queue import FairQueue, Room, Task, strings_of_a_row
 from serving.metrics import Metrics
 from serving.model import ServableModel
 from serving.request_error import full, invalid, unavailable
-from serving.room import Room
 
 _SHORT_HISTORY = 255
 _NICENESS = 5

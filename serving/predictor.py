@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import numpy as np
@@ -13,10 +13,21 @@ from tensorflow_serving.apis import model_pb2
 
 from kdsr_tf import schema
 from serving.batching import Batcher
-from serving.in_thread import in_thread
 from serving.metrics import Observation
 from serving.request_error import RequestError
 from serving.versioned_model import VersionedModel
+
+T = TypeVar("T")
+
+_MOST_BYTES_AT_ONCE = 1 << 16
+
+
+async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
+    """The result of a function: computed at once, or on a thread where it works on many bytes."""
+    if size <= _MOST_BYTES_AT_ONCE:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
 
 TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 

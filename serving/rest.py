@@ -20,8 +20,7 @@ from starlette.routing import Route
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving import descriptions, json_tensors, metrics
-from serving.in_thread import in_thread
-from serving.predictor import Predictor
+from serving.predictor import Predictor, in_thread
 from serving.request_error import RequestError, invalid
 from serving.versioned_model import LARGEST_VERSION
 

@@ -28,11 +28,10 @@ from serving import tls
 from serving.batching import Batcher
 from serving.client import ADDRESS_FILE
 from serving.crowding import Crowding
-from serving.grpc_internals import ReceivedCalls
-from serving.grpc_options import grpc_options, most_calls
-from serving.grpc_services import GrpcServices
+from serving.grpc_services import GrpcServices, grpc_options, most_calls
 from serving.health import Health
 from serving.http_server import HttpServer
+from serving.internals import ReceivedCalls
 from serving.listener import BoundedListener, allow_more_descriptors, most_connections
 from serving.metrics import Metrics
 from serving.predictor import Predictor

@@ -11,7 +11,6 @@ MODULES = {
     "kdsr_tf/export/tfrs_internals.py",
     "beam_pipelines/beam_internals.py",
     "serving/internals.py",
-    "serving/grpc_internals.py",
 }
 OF_PYTHON = {"_replace", "_asdict", "_fields", "_make", "_exit", "_run_exitfuncs"}
 """Of named tuples, and how a process ends."""

@@ -118,7 +118,7 @@ def _load(
 ) -> Config:
     from kdsr_tf import artifacts
     from kdsr_tf.config import Config, load_config
-    from kdsr_tf.runs.run_folder import CONFIG_FILE
+    from kdsr_tf.runs.workdir import CONFIG_FILE
 
     if path is None:
         folder = workdir or Config().workdir

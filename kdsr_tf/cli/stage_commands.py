@@ -85,7 +85,7 @@ def _run_stage(
     from kdsr_tf import stages
     from kdsr_tf.cli.stage_tables import show_outcome, show_plan
     from kdsr_tf.runs import plan
-    from kdsr_tf.runs.write_stage import write_stage
+    from kdsr_tf.runs.pipeline import write_stage
 
     if dry_run:
         wanted = stages.STAGES[: stages.STAGES.index(stage) + 1]
@@ -129,7 +129,7 @@ def distill(config: Config, dry_run: bool, triplets: bool, beam_args: tuple[str,
     """Write windows with the teacher's scores and codes."""
     from kdsr_tf import stages
     from kdsr_tf.cli.stage_tables import show_outcome
-    from kdsr_tf.runs.write_stage import write_triplets
+    from kdsr_tf.runs.pipeline import write_triplets
 
     also = [stages.triplets_of(config)] if triplets and config.needs.pairs else []
     _run_stage(config, dry_run, "distill", beam_args, also=also)
@@ -198,7 +198,7 @@ _PREVIOUS = 0
 def export(config: Config, dry_run: bool, add_items: str | None, rollback: int | None) -> None:
     """Publish a SavedModel with its index, if it passes the gate."""
     from kdsr_tf.cli.stage_tables import show_outcome
-    from kdsr_tf.runs.write_stage import write_new_items
+    from kdsr_tf.runs.pipeline import write_new_items
 
     if rollback is not None and add_items is not None:
         raise click.UsageError("--rollback publishes a version as it was: it excludes --add-items.")
@@ -240,7 +240,7 @@ def _take_first_run(
     if runs:
         from kdsr_tf.errors import ConfigError
         from kdsr_tf.evaluation.compared_arms import split_name
-        from kdsr_tf.runs.run_folder import find_config
+        from kdsr_tf.runs.workdir import find_config
 
         if len(runs) > _MOST_RUNS:
             raise ConfigError(f"At most two runs fit beside each other. Received: {len(runs)}.")

@@ -12,9 +12,9 @@ from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config
 from kdsr_tf.console import console, table
 from kdsr_tf.evaluation.evaluation_files import read_evaluation
-from kdsr_tf.evaluation.seeds import Spread
+from kdsr_tf.evaluation.significance import Spread
+from kdsr_tf.runs.pipeline import NOT_NEEDED, UP_TO_DATE, StageOutcome
 from kdsr_tf.runs.plan import State
-from kdsr_tf.runs.write_stage import NOT_NEEDED, UP_TO_DATE, StageOutcome
 from kdsr_tf.schema import ACCURACY, HEADLINES
 from kdsr_tf.stages import count_name
 

@@ -175,7 +175,7 @@ def search(
     """
     from kdsr_tf.cli.stage_tables import show_plan
     from kdsr_tf.cli.study_tables import show_space, show_study
-    from kdsr_tf.experiments.search_space import load_space
+    from kdsr_tf.experiments.search import load_space
     from kdsr_tf.runs import trials as search_trials
 
     space = load_space(name)

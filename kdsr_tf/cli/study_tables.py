@@ -14,7 +14,7 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.console import console, output, table
 from kdsr_tf.evaluation.checks.finding import LEAK, OK, Finding
 from kdsr_tf.experiments.experiment import Experiment, load_experiment, packaged_experiments
-from kdsr_tf.experiments.search_space import SearchSpace
+from kdsr_tf.experiments.search import SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -91,7 +91,7 @@ def show_space(space: SearchSpace, trials: int) -> None:
 
 def show_study(study: optuna.Study, folder: str, metric: str) -> None:
     """Print the best trials, which keys mattered, and how to use the best values."""
-    from kdsr_tf.experiments.study import importance, trial_rows
+    from kdsr_tf.experiments.search import importance, trial_rows
     from kdsr_tf.runs.trials import shown_value
 
     rows = trial_rows(study)

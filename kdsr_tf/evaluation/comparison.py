@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from kdsr_tf import schema
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation import resampling
+from kdsr_tf.evaluation import significance
 from kdsr_tf.evaluation.compared_arms import Arm
 from kdsr_tf.evaluation.evaluation_files import (
     ORACLE,
@@ -28,7 +28,7 @@ from kdsr_tf.evaluation.evaluation_files import (
     Evaluation,
 )
 from kdsr_tf.evaluation.rank_metrics import ACCURACY
-from kdsr_tf.evaluation.seeds import Interval, SeedsTest, difference_over_seeds, over_seeds
+from kdsr_tf.evaluation.significance import Interval, SeedsTest, difference_over_seeds, over_seeds
 from kdsr_tf.evaluation.summary import accuracy
 
 _POINT = (schema.USER_ID, POSITION, TARGET_ID)
@@ -105,7 +105,7 @@ def compare(
         arms: At least one; see `kdsr_tf.evaluation.compared_arms.find_arms`.
         cutoffs: Values of k; None takes those of the first run.
         where: Group by slice, such as `{"target_training": "cold"}`: only these points.
-        seed: Seed of the resampling.
+        seed: Seed of the significance.
 
     Raises:
         InputError: if the runs were not evaluated on the same test points, against
@@ -125,7 +125,7 @@ def compare(
         for evaluation in sorted(arm.evaluations, key=_seed):
             ranks = _ranks(evaluation, first, points)[chosen]
             values = np.stack(list(accuracy(ranks, cutoffs).values()), axis=1)
-            per_seed.append(resampling.user_sums(values, users, len(known)))
+            per_seed.append(significance.user_sums(values, users, len(known)))
         sums.append(np.mean(per_seed, axis=0))
         by_seed.append(np.array([one.sum(axis=0) / counts.sum() for one in per_seed]))
     seeds = _seeds(arms[0])
@@ -156,14 +156,14 @@ def _rows(
     deltas = [one - sums[0] for one in sums[1:]]
     both = np.concatenate([*sums, *deltas], axis=1)
     means = (both.sum(axis=0) / counts.sum()).tolist()
-    low, high = resampling.percentile_interval(resampling.bootstrap_means(both, counts, seed))
+    low, high = significance.percentile_interval(significance.bootstrap_means(both, counts, seed))
     intervals = list(zip(low.tolist(), high.tolist(), strict=True))
     shift = len(runs) * len(names)
     differences = (
         _differences(
             means[shift:],
             intervals[shift:],
-            resampling.randomisation_p_values(np.concatenate(deltas, axis=1), seed).tolist(),
+            significance.randomisation_p_values(np.concatenate(deltas, axis=1), seed).tolist(),
             [
                 difference_over_seeds(a, b, is_paired)
                 for arm, is_paired in zip(by_seed[1:], paired, strict=True)
@@ -201,7 +201,7 @@ def _differences(
     tests: Sequence[SeedsTest],
 ) -> list[Difference]:
     """Every difference of the comparison, whose p-values are corrected together."""
-    corrected = iter(resampling.holm([t.p_value for t in tests if t.p_value is not None]))
+    corrected = iter(significance.holm([t.p_value for t in tests if t.p_value is not None]))
     return [
         Difference(
             value=value,
@@ -214,7 +214,7 @@ def _differences(
             seeds_p_holm=None if test.p_value is None else next(corrected),
         )
         for value, interval, p_value, p_holm, test in zip(
-            values, intervals, p_values, resampling.holm(p_values), tests, strict=True
+            values, intervals, p_values, significance.holm(p_values), tests, strict=True
         )
     ]
 

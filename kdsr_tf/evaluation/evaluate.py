@@ -19,8 +19,7 @@ from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING, write_me
 from kdsr_tf.evaluation.item_catalogue import ItemCatalogue, read_catalogue, read_features
 from kdsr_tf.evaluation.ranker import Ranker, exclude, parts, popularity_ranks
 from kdsr_tf.evaluation.read_windows import read_windows
-from kdsr_tf.evaluation.slices import slice_points
-from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
+from kdsr_tf.evaluation.summary import Rankings, TestPoints, slice_points, summarise
 from kdsr_tf.methods.served import read_served
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users
 from kdsr_tf.stage_frame import StageFrame

@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from kdsr_tf import artifacts, schema
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.errors import StaleArtifactError
-from kdsr_tf.evaluation.slices import Slice
-from kdsr_tf.evaluation.summary import Rankings
+from kdsr_tf.evaluation.summary import Rankings, Slice
 
 VERSION = 1
 """Of `metrics.json` and `users.parquet`; raised when a field changes its meaning."""

@@ -12,7 +12,7 @@ from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation.compared_arms import Arm
 from kdsr_tf.evaluation.comparison import Comparison, Difference, compare
 from kdsr_tf.evaluation.evaluation_files import figures, read_evaluation
-from kdsr_tf.evaluation.seeds import Spread, over_seeds
+from kdsr_tf.evaluation.significance import Spread, over_seeds
 from kdsr_tf.experiments.experiment import Experiment
 
 SECONDS = "seconds_per_epoch"

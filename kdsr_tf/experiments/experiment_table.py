@@ -12,7 +12,7 @@ from kdsr_tf.evaluation.rank_metrics import metric_name
 
 if TYPE_CHECKING:
     from kdsr_tf.evaluation.comparison import Difference
-    from kdsr_tf.evaluation.seeds import Spread
+    from kdsr_tf.evaluation.significance import Spread
     from kdsr_tf.experiments.experiment_results import ArmResult, Results
 
 _OTHERS = {"best_epoch": ("epoch", 1), "seconds_per_epoch": ("s/epoch", 1)}

@@ -12,7 +12,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.errors import KDSRError
 from kdsr_tf.runs.child_processes import background_child
-from kdsr_tf.runs.run_folder import write_config
+from kdsr_tf.runs.workdir import write_config
 
 _SAMPLE_K = 10
 _POLL_SECONDS = 1.0

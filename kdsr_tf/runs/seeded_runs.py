@@ -13,7 +13,7 @@ from kdsr_tf.config import Config
 from kdsr_tf.console import console
 from kdsr_tf.evaluation.compared_arms import SEEDS_FILE
 from kdsr_tf.evaluation.evaluation_files import figures
-from kdsr_tf.evaluation.seeds import Spread, over_seeds
+from kdsr_tf.evaluation.significance import Spread, over_seeds
 from kdsr_tf.runs import plan
 from kdsr_tf.runs.pipeline import run_stage
 from kdsr_tf.runs.workdir import locked

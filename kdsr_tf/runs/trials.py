@@ -13,9 +13,10 @@ from kdsr_tf.config import Config, dump_config, override
 from kdsr_tf.console import console, csv_text, markdown_table
 from kdsr_tf.errors import ConfigError, KDSRError
 from kdsr_tf.experiments.planned_arms import with_own_locations
-from kdsr_tf.experiments.search_space import SearchSpace, assignment
-from kdsr_tf.experiments.study import (
+from kdsr_tf.experiments.search import (
     RUN,
+    SearchSpace,
+    assignment,
     importance,
     num_judged,
     open_study,

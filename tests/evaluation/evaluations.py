@@ -7,8 +7,7 @@ import numpy as np
 from kdsr_tf import artifacts
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.evaluation.evaluation_files import write_metrics, write_users
-from kdsr_tf.evaluation.slices import slice_points
-from kdsr_tf.evaluation.summary import Rankings, TestPoints, summarise
+from kdsr_tf.evaluation.summary import Rankings, TestPoints, slice_points, summarise
 
 NUM_ITEMS = 50
 CUTOFFS = [5, 20]

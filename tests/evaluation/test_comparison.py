@@ -14,7 +14,7 @@ from kdsr_tf.errors import InputError, MissingArtifactError
 from kdsr_tf.evaluation.compared_arms import find_arms
 from kdsr_tf.evaluation.comparison import compare
 from kdsr_tf.evaluation.evaluation_files import read_evaluation
-from kdsr_tf.evaluation.resampling import holm
+from kdsr_tf.evaluation.significance import holm
 from tests.evaluation.evaluations import CUTOFFS, NUM_ITEMS, test_points, write_evaluation
 
 POINTS = test_points()

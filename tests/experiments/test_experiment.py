@@ -12,7 +12,7 @@ from kdsr_tf.backbones.catalogue import BACKBONES, find_backbone
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.experiments.experiment import Experiment, load_experiment, packaged_experiments
 from kdsr_tf.experiments.planned_arms import input_locations, plan_arms
-from kdsr_tf.experiments.search_space import load_space
+from kdsr_tf.experiments.search import load_space
 from tests.experiments.planted import config_in, external
 
 GRID = {

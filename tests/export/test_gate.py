@@ -15,14 +15,13 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kdsr_tf import schema
-from kdsr_tf.export import gate
+from kdsr_tf.export import gate, gate_sample
 from kdsr_tf.export.gate_checks import WARM_UP, check_answers, check_files
 from kdsr_tf.export.gate_sample import (
     VARIANTS,
     GateError,
     Point,
     make_limits,
-    make_sample,
 )
 from tests.export import oracle
 from tests.export.fixtures import ROOT
@@ -44,7 +43,7 @@ def make_sample(table):
         Point(history, int(items[row]))
         for row, (history, items) in enumerate(zip(histories, best, strict=True))
     ]
-    return make_sample(reference, histories, points, make_limits(0.99))
+    return gate_sample.make_sample(reference, histories, points, make_limits(0.99))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +236,7 @@ def test_a_good_model_passes_and_every_check_has_a_fault(models, sample, tmp_pat
 def test_a_student_without_points_is_judged_by_all_the_rest(exact):
     reference = oracle.reference(oracle.table())
     histories = [oracle.indices(history) for history in oracle.histories()]
-    sample = make_sample(reference, histories, [], make_limits(0.99))
+    sample = gate_sample.make_sample(reference, histories, [], make_limits(0.99))
     checks = check_answers("exact", exact.signatures, sample)
     assert [check for check in checks if not check.passed] == []
     assert not any("sampled points" in check.name for check in checks)

@@ -14,11 +14,10 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, KDSRError
-from kdsr_tf.experiments.search_space import SearchSpace
-from kdsr_tf.experiments.study import open_study
+from kdsr_tf.experiments.search import SearchSpace, open_study
 from kdsr_tf.runs import trials
 from kdsr_tf.runs.child_processes import run_child
-from kdsr_tf.runs.run_folder import write_config
+from kdsr_tf.runs.workdir import write_config
 from kdsr_tf.training.checkpoints import Checkpoints, State
 from tests.experiments import planted
 

@@ -32,7 +32,7 @@ from tensorflow_serving.apis import (
 
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import KDSRError
-from serving.in_thread import in_thread
+from serving.predictor import in_thread
 from serving.server import Server
 from tests.export import oracle
 from tests.serving.certificates import write_certificates

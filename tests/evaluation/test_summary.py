@@ -1,6 +1,6 @@
 import numpy as np
 
-from kdsr_tf.evaluation.slices import head_items, slice_points
+from kdsr_tf.evaluation.summary import head_items, slice_points
 
 
 def names(one):

@@ -9,7 +9,7 @@ import pytest
 from kdsr_tf import artifacts, stage_frame, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.config import dump_config, load_config
-from kdsr_tf.runs.stale_runs import stale_notes, stale_run
+from kdsr_tf.runs.several_runs import stale_notes, stale_run
 from tests.evaluation.evaluations import test_points, write_evaluation
 from tests.runs.test_plan import EXTERNAL, commit_all, config_in
 

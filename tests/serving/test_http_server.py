@@ -12,7 +12,7 @@ import socket
 import pytest
 import uvicorn
 
-from serving.http_protocol import GuardedHttpProtocol, HttpLimits
+from serving.http_server import GuardedHttpProtocol, HttpLimits
 from serving.listener import BoundedListener, most_connections
 from serving.metrics import Metrics
 

@@ -6,7 +6,7 @@ import pytest
 
 from kdsr_tf.config import load_config
 from kdsr_tf.errors import ConfigError, InputError
-from kdsr_tf.export.item_lists import allowed_items
+from kdsr_tf.export.exported import allowed_items
 
 ITEMS = np.array(["a", "b", "c c", "d"], object)
 
