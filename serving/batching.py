@@ -74,11 +74,7 @@ class Batcher:
             thread.start()
 
     def require_room(self, caller: str = "") -> None:
-        """Refuse a caller whose request of one string could not wait.
-
-        Raises:
-            RequestError: UNAVAILABLE.
-        """
+        """Refuse, as UNAVAILABLE, a caller whose request of one string could not wait."""
         self._room.require(caller)
 
     async def run(

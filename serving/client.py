@@ -141,11 +141,7 @@ class Client:
         self._connection.close()
 
     def wait_until_ready(self, timeout_seconds: float = 60.0) -> None:
-        """Return once a version of the model is available.
-
-        Raises:
-            QueryError: if none is within the time.
-        """
+        """Return once a version of the model is available; `QueryError` if none is in time."""
         for attempt in tenacity.Retrying(**self._session.until_ready(timeout_seconds)):
             with attempt:
                 found = self._connection.send(*self._session.status(timeout_seconds))

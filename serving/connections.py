@@ -141,12 +141,7 @@ class AsyncGrpcConnection:
 
 
 class AsyncRestConnection:
-    """A pool of HTTP connections, for asyncio.
-
-    Args:
-        url: `http://host:port` or `https://host:port`, with a path where a gateway has one.
-        tls: Files of an `https` connection.
-    """
+    """A pool of HTTP connections, for asyncio; `url` has a path where a gateway has one."""
 
     def __init__(self, url: str, tls: Tls | None = None) -> None:
         self._url = url

@@ -63,11 +63,7 @@ class Crowding:
         return unread
 
     def require_room(self, caller: str) -> None:
-        """Refuse a call of a connection that has been at its limit for long.
-
-        Raises:
-            RequestError: UNAVAILABLE.
-        """
+        """Refuse, as UNAVAILABLE, a call of a connection that has been at its limit for long."""
         if self._since is None or self._calls[caller] <= self._most // _ANSWERED_PART:
             return
         began, ended = self._since

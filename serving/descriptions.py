@@ -23,11 +23,7 @@ def model_spec(name: str, version: int, signature: str = "") -> model_pb2.ModelS
 def metadata(
     model: VersionedModel, spec: model_pb2.ModelSpec, fields: Sequence[str]
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of a version.
-
-    Raises:
-        RequestError: NOT_FOUND, or INVALID_ARGUMENT for another field.
-    """
+    """The signatures of a version; NOT_FOUND, or INVALID_ARGUMENT for another field."""
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in fields:
@@ -48,8 +44,7 @@ def status(
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """The state of every version this server has met, or of the one asked for.
 
-    Raises:
-        RequestError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+    NOT_FOUND for another model or version, INVALID_ARGUMENT for an unknown label.
     """
     if spec.name not in ("", model.name):
         which = f"version {spec.version.value}" if spec.HasField("version") else "any versions"

@@ -197,11 +197,7 @@ class Room:
         self._limits = {"rows": rows, "elements": elements}
 
     def find(self, caller: str, rows: int, elements: int) -> list[Task]:
-        """The tasks that must give way to a request; mostly none.
-
-        Raises:
-            RequestError: UNAVAILABLE if there is no room for it.
-        """
+        """The tasks that must give way to a request, mostly none; UNAVAILABLE without room."""
         found: dict[Task, None] = {}
         for what, missing, most in self._shortages(caller, rows, elements):
             for task in reversed(most.tasks):
@@ -212,12 +208,9 @@ class Room:
         return list(found)
 
     def require(self, caller: str) -> None:
-        """Refuse a caller whose request of one string could not wait.
+        """Refuse, as UNAVAILABLE, a caller whose request of one string could not wait.
 
         Other threads may change the queue meanwhile: about right is enough.
-
-        Raises:
-            RequestError: UNAVAILABLE.
         """
         for _ in self._shortages(caller, 1, 1):
             pass

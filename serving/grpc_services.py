@@ -84,12 +84,7 @@ _UNIMPLEMENTED = {
 class GrpcServices:
     """Predict, GetModelMetadata, GetModelStatus and health; other methods are unimplemented.
 
-    Args:
-        predictor: Answers.
-        health: Says whether the server answers.
-        crowding: Told of every call; refuses some.
-        counts: Told every predict request and every malformed one.
-        read_seconds: Longest time for a request to arrive.
+    A request may take `read_seconds` to arrive.
     """
 
     def __init__(

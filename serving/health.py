@@ -34,11 +34,7 @@ class Health:
         self._stopping.set()
 
     def check(self, service: str) -> health_pb2.HealthCheckResponse:
-        """The state of a service; that of the server has the name "".
-
-        Raises:
-            RequestError: NOT_FOUND for a service that is not here.
-        """
+        """The state of a service, or of the server (""); NOT_FOUND for one that is not here."""
         if service not in _SERVICES:
             raise not_found(f"There is no service {service!r}.")
         return _state("NOT_SERVING" if self._stopping.is_set() else "SERVING")
@@ -46,9 +42,7 @@ class Health:
     async def watch(self, service: str, context: grpc.aio.ServicerContext) -> None:
         """Send the state of a service, and again when it changes.
 
-        Raises:
-            RequestError: UNAVAILABLE if the connection has too many watches, or when the server
-                stops.
+        UNAVAILABLE if the connection has too many watches, or when the server stops.
         """
         caller = context.peer()
         if self._watches[caller] >= MOST_WATCHES:

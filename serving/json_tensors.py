@@ -34,21 +34,13 @@ class JsonRequest(NamedTuple):
     values: Any
 
     def arrays(self, infos: TensorInfos) -> dict[str, np.ndarray]:
-        """The inputs of a signature that takes `infos`.
-
-        Raises:
-            RequestError: INVALID_ARGUMENT.
-        """
+        """The inputs of a signature that takes `infos`, or INVALID_ARGUMENT."""
         values = _by_column(self.values, infos) if self.by_row else _named(self.values, infos)
         return {name: _array(value, name, infos[name]) for name, value in values.items()}
 
 
 def parse(body: bytes) -> JsonRequest:
-    """Parse the body of a predict request.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT.
-    """
+    """Parse the body of a predict request; INVALID_ARGUMENT for what is none."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:

@@ -55,11 +55,7 @@ class BoundedListener(socket.socket):
         self._reserve = os.open(os.devnull, os.O_RDONLY)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that there is room for.
-
-        Raises:
-            BlockingIOError: if none waits.
-        """
+        """The next connection that there is room for; `BlockingIOError` if none waits."""
         while True:
             try:
                 connection, address = super().accept()

@@ -70,11 +70,7 @@ class ServableModel:
         self._calls = self._load(graph)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
-        """Inputs and outputs of a signature.
-
-        Raises:
-            RequestError: INVALID_ARGUMENT if there is none of that name.
-        """
+        """Inputs and outputs of a signature; INVALID_ARGUMENT if there is none of that name."""
         found = self.signature_defs.get(name)
         if found is None:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
@@ -83,13 +79,10 @@ class ServableModel:
     def check(
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Iterable[str] = ()
     ) -> None:
-        """Refuse a request that could fail, so that it never shares a batch.
+        """Refuse, as INVALID_ARGUMENT, a request that could fail: it must not share a batch.
 
         `signature` is one that the method of that name has found. `inputs` are object arrays of
         bytes, by all the names of its inputs; `outputs` are names of those wanted.
-
-        Raises:
-            RequestError: INVALID_ARGUMENT.
         """
         call = self._calls[signature]
         _check_inputs(inputs, call.inputs)
@@ -100,8 +93,7 @@ class ServableModel:
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Name to output of a signature for inputs that were checked; threads may share this.
 
-        Raises:
-            RequestError: with TensorFlow's own status.
+        What TensorFlow raises keeps its status.
         """
         call = self._calls[signature]
         try:

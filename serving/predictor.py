@@ -53,11 +53,7 @@ class Predictor:
         self._batcher = batcher
 
     def require_room(self, caller: str) -> None:
-        """Refuse a request before it costs anything if the queue is full.
-
-        Raises:
-            RequestError: UNAVAILABLE.
-        """
+        """Refuse a request, as UNAVAILABLE, before it costs anything if the queue is full."""
         self._batcher.require_room(caller)
 
     async def predict(

@@ -20,11 +20,10 @@ _MOST_DIMENSIONS = 254
 def to_arrays(
     protos: Mapping[str, tensor_pb2.TensorProto], infos: Mapping[str, meta_graph_pb2.TensorInfo]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a request's tensors, if they have the names that the signature takes.
+    """The arrays of a request's tensors.
 
-    Raises:
-        RequestError: INVALID_ARGUMENT for other names, before they cost memory, or a tensor that
-            `to_array` refuses.
+    INVALID_ARGUMENT for other names than the signature takes, before they cost memory, or for a
+    tensor that `to_array` refuses.
     """
     extra, missing = sorted(set(protos) - set(infos)), sorted(set(infos) - set(protos))
     if extra or missing:
@@ -40,10 +39,8 @@ def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
     As `tf.make_ndarray`, in a fifth of its time. A few bytes can declare a tensor of any size, so
     the size is checked first. Of fewer values than the shape has, the last is repeated, up to 1,024
-    times: more would cost far more than was sent. `name` is the input's, for the message.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT for another dtype, or a tensor that contradicts itself.
+    times: more would cost far more than was sent. INVALID_ARGUMENT for another dtype, or a tensor
+    that contradicts itself; the message says `name`.
     """
     if proto.dtype != types_pb2.DT_STRING or proto.tensor_content:
         names = {number: name for name, number in types_pb2.DataType.items()}

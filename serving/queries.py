@@ -16,19 +16,15 @@ from kdsr_tf.errors import KDSRError
 
 
 def rows_of_ids(name: str, rows: Any) -> list[list[str]]:
-    """One list of item ids per row, of lists, arrays, columns of tables or other iterables of such.
-
-    Raises:
-        ValueError: as `list_of_ids`; `name` is the argument's.
-    """
+    """A list of item ids per row, of lists, arrays, columns of tables or such; `name` is the
+    argument."""
     return [list_of_ids(f"{name}[{k}]", row) for k, row in enumerate(_listed(name, rows))]
 
 
 def list_of_ids(name: str, values: Any) -> list[str]:
     """Item ids as a list of text, from a list, array, column of a table or other iterable in order.
 
-    Raises:
-        ValueError: for one text, for what has no order, and for an element that is not text.
+    `ValueError` for one text, for what has no order, and for an element that is not text.
     """
     ids = _listed(name, values)
     for position, value in enumerate(ids):
@@ -48,11 +44,7 @@ def list_of_ids(name: str, values: Any) -> list[str]:
 
 
 def count_of_items(k: Any) -> int:
-    """`k` as a whole number.
-
-    Raises:
-        KDSRError: if it is not one, or below 1.
-    """
+    """`k` as a whole number; `KDSRError` if it is not one, or below 1."""
     try:
         number = None if isinstance(k, bool) else operator.index(k)
     except TypeError:
@@ -129,10 +121,8 @@ class ModelMetadata(NamedTuple):
 class QueryError(KDSRError):
     """A call to the server failed.
 
-    Args:
-        message: What failed and what to do.
-        code: Status of the call; that of a REST answer is translated.
-        retry_seconds: When the server asks to come again; 0 where it does not say.
+    `code` is the call's status; that of a REST answer is translated. `retry_seconds` says when the
+    server asks to come again; it is 0 where it does not say.
     """
 
     def __init__(self, message: str, code: grpc.StatusCode, retry_seconds: float = 0.0) -> None:

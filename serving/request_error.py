@@ -10,12 +10,9 @@ _RETRY_SECONDS = 1.0
 
 
 class RequestError(Exception):
-    """A request that gets an error status.
+    """A request that gets an error status: gRPC's, which REST maps to its own.
 
-    Args:
-        code: gRPC's status; REST maps it to its own.
-        message: For the caller.
-        retry_seconds: When the same request is worth another attempt; None is never.
+    `retry_seconds` says when the same request is worth another attempt; None is never.
     """
 
     def __init__(

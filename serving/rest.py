@@ -47,12 +47,8 @@ _STATUS = {
 class RestService:
     """Answers HTTP requests as TF Serving does.
 
-    Args:
-        predictor: Answers.
-        counts: Shown at `metrics.PATH`.
-        most_request_bytes: Longest body; a longer one gets 413.
-        timeout_seconds: Longest time for a body to arrive (408) and, once it has, for its
-            answer (504).
+    A body longer than `most_request_bytes` gets 413. `timeout_seconds` is the longest time for a
+    body to arrive (408) and, once it has, for its answer (504).
     """
 
     def __init__(

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def grpc_credentials(options: ServeConfig) -> grpc.ServerCredentials | None:
     """Of the gRPC port; None where no certificate is configured.
 
-    Raises:
-        KDSRError: if a file cannot be read or certificate and key do not belong together.
+    `KDSRError` if a file cannot be read or certificate and key do not belong together.
     """
     if options.tls_certificate is None:
         return None

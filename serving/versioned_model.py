@@ -98,11 +98,7 @@ class VersionedModel:
         self._watcher = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     def start(self) -> None:
-        """Load what can be loaded and begin to watch.
-
-        Raises:
-            NoModelError: if there is nothing.
-        """
+        """Load what can be loaded and begin to watch; `NoModelError` if there is nothing."""
         while self.refresh():
             pass
         if not self._loaded:
@@ -122,9 +118,7 @@ class VersionedModel:
     def wanted_version(self, spec: model_pb2.ModelSpec) -> int | None:
         """The version a request names by number or label; None where it names none.
 
-        Raises:
-            RequestError: NOT_FOUND for another model, INVALID_ARGUMENT for no name or an
-                unknown label.
+        NOT_FOUND for another model, INVALID_ARGUMENT for no name or an unknown label.
         """
         if not spec.name:
             raise invalid("Missing ModelSpec name.")
@@ -137,11 +131,8 @@ class VersionedModel:
         return spec.version.value if spec.HasField("version") else None
 
     def find(self, spec: model_pb2.ModelSpec) -> ServableModel:
-        """The version that answers a request.
-
-        Raises:
-            RequestError: as `wanted_version`, and NOT_FOUND for a version not loaded.
-        """
+        """The version that answers a request; as `wanted_version`, and NOT_FOUND for one not
+        loaded."""
         loaded = self._loaded
         version = self.wanted_version(spec)
         if version is None:

@@ -75,14 +75,10 @@ class Row:
 class Comparison:
     """Runs beside each other; the first is the one the others are compared with.
 
-    Args:
-        runs: Per arm its name, evaluation folders, seeds, selection, and
-            `beyond_accuracy`: coverage and diversity, over all its test points.
-        test_points: Test points behind every figure.
-        users: Users behind them.
-        where: Slices the points were restricted to.
-        rows: By metric, then by arm.
-        notes: What a reader must know before believing the figures.
+    `runs` has per arm its name, evaluation folders, seeds, selection, and `beyond_accuracy`:
+    coverage and diversity over all its test points. `where` are the slices the points were
+    restricted to; rows are by metric, then by arm. Notes are what a reader must know before
+    believing the figures.
     """
 
     runs: tuple[dict[str, Any], ...]

@@ -17,11 +17,8 @@ _FIELDS = (schema.USER_ID, schema.WINDOW_START, *_ARRAYS)
 class Windows(NamedTuple):
     """Some windows; row k of every field is the same window.
 
-    Args:
-        user_ids: Their users.
-        starts: Position of the first input in the user's sequence, int64 `(windows,)`.
-        items: Inputs of each, int32 `(length,)`.
-        targets: Targets of each, likewise; 0 = no loss.
+    `starts` are positions of the first inputs in the users' sequences. Items and targets have the
+    `(length,)` of each window; target 0 is none.
     """
 
     user_ids: list[str]

@@ -94,11 +94,8 @@ _DIVERSITY_LISTS = 10_000
 class TestPoints:
     """Test points in the order they were read.
 
-    Args:
-        user_ids: User of each point.
-        positions: Index of the target in the user's sequence.
-        window_starts: Index of the first item of the history.
-        targets: Target items.
+    Positions are indices of the targets in the users' sequences, window starts those of the first
+    items of the histories.
     """
 
     __test__ = False
@@ -111,13 +108,9 @@ class TestPoints:
 
 @dataclasses.dataclass(kw_only=True)
 class Rankings:
-    """What ranking found, per test point.
+    """What ranking found, per test point: ranks of the target, 1 is best, and by train frequency.
 
-    Args:
-        points: The test points.
-        ranks: Rank of the target, 1 is best.
-        popularity_ranks: Its rank by train frequency.
-        lists: The best items `(points, k)`, k the largest cutoff; `PAD` where no item is left.
+    `lists` are the best items `(points, k)`, k the largest cutoff; `PAD` where no item is left.
     """
 
     points: TestPoints

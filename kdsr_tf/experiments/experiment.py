@@ -168,11 +168,7 @@ class Experiment(Section):
 
 
 def load_experiment(name: str) -> Experiment:
-    """An experiment by the name of a packaged one, or by the path of a YAML file.
-
-    Raises:
-        ConfigError: if there is none, or if it is wrong.
-    """
+    """An experiment by the name of a packaged one, or by the path of a YAML file."""
     return load_section(Experiment, name, packaged_experiments())
 
 

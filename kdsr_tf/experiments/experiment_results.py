@@ -21,13 +21,9 @@ BEST_EPOCH = "best_epoch"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArmResult:
-    """One row of an experiment's table.
+    """One row of an experiment's table: its seeds, and its figures over them, by name.
 
-    Args:
-        name: Of the arm.
-        seeds: Seeds of its runs.
-        figures: Its figures over the seeds, by name; a single seed has no interval (nan).
-        differences: To the reference arm, by metric; none for that one.
+    A single seed has no interval (nan). The reference arm has no differences.
     """
 
     name: str
@@ -38,17 +34,10 @@ class ArmResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
-    """An experiment's table.
+    """An experiment's table, with the arms that have run in the experiment's order.
 
-    Args:
-        experiment: The experiment.
-        arms: Rows of the arms that have run, in the experiment's order.
-        columns: Names of the figures shown.
-        selections: How the epochs were selected, all ways that occur.
-        test_points: Test points behind every metric.
-        users: Users behind them.
-        notes: What a reader must know before believing the figures.
-        failures: Why an arm has no row, by its name.
+    `columns` names the figures shown, `selections` all ways in which epochs were selected. `notes`
+    are what a reader must know before believing the figures; `failures` says why an arm has no row.
     """
 
     experiment: Experiment
@@ -72,13 +61,9 @@ def collect(
     failures: Mapping[str, str],
     more: Mapping[str, Mapping[str, float]],
 ) -> Results:
-    """Read the evaluations and students of the arms that have run.
+    """Read the evaluations and students of the arms that have run, one per seed.
 
-    Args:
-        experiment: The experiment.
-        runs: Evaluated runs by arm, one per seed.
-        failures: Reason by arm that has not run.
-        more: Further figures by name, by the name of a run.
+    `failures` has a reason by arm that has not run, `more` further figures by the name of a run.
 
     Raises:
         InputError: if a metric to be shown is not among those of the evaluations.

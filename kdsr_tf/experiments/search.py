@@ -118,11 +118,8 @@ class SearchSpace(Section):
         return parameters
 
     def check(self, config: Config) -> None:
-        """Try every value at the edge of the space in a configuration.
-
-        Raises:
-            ConfigError: if a key is unknown, or a value out of its bounds.
-        """
+        """Try every value at the edge of the space in a configuration; `ConfigError` if one is
+        refused."""
         for key, values in self.parameters.items():
             for value in values.ends():
                 try:
@@ -143,11 +140,7 @@ def assignment(key: str, value: object) -> str:
 
 
 def load_space(name: str = SEARCH) -> SearchSpace:
-    """The space of a YAML file, or the one that comes with KDSR-TF.
-
-    Raises:
-        ConfigError: if there is no such file, or if it is wrong.
-    """
+    """The space of a YAML file, or the one that comes with KDSR-TF."""
     return load_section(SearchSpace, name, _PACKAGED)
 
 
@@ -158,16 +151,11 @@ _ENOUGH_FOR_IMPORTANCE = 4
 
 
 def open_study(directory: str, space: SearchSpace, origin: str, seed: int) -> optuna.Study:
-    """The study of a folder, whose `journal.log` keeps the trials; made if there is none.
+    """The study of a local folder, whose `journal.log` keeps the trials; made if there is none.
 
     Trials that a killed search left unfinished are queued again: a run's folder follows
-    from its values, so its training goes on from the last checkpoint.
-
-    Args:
-        directory: Local folder.
-        space: The space.
-        origin: Fingerprint of all that the trials have in common.
-        seed: Of the values drawn.
+    from its values, so its training goes on from the last checkpoint. `origin` is the fingerprint
+    of all that the trials have in common.
 
     Raises:
         KDSRError: if Optuna is not installed.

@@ -27,14 +27,7 @@ _CANDIDATES = 32
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Outcome of one check.
-
-    Args:
-        name: Variant, then what was checked.
-        passed: Whether the answer was right.
-        detail: Found and expected.
-        value: The measured number, where there is one.
-    """
+    """Outcome of one check: `detail` is what was found and expected, `value` what was measured."""
 
     name: str
     passed: bool

@@ -73,11 +73,9 @@ class Point(NamedTuple):
 class Question:
     """One question and its right answer.
 
-    Args:
-        asked: A history, oldest first, or the one item of `similar_items`.
-        items: Expected items, best first; fewer than K where the catalogue is exhausted.
-        scores: Their scores.
-        scale: Greatest absolute score in the catalogue; errors are relative to it.
+    Asked is a history, oldest first, or the one item of `similar_items`. Items are best first;
+    fewer than K where the catalogue is exhausted. Errors of scores are relative to `scale`, the
+    greatest absolute score in the catalogue.
     """
 
     asked: list[str]
@@ -88,13 +86,10 @@ class Question:
 
 @dataclasses.dataclass(kw_only=True)
 class Points:
-    """Real validation and test points and what the student reaches on them.
+    """Real validation and test points and what the student reaches on them; there may be none.
 
-    Args:
-        histories: One per point; none where the data has no validation and no test point.
-        targets: The items that followed.
-        cutoff: k of the metrics.
-        bounds: Variant and metric to the least and the greatest value; ties make them two.
+    `cutoff` is the k of the metrics; `bounds` gives, by variant and metric, the least and the
+    greatest value: ties make them two.
     """
 
     histories: list[list[str]]

@@ -22,11 +22,9 @@ _ITEMS_PER_CANDIDATE = 10
 class IndexParameters:
     """Parameters of a ScaNN index.
 
-    Args:
-        num_leaves: Partitions of the catalogue; 0 is an index without a tree.
-        num_leaves_to_search: Partitions searched per query; 0 without a tree.
-        num_reordering_candidates: Candidates whose scores are computed exactly. All items
-            and no tree is a brute-force searcher.
+    `num_leaves` are partitions of the catalogue; 0 is an index without a tree, which searches 0.
+    `num_reordering_candidates` are those whose scores are computed exactly; all items and no tree
+    is a brute-force searcher.
     """
 
     num_leaves: int

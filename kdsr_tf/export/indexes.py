@@ -57,11 +57,8 @@ def _search(
 class _ScannFlat(tf.Module):
     """A ScaNN searcher without a tree, called like a TFRS layer.
 
-    Args:
-        vectors: float32 `(M, dim)`.
-        retrieve: Items per query.
-        candidates: How many of the best by hashed vectors are scored exactly; M or more
-            is a brute-force searcher.
+    `candidates` of the best by hashed vectors are scored exactly; all or more of them make a
+    brute-force searcher.
     """
 
     def __init__(self, vectors: np.ndarray, retrieve: int, candidates: int) -> None:

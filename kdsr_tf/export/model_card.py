@@ -87,13 +87,8 @@ def model_card(
 ) -> str:
     """Markdown that says what a version is, where it is from and how good.
 
-    Args:
-        model_name: Name clients ask for.
-        variant: `scann` or `exact`.
-        manifest: Of this export, complete.
-        inputs: Manifests of `sequences` and `student`, at least.
-        evaluation: Of the evaluation of this very student, or None.
-        gate: One line per check.
+    `manifest` is that of the export, complete; `inputs` has at least `sequences` and `student`;
+    `evaluation` is of this very student; `gate` has a line per check.
     """
     sequences, student = inputs["sequences"], inputs["student"]
     if evaluation is None:

@@ -91,10 +91,10 @@ def ask(
     version: int | None = None,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> Iterator[prediction_log_pb2.PredictLog]:
-    """Ask a live server every signature.
+    """Ask a live server, `host:port` of gRPC, every signature.
 
     Args:
-        target: `host:port` of gRPC.
+        target: The address.
         model_name: Name of the model.
         histories: Item ids, none of them empty.
         seconds: Deadline of a call.

@@ -37,10 +37,7 @@ Search = Callable[[np.ndarray], np.ndarray]
 def describe(export: Manifest, vectors: np.ndarray, queries: np.ndarray) -> dict[str, Any]:
     """Parameters and recall of the published index, and the curve around them.
 
-    Args:
-        export: Manifest of `serving_model/`.
-        vectors: float32 `(items, dim)`, without padding.
-        queries: float32 `(any, dim)`: vectors of users.
+    Vectors are float32: `(items, dim)`, without padding, and of users `(any, dim)`, to search for.
     """
     index = export.details.get("index", {})
     k = min(export.counts["k"], len(vectors))

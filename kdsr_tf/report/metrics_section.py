@@ -17,9 +17,7 @@ from kdsr_tf.schema import HEADLINES
 def describe(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Rows of the page, with a value per run; of two the second is compared with the first.
 
-    Raises:
-        InputError: if the runs were not evaluated on the same test points, or with no
-            cutoff in common.
+    `InputError` if they were not evaluated on the same test points, or share no cutoff.
     """
     summaries = [run.evaluation.summary for run in runs]
     first = summaries[0]

@@ -29,11 +29,8 @@ _NARROWEST, _WIDEST = 0.66, 1.5
 class PageItems:
     """Collects the items that a page mentions.
 
-    Args:
-        catalogue: The vocabulary.
-        max_pixels: Pictures with more pixels are left out.
-        max_bytes: Of all pictures together; what comes later goes without.
-        folders: Declared folders and URIs: where web addresses may redirect to.
+    Pictures of more than `max_pixels` are left out, and those beyond `max_bytes` for all together.
+    `folders` are declared folders and URIs: where web addresses may redirect to.
     """
 
     def __init__(

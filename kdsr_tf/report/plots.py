@@ -57,15 +57,10 @@ _STYLE: dict[Any, Any] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line of a plot.
+    """One line of a plot; a y of None leaves a gap.
 
-    Args:
-        name: In the legend.
-        x: Abscissae.
-        y: Ordinates; None leaves a gap.
-        colour: Number of the page's colour, from 0.
-        dash: Number of the dash pattern; 0 is solid.
-        mark: Abscissa of a point to stress, or None.
+    `colour` is the number of one of the page's colours, `dash` that of a dash pattern (0 is solid),
+    `mark` the abscissa of a point to stress.
     """
 
     name: str

@@ -53,14 +53,9 @@ def ask(
 ) -> Answer:
     """Ask for recommendations, and wait while the server starts; see `ask_when_ready`.
 
-    Args:
-        config: The configuration.
-        model: What is asked.
-        item_ids: A history, or the one item whose neighbours are wanted.
-        k: Number of items.
-        similar: Whether neighbours are wanted.
-        with_seen: Whether items of the history may come back.
-        limit_seconds: Longest wait for a server that starts; None waits while it lives.
+    `item_ids` are a history, or the one item whose neighbours are wanted (`similar`). `with_seen`
+    says whether items of the history may come back, `limit_seconds` how long to wait for a server
+    that starts; None waits while it lives.
     """
 
     def ask_at(target: str) -> Answer:
@@ -147,8 +142,7 @@ def ask_when_ready(
 def wait_until_started(directory: str, limit_seconds: float | None) -> None:
     """Return once no server of a run's folder is starting, and say what is waited for.
 
-    Raises:
-        KDSRError: if the server ended before it was ready, or after the limit.
+    `KDSRError` if the server ended before it was ready, or after the limit.
     """
     from serving.starting import find_starting
 

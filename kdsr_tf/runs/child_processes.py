@@ -37,13 +37,10 @@ class Spent(NamedTuple):
 
 
 def run_child(arguments: Sequence[str], watch: Callable[[], None] | None = None) -> Spent:
-    """Run `kdsr` with `arguments` to its end.
+    """Run `kdsr` with `arguments` to its end; `ChildError` if it fails.
 
     The child shares stderr, so its progress is seen live, and dies with this process, however this
     process ends. `watch` is called every second; the child is killed where it raises.
-
-    Raises:
-        ChildError: if it fails.
     """
     started = time.monotonic()
     with _started(arguments) as child:

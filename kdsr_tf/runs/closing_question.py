@@ -21,14 +21,7 @@ _HOST = "127.0.0.1"
 
 
 class Answered(NamedTuple):
-    """One user, and what the exported model recommends to the user.
-
-    Args:
-        user_id: The user.
-        history: Item ids before the split, oldest first.
-        following: Item ids after it.
-        answer: Item id and score, best first.
-    """
+    """A user, the item ids before and after the split, and what is recommended, best first."""
 
     user_id: str
     history: list[str]
@@ -58,11 +51,7 @@ def ask_exported_model(config: Config) -> Answered:
 def sample_user(config: Config) -> tuple[str, list[str], list[str]]:
     """The first user, by id, whose sequence has both a history and a test part.
 
-    Returns:
-        The user's id, the item ids up to the split, and those after it.
-
-    Raises:
-        KDSRError: if there is no such user.
+    Returns the user's id, the item ids up to the split, and those after it.
     """
     folder = stages.location(config, "sequences")
     names = sequences.read_items(folder, schema.ITEM_ID)[schema.ITEM_ID].to_pylist()

@@ -26,11 +26,7 @@ class DemoSource(NamedTuple):
 
 
 def find_source(config: Config, num_items: int, num_users: int) -> DemoSource:
-    """Where the boutique is, and whether it has been generated.
-
-    Raises:
-        ConfigError: if the configuration has a source.
-    """
+    """Where the boutique is, and whether it has been generated; `config` must have no source."""
     if config.source.path is not None:
         raise ConfigError(
             "`kdsr demo` generates its own files. "

@@ -36,8 +36,7 @@ def run_experiment(
 ) -> tuple[Results | None, dict[str, str], str]:
     """Train and evaluate the arms of an experiment and write their table.
 
-    Returns:
-        The table, or None if no arm has run; the reason of every failure; the folder.
+    Returns the table, or None if no arm has run; the reason of every failure; the folder.
     """
     folder = artifacts.join(config.workdir, EXPERIMENTS, title(experiment, config))
     with locked(config):
@@ -64,11 +63,8 @@ def run_arms(
 ) -> tuple[dict[str, list[Config]], dict[str, str]]:
     """Run what is not up to date; the lock is the caller's.
 
-    The first seed of every arm comes before the second of any, so that a partial
-    result compares all arms.
-
-    Returns:
-        The runs of the arms that are complete, and the reason of every failure.
+    The first seed of every arm comes before the second of any, so that a partial result compares
+    all arms. Returns the runs of the arms that are complete, and the reason of every failure.
     """
     failures: dict[str, str] = {}
     for arm in arms:

@@ -20,12 +20,9 @@ _ARTIFACT = "source"
 
 
 def free_folder(folder: str | None, force: bool, inputs: Sequence[str]) -> str:
-    """The folder to write, if nothing is lost by writing there.
+    """The folder to write; `ConfigError` if something would be lost by writing there.
 
     `force` replaces an earlier import; `inputs` are the paths that are read.
-
-    Raises:
-        ConfigError: if there is none, or it holds something else.
     """
     if folder is None:
         raise ConfigError("--output is not given. Name the folder to write, or use --check.")

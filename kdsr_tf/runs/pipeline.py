@@ -93,11 +93,7 @@ def write_new_items(config: Config) -> StageOutcome:
 
 
 def run_all(config: Config, beam_args: Sequence[str] = ()) -> list[StageOutcome]:
-    """Run every stage that is not up to date; the configuration is left in the working directory.
-
-    Raises:
-        KDSRError: if a stage fails.
-    """
+    """Run every stage that is not up to date, with the configuration left in the run's folder."""
     external = plan.external_fingerprints(config)
     outcomes = []
     with locked(config):
@@ -119,9 +115,6 @@ def run_stage(
 
     `external` holds the fingerprints of the source and the encoders. `watch` is called every second
     while the stage runs; the stage is ended where it raises.
-
-    Raises:
-        KDSRError: if the stage fails.
     """
     config_path = write_config(config)
     states = plan.make_plan(config, external, wanted=[stage])

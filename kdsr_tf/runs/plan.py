@@ -38,11 +38,8 @@ def external_fingerprints(
 ) -> dict[str, str]:
     """Fingerprints of what has no manifest: the user's own data and the encoders.
 
-    `modalities` are those whose encoders to look for; None looks for all.
-
-    Raises:
-        KDSRError: if they, a column to encode, a preset or a weights file are missing
-            or cannot be read.
+    `modalities` are those whose encoders to look for; None looks for all. `KDSRError` if data, a
+    column to encode, a preset or a weights file are missing or cannot be read.
     """
     from beam_pipelines.handlers.choose_encoder import choose_encoder
     from beam_pipelines.transforms.declarations import declare

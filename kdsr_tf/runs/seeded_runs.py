@@ -25,11 +25,7 @@ REPEATED = ("train", "evaluate")
 def repeat(
     config: Config, seeds: int, beam_args: Sequence[str] = ()
 ) -> tuple[dict[str, Spread], str]:
-    """Train and evaluate with several seeds.
-
-    Returns:
-        The metrics over seeds, and how the epochs were selected.
-    """
+    """Train and evaluate with several seeds; returns what `write_seeds` does."""
     external = plan.external_fingerprints(config)
     runs = with_seeds(config, seeds)
     with locked(config):
@@ -90,12 +86,8 @@ def forget_seeds(config: Config) -> None:
 def write_seeds(config: Config, runs: Sequence[Config]) -> tuple[dict[str, Spread], str]:
     """Write `seeds.json`, by which `kdsr compare` takes the runs for one of several seeds.
 
-    Args:
-        config: What the runs have in common.
-        runs: At least two evaluated runs, from `with_seeds`.
-
-    Returns:
-        The metrics over seeds, and how the epochs were selected.
+    Returns the metrics over the seeds of at least two runs of a configuration, and how the epochs
+    were selected.
     """
     manifests = [
         artifacts.read_manifest(stages.location(run, "evaluation"), written_by="repeat")

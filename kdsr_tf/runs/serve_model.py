@@ -10,11 +10,7 @@ from kdsr_tf.config import Config
 
 
 def describe(config: Config) -> str:
-    """What `serve_model` serves, and where.
-
-    Raises:
-        MissingArtifactError: if nothing was exported.
-    """
+    """What `serve_model` serves, and where."""
     location = stages.location(config, "serving_model")
     manifest = artifacts.read_manifest(location, written_by="export")
     serve = config.serve
@@ -26,11 +22,7 @@ def describe(config: Config) -> str:
 
 
 def serve_model(config: Config) -> None:
-    """Serve the exported model over gRPC and REST until Ctrl-C.
-
-    Raises:
-        MissingArtifactError: if nothing was exported.
-    """
+    """Serve the exported model over gRPC and REST until Ctrl-C."""
     artifacts.read_manifest(stages.location(config, "serving_model"), written_by="export")
     # TensorFlow reads it when it is imported. oneDNN's allocator keeps what it once had, so
     # a swapped-out version would stay in memory; and a single history is slower with it.

@@ -18,12 +18,9 @@ from kdsr_tf.runs.workdir import find_config, locked
 def compare_runs(
     runs: Sequence[str], cutoffs: Sequence[int] = (), where: Mapping[str, str] | None = None
 ) -> Comparison:
-    """Compare runs, each `PATH` or `NAME=PATH`, with the first of them; notes name the stale ones.
+    """Compare runs, each `PATH` or `NAME=PATH`, with the first; notes name the stale ones.
 
     Without `cutoffs` for all values of k. `where` gives a group by slice.
-
-    Raises:
-        InputError: if the runs cannot be compared.
     """
     arms = find_arms(runs)
     stale = list(stale_notes((arm.name, one.directory) for arm in arms for one in arm.evaluations))
@@ -37,11 +34,7 @@ def compare_runs(
 def report_two(config: Config, runs: Sequence[str]) -> tuple[Manifest, str]:
     """Write a page about two runs, each `PATH` or `NAME=PATH`; `config` is of the first.
 
-    Returns:
-        Its manifest and its path.
-
-    Raises:
-        KDSRError: if a run is not finished, or the two do not share their data.
+    Returns its manifest and its path. `KDSRError` if a run is not finished, or their data differ.
     """
     from kdsr_tf.report.finished_run import read_finished_run
     from kdsr_tf.report.report_page import report_two_runs
@@ -61,9 +54,8 @@ def report_two(config: Config, runs: Sequence[str]) -> tuple[Manifest, str]:
 def stale_run(config: Config) -> str | None:
     """Why the figures of a run are not those of its configuration and inputs, if so.
 
-    Returns:
-        Such as ``student: `train.epochs` changed from 2 to 3``; None for a run that is
-        up to date, and where an artifact is missing.
+    Such as ``student: `train.epochs` changed from 2 to 3``; None for a run that is up to date, and
+    where an artifact is missing.
     """
     found = []
     # What stands behind a run's figures and needs nothing but other artifacts.

@@ -43,11 +43,7 @@ FindExternal = Callable[[Config], dict[str, str]]
 
 
 def check_search(space: SearchSpace, config: Config) -> None:
-    """Refuse what no trial could be judged by, and values that no configuration can have.
-
-    Raises:
-        ConfigError: saying which.
-    """
+    """Refuse what no trial could be judged by, and values that no configuration can have."""
     if config.train.selection == "test_oracle":
         raise ConfigError(
             "A search on the test points would choose values by what they are to be judged on. "
@@ -75,17 +71,10 @@ def search(
     beam_args: Sequence[str] = (),
     find_external: FindExternal | None = None,
 ) -> tuple[optuna.Study, str]:
-    """Search configuration keys for the best validation metric.
+    """Search configuration keys for the best validation metric; returns a study and its folder.
 
-    Args:
-        space: The space.
-        config: What the trials have in common.
-        trials: Trials in all, those of earlier calls included.
-        beam_args: Options for Beam.
-        find_external: Gives the fingerprints of what has no manifest; None reads them.
-
-    Returns:
-        The study, and the folder of its tables.
+    `config` is what the trials have in common; `trials` counts those of earlier calls, too.
+    `find_external` gives the fingerprints of what has no manifest; None reads them.
     """
     find_external = find_external or cached_external()
     common = _of_trials(config)
@@ -128,9 +117,7 @@ def run_trial(
     """Train a student with a trial's values and tell the study; the lock is the caller's.
 
     `usual` holds the fingerprints of the artifacts of `config`, which the trials have in common.
-
-    Raises:
-        KDSRError: if the values exclude each other, or a stage fails.
+    `KDSRError` if the values exclude each other, or a stage fails.
     """
     import optuna
 

@@ -69,10 +69,8 @@ def write_config(config: Config) -> str:
 def find_config(run: str) -> tuple[str, str]:
     """The configuration file and the working directory of a run.
 
-    `run` is a working directory, or its folder `runs/NAME`; local path or URI.
-
-    Raises:
-        MissingArtifactError: if `kdsr run` left no configuration there.
+    `run` is a working directory, or its folder `runs/NAME`; local path or URI. Raises
+    `MissingArtifactError` where `kdsr run` left no configuration.
     """
     folder = run.rstrip("/") if "://" in run else os.path.abspath(run)
     path = artifacts.join(folder, CONFIG_FILE)

@@ -21,14 +21,10 @@ _ROWS_AT_ONCE = 4096
 
 
 class _Contents(NamedTuple):
-    """What was encoded.
+    """What was encoded: the items with a vector, ascending, and groups of those of equal content.
 
-    Args:
-        items: Items with a vector, ascending.
-        groups: Equal where what was encoded is equal, int `(items,)`.
-        usable: Whether the vector is finite and not all zero, bool `(items,)`.
-        sample: Rows of the items whose vectors are kept: all of a small catalogue.
-        vectors: Their vectors, float32 `(sample, size)`.
+    `usable` says whether a vector is finite and not all zero. `sample` are rows of the items whose
+    vectors `(sample, size)` are kept: all of a small catalogue.
     """
 
     items: np.ndarray

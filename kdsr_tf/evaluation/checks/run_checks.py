@@ -16,9 +16,7 @@ from kdsr_tf.evaluation.checks.item_checks import check_entities, check_features
 def check(config: Config, near: float = 0.98) -> tuple[list[Finding], list[str]]:
     """Look for leaks and oddities in what a student would be trained on.
 
-    Args:
-        config: The configuration.
-        near: Cosine from which two items count as near-duplicates, in (0, 1].
+    `near` is the cosine, in (0, 1], from which two items count as near-duplicates.
 
     Returns:
         The findings, worst first, and the artifacts that were not checked, with the
