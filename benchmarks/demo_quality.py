@@ -31,7 +31,7 @@ import numpy as np
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.datasets.demo import generate
-from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.evaluation_inputs import read_catalogue
 from kdsr_tf.teacher import pair_correlations
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"

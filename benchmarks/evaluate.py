@@ -33,9 +33,8 @@ from kdsr_tf import artifacts, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.evaluation import rank_metrics
 from kdsr_tf.evaluation.evaluate import rank
-from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.evaluation_inputs import Windows, read_catalogue, read_windows
 from kdsr_tf.evaluation.ranker import Ranker, pad, parts, shared_passes
-from kdsr_tf.evaluation.read_windows import Windows, read_windows
 from kdsr_tf.methods.configured_kdsr import build_student
 from kdsr_tf.methods.kdsr import KDSR
 from kdsr_tf.methods.served import read_served

@@ -35,9 +35,8 @@ from kdsr_tf import artifacts, sequences, stages
 from kdsr_tf.config import Config, load_config
 from kdsr_tf.console import progress
 from kdsr_tf.evaluation import rank_metrics
-from kdsr_tf.evaluation.item_catalogue import read_catalogue, read_features
+from kdsr_tf.evaluation.evaluation_inputs import read_catalogue, read_features, read_windows
 from kdsr_tf.evaluation.ranker import exclude, parts, popularity_ranks
-from kdsr_tf.evaluation.read_windows import read_windows
 
 STEPS = 5
 SMOOTHING = 5.0

@@ -24,6 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from serving.grpc_calls import MODEL_SERVICE, PREDICTION_SERVICE, GrpcCall
 from serving.queries import QueryError
 from serving.rest_calls import CODES, RestCall
+from serving.tls import read_file
 
 T = TypeVar("T")
 
@@ -229,17 +230,14 @@ def _seconds_until_next(state: tenacity.RetryCallState) -> float:
 def _open(library: Any, target: str, tls: Tls | None) -> Any:
     if tls is None:
         return library.insecure_channel(target, options=_CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(
-        _read(tls.root_certificates), _read(tls.key), _read(tls.certificate)
+    return library.secure_channel(target, channel_credentials(tls), options=_CHANNEL_OPTIONS)
+
+
+def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """The files of an encrypted connection, as gRPC takes them."""
+    return grpc.ssl_channel_credentials(
+        read_file(tls.root_certificates), read_file(tls.key), read_file(tls.certificate)
     )
-    return library.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
-
-
-def _read(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _ssl_context(tls: Tls) -> ssl.SSLContext:

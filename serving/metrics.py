@@ -7,10 +7,11 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import prometheus_client
+from prometheus_client import Counter, Gauge, Histogram
 
 from serving.request_error import RequestError
 
@@ -61,51 +62,52 @@ class Metrics:
     def __init__(self, model_name: str) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self._registry)
-        named: dict[str, Any] = {"registry": self._registry, "labelnames": ["model_name"]}
-        request: dict[str, Any] = {
-            "registry": self._registry,
-            "labelnames": ["model_name", "protocol", "signature", "status"],
-        }
         self._model_name = model_name
-        self._requests = prometheus_client.Counter(
-            "kdsr_serving_requests", "Predict requests answered, by status.", **request
+        self._log = SparseLog()
+
+        def new(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
+            return kind(name, text, ["model_name", *labels], registry=self._registry, **more)
+
+        request = ("protocol", "signature", "status")
+        self._requests = new(
+            Counter, "kdsr_serving_requests", "Predict requests answered, by status.", *request
         )
-        self._seconds = prometheus_client.Histogram(
+        self._seconds = new(
+            Histogram,
             "kdsr_serving_request_seconds",
             "Time from a request read to its answer made.",
+            *request,
             buckets=_LATENCIES,
-            **request,
         )
-        self.batch_rows = prometheus_client.Histogram(
-            "kdsr_serving_batch_rows", "Rows computed at once.", buckets=_ROWS, **named
+        self.batch_rows = new(
+            Histogram, "kdsr_serving_batch_rows", "Rows computed at once.", buckets=_ROWS
         ).labels(model_name)
-        self.queue_rows = prometheus_client.Gauge(
-            "kdsr_serving_queue_rows", "Rows waiting to be computed.", **named
+        self.queue_rows = new(
+            Gauge, "kdsr_serving_queue_rows", "Rows waiting to be computed."
         ).labels(model_name)
-        self.failed_loads = prometheus_client.Counter(
-            "kdsr_serving_failed_loads", "Versions that could not be loaded.", **named
+        self.failed_loads = new(
+            Counter, "kdsr_serving_failed_loads", "Versions that could not be loaded."
         ).labels(model_name)
-        self.pending_calls = prometheus_client.Gauge(
-            "kdsr_serving_pending_calls", "gRPC calls received and not read yet.", **named
+        self.pending_calls = new(
+            Gauge, "kdsr_serving_pending_calls", "gRPC calls received and not read yet."
         ).labels(model_name)
-        self.queue_elements = prometheus_client.Gauge(
-            "kdsr_serving_queue_elements", "Strings waiting to be computed.", **named
+        self.queue_elements = new(
+            Gauge, "kdsr_serving_queue_elements", "Strings waiting to be computed."
         ).labels(model_name)
-        by_protocol = named | {"labelnames": ["model_name", "protocol"]}
-        self._malformed = prometheus_client.Counter(
-            "kdsr_serving_malformed_requests", "Requests whose bytes cannot be read.", **by_protocol
+        self._malformed = new(
+            Counter,
+            "kdsr_serving_malformed_requests",
+            "Requests whose bytes cannot be read.",
+            "protocol",
         )
-        self._refused = prometheus_client.Counter(
+        self._refused = new(
+            Counter,
             "kdsr_serving_refused_connections",
             "Connections closed for want of room.",
-            **by_protocol,
+            "protocol",
         )
-        self._log = SparseLog()
-        self._versions = prometheus_client.Gauge(
-            "kdsr_serving_version_loaded",
-            "1 for every version in memory.",
-            ["model_name", "version"],
-            registry=self._registry,
+        self._versions = new(
+            Gauge, "kdsr_serving_version_loaded", "1 for every version in memory.", "version"
         )
 
     def set_versions(self, versions: Iterable[int]) -> None:

@@ -34,8 +34,8 @@ def grpc_credentials(options: ServeConfig) -> grpc.ServerCredentials | None:
             "They must be PEM files, the key without a password and made for the certificate."
         ) from error
     return grpc.ssl_server_credentials(
-        [(_read(options.tls_key), _read(options.tls_certificate))],
-        _read(options.tls_client_ca),
+        [(read_file(options.tls_key), read_file(options.tls_certificate))],
+        read_file(options.tls_client_ca),
         require_client_auth=options.tls_client_ca is not None,
     )
 
@@ -52,7 +52,8 @@ def http_options(options: ServeConfig) -> dict[str, Any]:
     }
 
 
-def _read(path: str | None) -> bytes | None:
+def read_file(path: str | None) -> bytes | None:
+    """The bytes of a file, if there is one."""
     if path is None:
         return None
     with open(path, "rb") as file:

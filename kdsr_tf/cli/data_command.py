@@ -157,7 +157,7 @@ def import_data(
     from kdsr_tf.console import console, progress
     from kdsr_tf.datasets.importing import Import, refuse
     from kdsr_tf.datasets.open_for_import import open_for_import, pictures_of
-    from kdsr_tf.runs.import_folder import free_folder, import_manifest
+    from kdsr_tf.runs.source_folders import free_folder, import_manifest
     from kdsr_tf.sources.time_units import settle_unit
 
     given = [interactions, *([items] if items else [])]

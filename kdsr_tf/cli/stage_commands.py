@@ -39,8 +39,8 @@ def demo(config: Config, dry_run: bool, config_path: str, num_items: int, num_us
     from kdsr_tf.cli.stage_tables import show_plan, show_run
     from kdsr_tf.console import console
     from kdsr_tf.runs import plan
-    from kdsr_tf.runs.demo_run import find_source, generate_source
     from kdsr_tf.runs.pipeline import run_all
+    from kdsr_tf.runs.source_folders import find_source, generate_source
 
     source = find_source(config, num_items, num_users)
     if dry_run:

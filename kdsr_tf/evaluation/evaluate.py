@@ -16,9 +16,13 @@ from kdsr_tf.console import console, progress
 from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation import rank_metrics
 from kdsr_tf.evaluation.evaluation_files import ORACLE, ORACLE_WARNING, write_metrics, write_users
-from kdsr_tf.evaluation.item_catalogue import ItemCatalogue, read_catalogue, read_features
+from kdsr_tf.evaluation.evaluation_inputs import (
+    ItemCatalogue,
+    read_catalogue,
+    read_features,
+    read_windows,
+)
 from kdsr_tf.evaluation.ranker import Ranker, exclude, parts, popularity_ranks
-from kdsr_tf.evaluation.read_windows import read_windows
 from kdsr_tf.evaluation.summary import Rankings, TestPoints, slice_points, summarise
 from kdsr_tf.methods.served import read_served
 from kdsr_tf.sequences import NO_TEST_POINT, check_test_points, read_users

@@ -304,7 +304,5 @@ def rectangle(rows: Sequence[list[str]]) -> np.ndarray:
 
 
 def _equal(name: str, found: Any, expected: Any) -> Check:
-    detail = f"found {found}"
-    return Check(
-        name, found == expected, detail if found == expected else f"{detail}, expected {expected}"
-    )
+    passed = found == expected
+    return Check(name, passed, f"found {found}" + ("" if passed else f", expected {expected}"))

@@ -48,12 +48,12 @@ class VectorTable(tf.Module):
         if self.values.dtype == tf.float32:
             return tf.matmul(queries, self.values, transpose_b=True)
         scores = [
-            tf.matmul(queries, tf.cast(self.values[start:stop], tf.float32), transpose_b=True)
-            for start, stop in self._chunks()
+            tf.matmul(
+                queries,
+                tf.cast(self.values[start : start + _ROWS_PER_CHUNK], tf.float32),
+                transpose_b=True,
+            )
+            for start in range(0, self.num_rows, _ROWS_PER_CHUNK)
         ]
         joined = tf.concat(scores, axis=1)
         return joined if self.scale is None else joined * self.scale
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        starts = range(0, self.num_rows, _ROWS_PER_CHUNK)
-        return [(start, min(start + _ROWS_PER_CHUNK, self.num_rows)) for start in starts]

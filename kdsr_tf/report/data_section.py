@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from kdsr_tf import cores, stages
 from kdsr_tf.artifacts import find_files, join
-from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
+from kdsr_tf.evaluation.evaluation_inputs import ItemCatalogue
 from kdsr_tf.evaluation.summary import head_items
 from kdsr_tf.report import plots
 from kdsr_tf.report.finished_run import FinishedRun

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from kdsr_tf.console import cut
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
+from kdsr_tf.evaluation.evaluation_inputs import ItemCatalogue
 from kdsr_tf.rules import MAX_PIXELS
 from kdsr_tf.sources.image_files import UnreadableImage, read_image
 from kdsr_tf.sources.image_values import readable_formats

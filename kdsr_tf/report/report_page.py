@@ -15,7 +15,7 @@ from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config, dump_config
 from kdsr_tf.console import progress
 from kdsr_tf.errors import InputError
-from kdsr_tf.evaluation.item_catalogue import read_catalogue
+from kdsr_tf.evaluation.evaluation_inputs import read_catalogue
 from kdsr_tf.evaluation.ranker import Ranker
 from kdsr_tf.methods.served import read_served
 from kdsr_tf.report import (

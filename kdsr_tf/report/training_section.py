@@ -67,20 +67,12 @@ def _ranking(run: FinishedRun) -> Series:
     }
 
 
-def _next_item(run: FinishedRun) -> Series:
-    names = {"train": "next_item", "validation": "val_next_item", "test": "test_next_item"}
-    return _named(run.history, names)
-
-
-def _total(run: FinishedRun) -> Series:
-    return _named(run.history, {"train": "loss", "validation": "val_loss"})
+def _measures(**names: str) -> Callable[[FinishedRun], Series]:
+    return lambda run: _named(run.history, names)
 
 
 def _by_modality(pattern: str) -> Callable[[FinishedRun], Series]:
-    def choose(run: FinishedRun) -> Series:
-        return _named(run.history, {m: pattern.format(m) for m in run.config.modalities})
-
-    return choose
+    return lambda run: _named(run.history, {m: pattern.format(m) for m in run.config.modalities})
 
 
 def _by_prefix(prefix: str) -> Callable[[FinishedRun], Series]:
@@ -112,8 +104,18 @@ _PLOTS: tuple[tuple[str, str, Callable[[FinishedRun], Series], bool], ...] = (
         _by_modality("retention_{}"),
         False,
     ),
-    ("Next-item loss", "What ranking is learnt from.", _next_item, False),
-    ("Total loss", "All terms, weighted.", _total, False),
+    (
+        "Next-item loss",
+        "What ranking is learnt from.",
+        _measures(train="next_item", validation="val_next_item", test="test_next_item"),
+        False,
+    ),
+    (
+        "Total loss",
+        "All terms, weighted.",
+        _measures(train="loss", validation="val_loss"),
+        False,
+    ),
     ("Weighted terms", "What each term adds to the total.", _weighted, True),
     ("Score loss", "Before its weight.", _by_modality("{}_score"), True),
     ("Code loss", "Before its weight.", _by_modality("{}_code"), False),

@@ -11,7 +11,7 @@ from kdsr_tf.console import console
 from kdsr_tf.errors import ConfigError, KDSRError
 
 if TYPE_CHECKING:
-    from serving.client import Client, Recommendation
+    from serving.client import Client, Recommendation, Tls
 
 T = TypeVar("T")
 
@@ -32,10 +32,16 @@ class ServedModel(NamedTuple):
     label: str | None = None
     certificates: tuple[str | None, str | None, str | None] = (None, None, None)
 
+    def tls(self, config: Config) -> Tls | None:
+        """The certificates; None where nothing says that the connection is encrypted."""
+        from serving.client import Tls
+
+        is_encrypted = any(self.certificates) or config.serve.tls_certificate
+        return Tls(*self.certificates) if is_encrypted else None
+
 
 class Answer(NamedTuple):
-    """Recommendations of a server, best first, and ids of the question that its model does not
-    know."""
+    """Recommendations of a server, best first, and the asked ids that its model does not know."""
 
     target: str
     items: list[Recommendation]
@@ -77,9 +83,8 @@ def find_target(config: Config, rest: bool) -> str:
 
 
 def _client(config: Config, target: str, model: ServedModel) -> Client:
-    from serving.client import Client, Tls
+    from serving.client import Client
 
-    is_encrypted = any(model.certificates) or config.serve.tls_certificate
     try:
         return Client(
             target,
@@ -87,7 +92,7 @@ def _client(config: Config, target: str, model: ServedModel) -> Client:
             config.serve.deadline_seconds,
             version=model.version,
             label=model.label,
-            tls=Tls(*model.certificates) if is_encrypted else None,
+            tls=model.tls(config),
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

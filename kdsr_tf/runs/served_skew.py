@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdsr_tf.config import Config
 from kdsr_tf.runs.ask_server import ServedModel, ask_when_ready
 
 if TYPE_CHECKING:
-    import grpc
-
     from kdsr_tf.export.skew import Skew
 
 
@@ -58,6 +55,7 @@ def measure_skew(
     from kdsr_tf.export import exported as exports
     from kdsr_tf.export import skew as skews
     from kdsr_tf.export.gate_sample import make_limits
+    from serving.connections import channel_credentials
 
     options = config.export
     with tempfile.TemporaryDirectory() as folder:
@@ -68,13 +66,14 @@ def measure_skew(
     if requests:
         logs = skews.read_log(requests)
     else:
+        tls = model.tls(config)
         logs = skews.ask(
             source,
             config.serve.model_name,
             [student.ids(h) for h in itertools.islice(exported.histories, samples)],
             config.serve.deadline_seconds,
             version=model.version,
-            credentials=_credentials(config, model.certificates),
+            credentials=None if tls is None else channel_credentials(tls),
         )
     most = limits.score if tolerance is None else tolerance
     found = skews.measure(skews.of_student(config, logs), student, most)
@@ -87,17 +86,3 @@ def measure_skew(
         f"answers (tolerance {most:g}, recall at least {limits.recall:g}). Does the server "
         "run this version, and does the client send histories as the signatures take them?",
     )
-
-
-def _credentials(
-    config: Config, certificates: tuple[str | None, str | None, str | None]
-) -> grpc.ChannelCredentials | None:
-    """Of the certificates' files; None where nothing says that the connection is encrypted."""
-    import grpc
-
-    if not any(certificates) and not config.serve.tls_certificate:
-        return None
-    authorities, certificate, key = (
-        None if file is None else Path(file).read_bytes() for file in certificates
-    )
-    return grpc.ssl_channel_credentials(authorities, key, certificate)

@@ -270,7 +270,7 @@ def test_titles_with_html_entities_are_found(workdir):
 def test_a_fault_in_the_windows_is_found(clean, split, change, leaks):
     from kdsr_tf.evaluation.checks.interaction_log import Log
     from kdsr_tf.evaluation.checks.window_checks import _examine
-    from kdsr_tf.evaluation.read_windows import Windows, read_windows
+    from kdsr_tf.evaluation.evaluation_inputs import Windows, read_windows
 
     log = Log(stages.location(clean, "sequences"))
     (windows,) = read_windows(stages.location(clean, "examples"), split, 1000)

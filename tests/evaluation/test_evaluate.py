@@ -127,7 +127,7 @@ def test_files_tell_what_the_manifest_tells(evaluated):
 
 def test_seen_items_can_be_removed(workdir):
     from kdsr_tf.evaluation.evaluate import rank
-    from kdsr_tf.evaluation.item_catalogue import read_catalogue
+    from kdsr_tf.evaluation.evaluation_inputs import read_catalogue
     from kdsr_tf.evaluation.ranker import Ranker
 
     config, student = workdir
@@ -153,7 +153,7 @@ def test_seen_items_can_be_removed(workdir):
 @pytest.mark.parametrize("filter_seen", [False, True])
 def test_lists_longer_than_the_catalogue_count_what_they_hold(workdir, filter_seen):
     from kdsr_tf.evaluation.evaluate import rank
-    from kdsr_tf.evaluation.item_catalogue import read_catalogue
+    from kdsr_tf.evaluation.evaluation_inputs import read_catalogue
     from kdsr_tf.evaluation.ranker import Ranker
     from kdsr_tf.evaluation.summary import summarise
 

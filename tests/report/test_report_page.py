@@ -17,7 +17,7 @@ from PIL import Image
 from kdsr_tf import artifacts, stages
 from kdsr_tf.cli.main import main
 from kdsr_tf.errors import InputError, MissingArtifactError
-from kdsr_tf.evaluation.item_catalogue import ItemCatalogue
+from kdsr_tf.evaluation.evaluation_inputs import ItemCatalogue
 from kdsr_tf.report import metrics_section
 from kdsr_tf.report.finished_run import read_finished_run
 from kdsr_tf.report.page_items import PageItems

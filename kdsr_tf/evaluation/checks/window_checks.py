@@ -8,7 +8,7 @@ import numpy as np
 
 from kdsr_tf.evaluation.checks.finding import LEAK, WARNING, Finding, finding
 from kdsr_tf.evaluation.checks.interaction_log import Log
-from kdsr_tf.evaluation.read_windows import Windows, read_windows
+from kdsr_tf.evaluation.evaluation_inputs import Windows, read_windows
 from kdsr_tf.schema import SPLITS
 
 _WINDOWS_AT_ONCE = 4096
