@@ -52,15 +52,11 @@ ADDRESS_FILE = "server.json"
 
 
 def find_target(config: Config, rest: bool = False) -> str:
-    """Address of the server a configuration speaks of, as `Client` takes it.
+    """Address of the server, of gRPC or of REST, a configuration speaks of, as `Client` takes it.
 
     `serve.target` where it is given, else `serve.host` with `serve.grpc_port` or
     `serve.rest_port`; where the port is 0, the address the running local server wrote into
     the working directory.
-
-    Args:
-        config: The configuration.
-        rest: Whether the address of REST is wanted.
 
     Raises:
         NoServerError: if the port is 0 and no local server is ready.

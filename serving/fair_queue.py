@@ -19,21 +19,12 @@ from serving.request_error import full
 
 @dataclasses.dataclass(eq=False)
 class Task:
-    """At most a batch of rows of one request.
+    """At most a batch of rows of one request; inputs are object arrays of bytes.
 
-    Args:
-        model: Computes it.
-        signature: Name of the signature.
-        inputs: Object arrays of bytes.
-        key: Tasks of one key can share a batch.
-        rows: At least 1: an empty request takes a place too.
-        width: Strings of a row, at least 1.
-        caller: Who asks.
-        arrived: Time, in seconds.
-        answer: Of this task.
-        waits: Whether it is in a queue; this and the following is the queue's business.
-        flow: What it shares its caller's batches with.
-        turn: Its place in the order.
+    Tasks of one `key` can share a batch. `rows` and `width`, the strings of a row, are at least 1:
+    an empty request takes a place too. `arrived` is in seconds. The rest is the queue's business:
+    whether the task `waits` there, its `flow`, what it shares its caller's batches with, and its
+    `turn` in the order.
     """
 
     model: ServableModel
@@ -73,14 +64,8 @@ class FairQueue:
     another caller has sent before. Short and long requests of one caller are told apart in
     the same way, because a proxy sends those of many people.
 
-    Args:
-        max_batch_size: Rows computed at once.
-        max_batch_elements: Strings computed at once.
-
-    Attributes:
-        rows: Rows of all tasks.
-        elements: Strings of all tasks.
-        held: What waits, by caller; one without tasks is absent.
+    `rows` and `elements`, strings, are those of all tasks; `held` has what waits, by caller, and no
+    caller without tasks.
     """
 
     def __init__(self, max_batch_size: int, max_batch_elements: int) -> None:

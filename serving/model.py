@@ -46,10 +46,6 @@ class ServableModel:
     main operation. What the session holds is released with the last reference to this
     object, so calls under way outlive a swap.
 
-    Args:
-        path: Folder of the version.
-        version: Its number.
-
     Raises:
         ImportError: if the SavedModel needs ScaNN and it is not installed.
         Exception: whatever TensorFlow raises for a folder that is no SavedModel.

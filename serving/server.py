@@ -52,11 +52,7 @@ _TAKEN = (
 
 
 class Server:
-    """A server of one model, in a thread of its own.
-
-    Args:
-        folder: Holds one numbered folder per version.
-        options: Name, addresses and limits.
+    """A server of one model, in a thread of its own; `folder` holds a numbered folder per version.
 
     Attributes:
         model: The versions.

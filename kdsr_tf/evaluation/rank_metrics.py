@@ -19,32 +19,17 @@ _LISTS_AT_ONCE = 512
 
 
 def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 where the target is among the first `k`, else 0.
-
-    Example:
-        >>> hit_rate(np.array([1, 5, 6]), 5).tolist()
-        [1.0, 1.0, 0.0]
-    """
+    """1 where the target is among the first `k`, else 0."""
     return (ranks <= k).astype(np.float64)
 
 
 def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1/rank where the target is among the first `k`, else 0.
-
-    Example:
-        >>> reciprocal_rank(np.array([1, 4, 6]), 5).tolist()
-        [1.0, 0.25, 0.0]
-    """
+    """1/rank where the target is among the first `k`, else 0."""
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
 def discounted_gain(ranks: np.ndarray, k: int) -> np.ndarray:
-    """NDCG@k with one relevant item: 1/log2(1 + rank) within `k`, else 0.
-
-    Example:
-        >>> discounted_gain(np.array([1, 3, 9]), 5).tolist()
-        [1.0, 0.5, 0.0]
-    """
+    """NDCG@k with one relevant item: 1/log2(1 + rank) within `k`, else 0."""
     return np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
 
 

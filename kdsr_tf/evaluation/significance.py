@@ -139,18 +139,11 @@ class Spread:
 
 
 def over_seeds(metrics: Sequence[Mapping[str, float]], level: float = 0.95) -> dict[str, Spread]:
-    """Mean and Student's t interval of every metric that all runs have.
+    """Mean and Student's t interval of every metric that all of at least two runs have.
 
     The interval is about the mean over seeds: how much it would move with other
     seeds on the same data. It says nothing about other users; for that see the
     bootstrap interval of a single run.
-
-    Args:
-        metrics: Metrics of each run by name, at least two runs.
-        level: Confidence, between 0 and 1.
-
-    Raises:
-        ValueError: for fewer than two runs.
 
     Example:
         >>> spread = over_seeds([{"hr_20": 10.0}, {"hr_20": 12.0}])["hr_20"]
@@ -185,14 +178,9 @@ def difference_over_seeds(
 ) -> SeedsTest:
     """Test whether runs with other seeds would show the difference of two means, too.
 
-    There is no test for fewer than two seeds on a side, nor where seeds change nothing.
-
-    Args:
-        before: Metric of every seed of one run `(seeds,)`.
-        after: Metric of every seed of the other.
-        paired: Whether entry k of both has the same seed, so that both started from the
-            same weights and saw the same batches.
-        level: Confidence of the interval, between 0 and 1.
+    There is no test for fewer than two seeds on a side, nor where seeds change nothing. Both sides
+    have a metric per seed `(seeds,)`; `paired` says whether entry k of both has the same seed, so
+    that both started from the same weights and saw the same batches.
     """
     varying = [after - before] if paired else [before, after]
     if min(len(before), len(after)) < 2 or not any(np.ptp(values) for values in varying):

@@ -129,13 +129,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Metrics over all test points, and over the points of every slice.
 
-    Args:
-        found: The rankings.
-        slices: Result of `slice_points`.
-        spaces: Per modality, vectors and presence of the items.
-        num_items: Size of the catalogue.
-        cutoffs: Values of k.
-        seed: Seed of the bootstrap.
+    `spaces` has, per modality, vectors and presence of the items.
 
     Returns:
         `counts`: `test_points` and `users`. `metrics`: `hr_k`, `mrr_k`, `ndcg_k` in %,

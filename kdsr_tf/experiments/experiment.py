@@ -128,9 +128,7 @@ class Experiment(Section):
     ) -> dict[str, tuple[str, ...]]:
         """Overrides of the wanted arms, with their variables filled in.
 
-        Args:
-            only: Names or patterns of arms, such as `vq-*`; none means all.
-            variables: Values by name.
+        `only` are names or patterns of arms, such as `vq-*`; none means all.
 
         Raises:
             ConfigError: if a pattern matches no arm, a variable is not one of the

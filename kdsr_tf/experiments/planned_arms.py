@@ -39,13 +39,8 @@ def plan_arms(
 ) -> list[PlannedArm]:
     """The configuration of every wanted arm; whatever is missing is found out here.
 
-    Args:
-        experiment: The experiment.
-        config: The user's configuration, `overrides` included.
-        find_external: Gives the fingerprints of what has no manifest, or raises.
-        overrides: Those of the command line, which stand above the experiment's.
-        only: Names or patterns of arms; none means all.
-        variables: Values of the experiment's variables.
+    `config` has the `overrides` of the command line, which stand above the experiment's, already.
+    `find_external` gives the fingerprints of what has no manifest, or raises.
 
     Raises:
         ConfigError: if an arm's configuration is wrong, if no arm has an encoder, or if
@@ -113,12 +108,7 @@ def with_own_locations(
 
     An artifact's place follows from its fingerprint: two configurations with the same
     features and other teachers share the features, and nothing of the user's own
-    configuration is replaced.
-
-    Args:
-        config: A configuration.
-        external: Its fingerprints of what has no manifest.
-        usual: Fingerprint by name of what stands at the usual places.
+    configuration is replaced. `usual` has the fingerprint of what stands at the usual places.
     """
     own = stages.fingerprints(config, external)
     folders = {

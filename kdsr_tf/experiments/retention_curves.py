@@ -58,10 +58,8 @@ def read_curves(
 ) -> list[Curve]:
     """The curves of all runs whose student has modality tables.
 
-    Args:
-        runs: Trained runs by arm, one per seed.
-        ids: Result of `read_ids` for an arm without modality tables: with those of the same
-            seed the tables are compared, too.
+    With `ids`, the result of `read_ids` for an arm without modality tables, the tables are compared
+    with those of the same seed, too.
     """
     ids, curves = ids or {}, []
     for arm, seeded in runs.items():
@@ -149,11 +147,8 @@ def against_ids(
 ) -> dict[str, dict[str, float]]:
     """Correlate item-item similarities in modality tables with those in an id-only model's ids.
 
-    Both students are those that were kept, of the same seed.
-
-    Args:
-        runs: Trained runs by arm, one per seed.
-        ids: Result of `read_ids` for the id-only arm; a seed it lacks is left out.
+    Both students are those that were kept, of the same seed; a seed that `ids`, the result of
+    `read_ids` for the id-only arm, lacks is left out.
 
     Returns:
         Per name of a run: `retention_{m}_ids`, Pearson's correlation over a fixed sample

@@ -52,7 +52,7 @@ _BATCHING = """\
 max_batch_size {{ value: 64 }}
 batch_timeout_micros {{ value: 1000 }}
 max_enqueued_batches {{ value: 100 }}
-num_batch_threads {{ value: {threads} }}
+num_batch_threads {{ value: 4 }}
 # A batch is filled up to the next of these sizes: few shapes, few traces.
 allowed_batch_sizes: 1
 allowed_batch_sizes: 8
@@ -69,17 +69,14 @@ prometheus_config {{ enable: true, path: "/monitoring/prometheus/metrics" }}
 """
 
 
-def configuration_files(
-    model_name: str, threads: int = 4, sampling_rate: float = 0.01
-) -> dict[str, str]:
+def configuration_files(model_name: str, sampling_rate: float = 0.01) -> dict[str, str]:
     """TF Serving's configuration files, name to text.
 
     Args:
         model_name: Name clients ask for; also the mount point below `/models`.
-        threads: Batches that run at once.
         sampling_rate: Share of requests in `request_log.config`, in `[0, 1]`.
     """
-    values = {"name": model_name, "threads": threads, "rate": sampling_rate}
+    values = {"name": model_name, "rate": sampling_rate}
     texts = {
         "models.config": _MODELS + _MODEL.replace("{more}", ""),
         "request_log.config": _REQUEST_LOG + _MODEL.replace("{more}", _LOGGING),

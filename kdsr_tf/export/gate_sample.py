@@ -232,11 +232,8 @@ def make_sample(
 ) -> Sample:
     """Questions and right answers.
 
-    Args:
-        student: The student and its catalogue.
-        histories: Real ones, int `(any,)` each, at least one and none of them empty.
-        points: Real ones; there may be none.
-        limits: From `make_limits`.
+    Histories are real ones, int `(any,)` each, at least one and none of them empty; there may be no
+    points.
 
     Raises:
         GateError: if the student's vectors are not finite.

@@ -125,17 +125,10 @@ _NUM_WARM_UP = 8
 def save_variants(
     config: Config, build: str, exported: Exported, similar: np.ndarray, users: np.ndarray
 ) -> dict[str, Any]:
-    """Save `exact` and `scann` below a local folder.
+    """Save `exact` and `scann` below a local folder; returns what the manifest says of the indexes.
 
-    Args:
-        config: The configuration.
-        build: The folder.
-        exported: What is exported.
-        similar: Unit vectors `(N, any)` behind `similar_items`.
-        users: Vectors of the histories, float32 `(histories, dim)`: queries to tune with.
-
-    Returns:
-        What the manifest says of the indexes.
+    `similar` are the unit vectors `(N, any)` behind `similar_items`; `users` are those of the
+    histories, float32 `(histories, dim)`: queries to tune with.
     """
     options, num_items = config.export, exported.num_allowed
     table = exported.vectors()[:num_items]

@@ -73,12 +73,7 @@ def make_plan(
 
 
 def plan_of_stage(config: Config, stage: str) -> list[State]:
-    """State of one stage's artifacts, given its inputs as they are on disk.
-
-    Raises:
-        MissingArtifactError: naming the stage to run first.
-        StaleArtifactError: if two inputs descend from different data.
-    """
+    """State of a stage's artifacts, given its inputs on disk; raises if one is missing or stale."""
     return [
         plan_of_artifact(config, artifact)
         for artifact in stages.artifacts_of(config)

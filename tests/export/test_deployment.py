@@ -54,7 +54,7 @@ def message(name):
 
 @pytest.fixture(scope="module")
 def files():
-    return deployment.configuration_files("shop", threads=3, sampling_rate=0.25)
+    return deployment.configuration_files("shop", sampling_rate=0.25)
 
 
 def parse_models(text):
@@ -80,7 +80,7 @@ def test_models_and_request_logs(files):
 
 def test_batching_and_monitoring(files):
     batching = text_format.Parse(files["batching.config"], message("BatchingParameters"))
-    assert batching.num_batch_threads.value == 3
+    assert batching.num_batch_threads.value == 4
     assert batching.pad_variable_length_inputs
     sizes = list(batching.allowed_batch_sizes)
     assert sizes == sorted(sizes) and sizes[-1] == batching.max_batch_size.value
