@@ -104,7 +104,7 @@ def title(experiment: Experiment, config: Config) -> str:
 def with_own_locations(
     config: Config, external: Mapping[str, str], usual: Mapping[str, str]
 ) -> Config:
-    """A configuration whose inputs of training have `places` of their own where they differ.
+    """A configuration with `artifact_folders` of their own for inputs of training that differ.
 
     An artifact's place follows from its fingerprint: two configurations with the same
     features and other teachers share the features, and nothing of the user's own
