@@ -18,18 +18,9 @@ from serving.request_error import RequestError
 from serving.versioned_model import VersionedModel
 
 T = TypeVar("T")
+TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 
 _MOST_BYTES_AT_ONCE = 1 << 16
-
-
-async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function: computed at once, or on a thread where it works on many bytes."""
-    if size <= _MOST_BYTES_AT_ONCE:
-        return function(*arguments)
-    return await asyncio.to_thread(function, *arguments)
-
-
-TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 
 
 class Prediction(NamedTuple):
@@ -94,3 +85,10 @@ class Predictor:
                 grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline passed before an answer."
             ) from None
         return Prediction(servable.version, name, {key: outputs[key] for key in wanted or outputs})
+
+
+async def in_thread(size: int, function: Callable[..., T], *arguments: Any) -> T:
+    """The result of a function: computed at once, or on a thread where it works on many bytes."""
+    if size <= _MOST_BYTES_AT_ONCE:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)

@@ -13,6 +13,9 @@ from kdsr_tf import schema, sequences, stages
 from kdsr_tf.config import Config
 from kdsr_tf.teacher.feature_files import Features
 
+_ARRAYS = (schema.ITEMS, schema.TARGET)
+_FIELDS = (schema.USER_ID, schema.WINDOW_START, *_ARRAYS)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ItemCatalogue:
@@ -60,10 +63,6 @@ def read_features(config: Config, modality: str, size: int) -> tuple[np.ndarray,
         vectors[items] = batch
         present[items] = True
     return vectors, present
-
-
-_ARRAYS = (schema.ITEMS, schema.TARGET)
-_FIELDS = (schema.USER_ID, schema.WINDOW_START, *_ARRAYS)
 
 
 class Windows(NamedTuple):

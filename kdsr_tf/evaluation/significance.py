@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+Interval = tuple[float, float]
+
 LEVEL = 0.95
 """Confidence of every interval."""
 
@@ -65,9 +67,9 @@ def bootstrap_means(
     return np.concatenate(parts)
 
 
-def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+def percentile_interval(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper end per column, over the samples that are numbers."""
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
     return low, high
 
@@ -125,9 +127,6 @@ def _chunks(num_samples: int, num_users: int) -> Iterator[int]:
         yield min(size, num_samples - start)
 
 
-Interval = tuple[float, float]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spread:
     """A metric over seeds: its mean, the interval of the mean, and its values."""
@@ -138,7 +137,7 @@ class Spread:
     values: tuple[float, ...]
 
 
-def over_seeds(metrics: Sequence[Mapping[str, float]], level: float = 0.95) -> dict[str, Spread]:
+def over_seeds(metrics: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Mean and Student's t interval of every metric that all of at least two runs have.
 
     The interval is about the mean over seeds: how much it would move with other
@@ -153,7 +152,7 @@ def over_seeds(metrics: Sequence[Mapping[str, float]], level: float = 0.95) -> d
     if len(metrics) < 2:
         raise ValueError(f"`metrics` must hold at least 2 runs. Received: {len(metrics)}.")
     names = [name for name in metrics[0] if all(name in run for run in metrics)]
-    width = stats.t.ppf((1 + level) / 2, len(metrics) - 1) / np.sqrt(len(metrics))
+    width = stats.t.ppf((1 + LEVEL) / 2, len(metrics) - 1) / np.sqrt(len(metrics))
     spreads = {}
     for name in names:
         values = np.array([run[name] for run in metrics])
@@ -173,9 +172,7 @@ class SeedsTest(NamedTuple):
     p_value: float | None = None
 
 
-def difference_over_seeds(
-    before: np.ndarray, after: np.ndarray, paired: bool, level: float = 0.95
-) -> SeedsTest:
+def difference_over_seeds(before: np.ndarray, after: np.ndarray, paired: bool) -> SeedsTest:
     """Test whether runs with other seeds would show the difference of two means, too.
 
     There is no test for fewer than two seeds on a side, nor where seeds change nothing. Both sides
@@ -189,5 +186,5 @@ def difference_over_seeds(
         name, test = "paired t", stats.ttest_rel(after, before)
     else:
         name, test = "Welch's t", stats.ttest_ind(after, before, equal_var=False)
-    interval = test.confidence_interval(level)
+    interval = test.confidence_interval(LEVEL)
     return SeedsTest(name, (float(interval.low), float(interval.high)), float(test.pvalue))

@@ -18,6 +18,7 @@ from kdsr_tf.evaluation.significance import bootstrap_means, percentile_interval
 from kdsr_tf.schema import PAD
 
 _HISTORY_LENGTHS = (1, 5, 10, 20, 50)
+_DIVERSITY_LISTS = 10_000
 
 
 class Slice(NamedTuple):
@@ -85,9 +86,6 @@ def head_items(train_counts: np.ndarray, share: float) -> np.ndarray:
         return np.zeros(len(train_counts), bool)
     least = max(1, int(np.partition(counts, len(counts) - number)[len(counts) - number]))
     return np.concatenate([[False], counts >= least])
-
-
-_DIVERSITY_LISTS = 10_000
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -18,6 +18,10 @@ from kdsr_tf.experiments.experiment import FOLDER, SEARCH, Name, load_section
 if TYPE_CHECKING:
     import optuna
 
+JOURNAL = "journal.log"
+RUN = "run"
+_IDENTITY = "identity"
+_ENOUGH_FOR_IMPORTANCE = 4
 _PACKAGED: dict[str, Path] = {SEARCH: FOLDER / f"{SEARCH}.yaml"}
 _FIXED_SECTIONS = ("source", "prepare", "evaluate", "export", "serve")
 _FIXED = (
@@ -142,12 +146,6 @@ def assignment(key: str, value: object) -> str:
 def load_space(name: str = SEARCH) -> SearchSpace:
     """The space of a YAML file, or the one that comes with KDSR-TF."""
     return load_section(SearchSpace, name, _PACKAGED)
-
-
-JOURNAL = "journal.log"
-RUN = "run"
-_IDENTITY = "identity"
-_ENOUGH_FOR_IMPORTANCE = 4
 
 
 def open_study(directory: str, space: SearchSpace, origin: str, seed: int) -> optuna.Study:

@@ -23,6 +23,7 @@ from kdsr_tf.splits import has_validation
 _NUM_HISTORIES = 256
 _NUM_POINTS = 1024
 _ONE_NEW_ITEM_IN = 8
+_SHOWN = 5
 _FUSED, _ID = "fused", "id"
 
 
@@ -149,9 +150,6 @@ def _read_histories(config: Config, place: np.ndarray) -> tuple[list[np.ndarray]
         if len(user.items) > max(user.num_train, 1) or has_validation(user.num_train)
     ]
     return [place[user.items] for user in users[:_NUM_HISTORIES]], points
-
-
-_SHOWN = 5
 
 
 def allowed_items(config: Config, item_ids: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

@@ -29,6 +29,8 @@ from kdsr_tf.sources import export_files
 from kdsr_tf.stage_frame import StageFrame
 
 CONFIGURATION = "tf_serving"
+_NUM_QUERIES = 256
+_NUM_WARM_UP = 8
 
 
 def export(config: Config) -> Manifest:
@@ -116,10 +118,6 @@ def _card(
         )
 
     return card
-
-
-_NUM_QUERIES = 256
-_NUM_WARM_UP = 8
 
 
 def save_variants(

@@ -16,6 +16,8 @@ from kdsr_tf.runs import environment
 from kdsr_tf.training.cluster import is_chief
 
 _LOCK = ".lock"
+CONFIG_FILE = "config.yaml"
+"""Every command that runs stages leaves the configuration it used."""
 
 
 @contextlib.contextmanager
@@ -53,10 +55,6 @@ def _make(workdir: str) -> None:
             f"The working directory {workdir} cannot be written: {error.strerror or error}. "
             "Choose another with --workdir."
         ) from None
-
-
-CONFIG_FILE = "config.yaml"
-"""Every command that runs stages leaves the configuration it used."""
 
 
 def write_config(config: Config) -> str:
