@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TextIO
 
 import fsspec
 import matplotlib
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import join
 from kdsr_tf.config import Config
+from kdsr_tf.console import csv_text
 from kdsr_tf.metrics.modality_retention import (
     correlation,
     modality_retention,
@@ -28,7 +28,6 @@ from kdsr_tf.metrics.modality_retention import (
 )
 
 _PREFIX, _IDS = "retention_", "_ids"
-_CURVES = ("csv", "svg", "png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,16 +89,19 @@ def read_curves(
 
 def write_curves(directory: str, curves: Sequence[Curve]) -> None:
     """Write `retention.csv`, `retention.svg` and `retention.png` of at least one curve."""
+    rows = [
+        {"arm": curve.arm, "seed": curve.seed, "epoch": epoch}
+        | {"selected": epoch == curve.best_epoch}
+        | {_PREFIX + modality: values[place] for modality, values in curve.values.items()}
+        for curve in curves
+        for place, epoch in enumerate(curve.epochs)
+    ]
+    artifacts.write_text(join(directory, "retention.csv"), csv_text(rows))
     figure = plot_curves(curves)
-    for kind in _CURVES:
-        path = join(directory, f"retention.{kind}")
-        if kind == "csv":
-            with fsspec.open(path, "w", newline="") as file:
-                _write_table(file, curves)
-            continue
+    for kind in ("svg", "png"):
         with (
             matplotlib.rc_context({"svg.hashsalt": "retention"}),
-            fsspec.open(path, "wb") as file,
+            fsspec.open(join(directory, f"retention.{kind}"), "wb") as file,
         ):
             stamp = {"Date": None} if kind == "svg" else {}
             figure.savefig(file, format=kind, dpi=150, metadata=stamp)
@@ -201,13 +203,3 @@ def _pairs(run: Config, modality: str) -> tuple[np.ndarray, np.ndarray]:
 
     path = join(stages.location(run, f"teacher/{modality}"), "present.npy")
     return sample_pairs(_load(path), RETENTION_PAIRS, run.training_seed)
-
-
-def _write_table(file: TextIO, curves: Sequence[Curve]) -> None:
-    modalities = list(dict.fromkeys(m for curve in curves for m in curve.values))
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["arm", "seed", "epoch", "selected", *(_PREFIX + m for m in modalities)])
-    for curve in curves:
-        for place, epoch in enumerate(curve.epochs):
-            own = [curve.values[m][place] if m in curve.values else "" for m in modalities]
-            writer.writerow([curve.arm, curve.seed, epoch, epoch == curve.best_epoch, *own])

@@ -19,6 +19,9 @@ from kdsr_tf.sources.image_values import readable_formats
 MAX_SIDE = 120
 """Of an embedded picture, in pixels."""
 
+_MOST_BYTES = 12_000_000
+"""Of all pictures together; what comes later goes without."""
+
 _QUALITY = 48
 _LONGEST_TITLE = 400
 """Characters; a tile has room for fewer, and the page repeats titles for every mention."""
@@ -29,21 +32,13 @@ _NARROWEST, _WIDEST = 0.66, 1.5
 class PageItems:
     """Collects the items that a page mentions.
 
-    Pictures of more than `max_pixels` are left out, and those beyond `max_bytes` for all together.
     `folders` are declared folders and URIs: where web addresses may redirect to.
     """
 
-    def __init__(
-        self,
-        catalogue: ItemCatalogue,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = 12_000_000,
-        folders: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, catalogue: ItemCatalogue, folders: Sequence[str] = ()) -> None:
         self._folders = folders
         self._catalogue = catalogue
-        self._max_pixels = max_pixels
-        self._bytes_left = max_bytes
+        self._bytes_left = _MOST_BYTES
         self._ratios: list[float] = []
         self.items: dict[int, dict[str, str | None]] = {}
 
@@ -80,7 +75,7 @@ class PageItems:
         try:
             data = read_image(path, self._folders)
             with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-                if image.width * image.height > self._max_pixels:
+                if image.width * image.height > MAX_PIXELS:
                     return None
                 image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))
                 small = ImageOps.exif_transpose(image).convert("RGB")
