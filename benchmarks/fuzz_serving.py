@@ -21,7 +21,6 @@ import contextlib
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 
@@ -30,8 +29,7 @@ import psutil
 from google.protobuf.message import DecodeError
 
 from benchmarks.mutations import grpc_request, http2_bytes, rest_request
-from benchmarks.serving_latency import apart, export, item_id, make_histories, served
-from kdsr_tf.config import load_config
+from benchmarks.serving_latency import item_id, make_histories, served_student
 from serving.async_client import AsyncClient
 from serving.grpc_calls import PREDICTION_SERVICE
 
@@ -195,22 +193,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--senders", type=int, default=32, help="requests at once")
     parser.add_argument("--check-every", type=int, default=1000)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as workdir:
-        ports = ["serve.grpc_port=0", "serve.rest_port=0", "serve.variant=exact"]
-        config = load_config(overrides=ports, workdir=workdir)
-        apart(export, config, arguments.items, "exact")
-        with served(config) as (server, address):
-            before, started = _size(server), time.monotonic()
-            fuzzer = asyncio.run(run(address, arguments))
-            seconds = time.monotonic() - started
-            result = {
-                "requests": fuzzer.counts.total(),
-                "seconds": round(seconds, 1),
-                "statuses": dict(sorted(fuzzer.counts.items())),
-                "before": before,
-                "after": _size(server),
-                "wrong": fuzzer.wrong[:20],
-            }
+    with served_student(arguments.items) as (_, server, address):
+        before, started = _size(server), time.monotonic()
+        fuzzer = asyncio.run(run(address, arguments))
+        seconds = time.monotonic() - started
+        result = {
+            "requests": fuzzer.counts.total(),
+            "seconds": round(seconds, 1),
+            "statuses": dict(sorted(fuzzer.counts.items())),
+            "before": before,
+            "after": _size(server),
+            "wrong": fuzzer.wrong[:20],
+        }
     print(json.dumps(result))
     sys.exit(1 if fuzzer.wrong else 0)
 

@@ -19,15 +19,13 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 
 import grpc
 import numpy as np
 
-from benchmarks.serving_latency import apart, export, make_histories, served
-from kdsr_tf.config import load_config
+from benchmarks.serving_latency import make_histories, served_student
 from serving.grpc_calls import predict
 from serving.queries import ModelRef, recommend
 
@@ -93,15 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1, help="histories in a call of the heavy one")
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as workdir:
-        ports = ["serve.grpc_port=0", "serve.rest_port=0", "serve.variant=exact"]
-        config = load_config(overrides=ports, workdir=workdir)
-        apart(export, config, arguments.items, "exact")
-        with served(config) as (_, address):
-            for rate in arguments.rates:
-                found = measure(address["target"], rate, arguments)
-                found["load_average"] = round(os.getloadavg()[0], 1)
-                print(json.dumps(found), flush=True)
+    with served_student(arguments.items) as (_, _, address):
+        for rate in arguments.rates:
+            found = measure(address["target"], rate, arguments)
+            found["load_average"] = round(os.getloadavg()[0], 1)
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def alone(function: Callable, *arguments) -> Any:
+def alone(function: Callable[..., T], *arguments: object) -> T:
     """A call in a process of its own, whose memory's peak is the call's.
 
     Args:
         function: Importable by name; takes and returns what can be pickled.
         *arguments: Its arguments.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def peak_rss_bytes() -> int:

@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
 import contextlib
 import json
 import math
-import multiprocessing
 import os
 import selectors
 import subprocess
@@ -39,6 +37,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
+from benchmarks.processes import alone
 from kdsr_tf import artifacts, schema, stages
 from kdsr_tf.artifacts import MANIFEST, Manifest, versions
 from kdsr_tf.config import Config, dump_config, load_config
@@ -162,13 +161,6 @@ def call_in_process(
     return measured
 
 
-def apart(function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function, called in a new process."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 @contextlib.contextmanager
 def served(config: Config) -> Iterator[tuple[psutil.Process, dict]]:
     """`kdsr serve` as a child; yields it and what it announces of itself."""
@@ -189,6 +181,17 @@ def served(config: Config) -> Iterator[tuple[psutil.Process, dict]]:
                 yield psutil.Process(child.pid), json.load(file)
         finally:
             child.terminate()
+
+
+@contextlib.contextmanager
+def served_student(num_items: int) -> Iterator[tuple[Config, psutil.Process, dict]]:
+    """An untrained student of its own folder, as `exact`; yields what `served` does, too."""
+    with tempfile.TemporaryDirectory() as workdir:
+        overrides = ["serve.grpc_port=0", "serve.rest_port=0", "serve.variant=exact"]
+        config = load_config(overrides=overrides, workdir=workdir)
+        alone(export, config, num_items, "exact")
+        with served(config) as (server, address):
+            yield config, server, address
 
 
 def summarise(latencies: Latencies, seconds: float) -> dict[str, float]:
@@ -307,12 +310,12 @@ def measure(arguments: argparse.Namespace) -> dict:
         config = load_config(
             overrides=[*overrides, f"serve.variant={arguments.variant}"], workdir=workdir
         )
-        apart(export, config, arguments.items, arguments.variant)
+        alone(export, config, arguments.items, arguments.variant)
         histories = make_histories(arguments.items, HISTORIES, config.windows.max_length)
         folder = os.path.join(
             stages.location(config, "serving_model"), arguments.variant, str(VERSION)
         )
-        rows = apart(call_in_process, folder, histories, arguments.clients, arguments.seconds)
+        rows = alone(call_in_process, folder, histories, arguments.clients, arguments.seconds)
         sustained = {}
         with served(config) as (server, address):
             targets = {"gRPC": address["target"], "REST": address["rest_url"]}

@@ -29,16 +29,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import numpy as np
 import psutil
 
-from benchmarks.serving_latency import apart, export, make_histories, served
+from benchmarks.serving_latency import make_histories, served_student
 from kdsr_tf import stages
-from kdsr_tf.config import load_config
 from serving.async_client import AsyncClient
 from serving.queries import QueryError
 
@@ -250,14 +248,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sample-seconds", type=float, default=30.0)
     parser.add_argument("--capacity-seconds", type=float, default=15.0)
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as workdir:
-        ports = ["serve.grpc_port=0", "serve.rest_port=0", "serve.variant=exact"]
-        config = load_config(overrides=ports, workdir=workdir)
-        apart(export, config, arguments.items, "exact")
+    with served_student(arguments.items) as (config, server, address):
         folder = os.path.join(stages.location(config, "serving_model"), "exact")
-        with served(config) as (server, address):
-            soak = Soak(server, address, folder, arguments)
-            asyncio.run(soak.run())
+        soak = Soak(server, address, folder, arguments)
+        asyncio.run(soak.run())
     faults = soak.faults()
     print(f"{soak.calls.total} calls, {soak.swapped} swaps")
     print("\n".join(faults or ["No call failed and nothing has grown."]))

@@ -42,14 +42,16 @@ class RankingMetric(keras.metrics.Metric):
 
     Args:
         k: Largest rank that counts, > 0.
-        name: Name of the metric.
+        name: Name of the metric; None is such as `hr_20`, of its kind and `k`.
 
     Raises:
         ValueError: if `k` is below 1.
     """
 
-    def __init__(self, k: int, name: str, **kwargs):
-        super().__init__(name=name, **kwargs)
+    kind: str
+
+    def __init__(self, k: int, name: str | None = None, **kwargs):
+        super().__init__(name=name or f"{self.kind}_{k}", **kwargs)
         if k < 1:
             raise ValueError(f"`k` must be > 0. Received: k={k}.")
         self.k = k
@@ -101,8 +103,7 @@ class HitRate(RankingMetric):
         0.5
     """
 
-    def __init__(self, k: int, name: str | None = None, **kwargs):
-        super().__init__(k, name or f"{HIT_RATE}_{k}", **kwargs)
+    kind = HIT_RATE
 
     def value(self, ranks: Tensor) -> Tensor:
         return ops.cast(ranks <= self.k, self.dtype)
@@ -124,8 +125,7 @@ class MeanReciprocalRank(RankingMetric):
         0.75
     """
 
-    def __init__(self, k: int, name: str | None = None, **kwargs):
-        super().__init__(k, name or f"{RECIPROCAL_RANK}_{k}", **kwargs)
+    kind = RECIPROCAL_RANK
 
     def value(self, ranks: Tensor) -> Tensor:
         ranks = ops.cast(ranks, self.dtype)
