@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import psutil
@@ -44,7 +44,6 @@ from kdsr_tf.config import Config, dump_config, load_config
 from serving.async_client import AsyncClient
 from serving.queries import QueryError
 
-T = TypeVar("T")
 
 VERSION = 1
 HISTORIES = 512
