@@ -44,7 +44,6 @@ from kdsr_tf.config import Config, dump_config, load_config
 from serving.async_client import AsyncClient
 from serving.queries import QueryError
 
-
 VERSION = 1
 HISTORIES = 512
 WARM_UP_REQUESTS = 50
