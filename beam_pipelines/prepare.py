@@ -22,7 +22,6 @@ from beam_pipelines import prepared
 from beam_pipelines.running import main_of, run_pipeline
 from beam_pipelines.transforms import item_vocabulary, kept_interactions, user_sequences
 from beam_pipelines.transforms.pair_sample import SmallestPairs, write_pairs
-from beam_pipelines.transforms.read_catalogue import read_catalogue
 from beam_pipelines.transforms.rejected import (
     DEAD_LETTERS,
     TallyReasons,
@@ -101,7 +100,7 @@ class _Prepare:
 
     def build(self, pipeline: beam.Pipeline) -> None:
         config, once = self._config, pipeline | "Once" >> beam.Create([None])
-        read = read_catalogue(pipeline, self._source)
+        read = item_vocabulary.read_catalogue(pipeline, self._source)
         unique = item_vocabulary.unique_items(read.rows, self._source)
         hashes = item_vocabulary.sorted_hashes(unique.rows)
         rows = kept_interactions.read_rows(

@@ -15,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from beam_pipelines.transforms.kept_interactions import Core, hashes_of
-from beam_pipelines.transforms.read_catalogue import REJECTED, ROWS
+from beam_pipelines.transforms.rejected import REJECTED, ROWS
 from beam_pipelines.transforms.shards import write_table
 from kdsr_tf import schema
 from kdsr_tf.artifacts import join
 from kdsr_tf.errors import InputError
 from kdsr_tf.hashing import stable_hash
 from kdsr_tf.sequences import ITEMS_FILE, read_items
-from kdsr_tf.sources import Source
-from kdsr_tf.sources.batches import Rejected
+from kdsr_tf.sources import Source, catalogue_rows
+from kdsr_tf.sources.batches import Piece, Rejected
 from kdsr_tf.sources.catalogue_rows import ID_TWICE, CatalogueRow, as_text, row_as_json
 from kdsr_tf.sources.image_values import pictures
 
@@ -68,6 +68,25 @@ class ItemIndex(NamedTuple):
     def indices_of(self, hashes: np.ndarray) -> np.ndarray:
         """Item indices, int32, of hashes that are in the vocabulary."""
         return self.indices[np.searchsorted(self.hashes, hashes)]
+
+
+def read_catalogue(pipeline: beam.Pipeline, source: Source) -> Any:
+    """Two collections: `rows` of `CatalogueRow` and `rejected` of `Rejected`.
+
+    An id that occurs twice is in `rows` twice.
+    """
+    pieces = source.item_pieces()
+    read = beam.FlatMap(_read, source.image_column).with_outputs(REJECTED, main=ROWS)
+    return (
+        pipeline
+        | "Catalogue" >> beam.Create(pieces, reshuffle=len(pieces) > 1)
+        | "Read catalogue" >> read
+    )
+
+
+def _read(piece: Piece, image_column: str) -> Iterator[Any]:
+    for row in catalogue_rows.read_items(piece, image_column):
+        yield beam.pvalue.TaggedOutput(REJECTED, row) if isinstance(row, Rejected) else row
 
 
 def unique_items(rows: beam.PCollection, source: Source) -> Any:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.running import advance
-from beam_pipelines.transforms.read_catalogue import REJECTED, ROWS
+from beam_pipelines.transforms.rejected import REJECTED, ROWS
 from kdsr_tf import splits
 from kdsr_tf.cores import core_sizes
 from kdsr_tf.errors import InputError

@@ -19,6 +19,9 @@ Tally = tuple[int, tuple[int, str, str]]
 DEAD_LETTERS = "rejected"
 """Files of dead letters are `rejected-*.parquet`."""
 
+ROWS, REJECTED = "rows", "rejected"
+"""Outputs of what reads rows: the good ones, and `Rejected` ones."""
+
 
 def dead_letter(rejected: Rejected) -> tuple[str, dict[str, str]]:
     """A rejected row as `WriteShards` takes it."""

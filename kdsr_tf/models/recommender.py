@@ -92,68 +92,40 @@ class Recommender(keras.Model):
     def encode(
         self,
         vectors: ItemVectors,
+        prefixes: tuple[Tensor | None, Tensor] | None = None,
         training: bool | None = None,
         sparse_gradients: bool = False,
         known: KnownItems | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """States and user vectors at every position.
+        """States at every position, and user vectors there or of some prefixes only.
 
         Args:
             vectors: Vectors of the items; see `KnownItems`.
+            prefixes: Row of each prefix, ints `(prefixes,)`, or None if each row has one, and
+                its last position, -1 for an empty history. None is every prefix, which costs
+                more than some.
             training: Whether to drop units.
             sparse_gradients: As in `KnownItems`.
             known: Where the vectors are from; None for `known_items`.
 
         Returns:
-            States of the backbone and user vectors, both floats `(batch, length, dim)`.
+            States of the backbone `(batch, length, dim)`, and user vectors `(batch, length, dim)`
+            or `(prefixes, dim)`.
 
         Raises:
             ValueError: if the histories are longer than `max_length`.
         """
-        items = vectors[ITEMS]
+        items, last = vectors[ITEMS], None
         self.check_length(items)
         states = self.backbone(self.entering(vectors), training=training)
-        pooled = self.head(states, items)
-        return states, self._user_vectors(pooled, vectors, training, sparse_gradients, known)
-
-    def encode_prefixes(
-        self,
-        vectors: ItemVectors,
-        rows: Tensor | None,
-        ends: Tensor,
-        training: bool | None = None,
-        sparse_gradients: bool = False,
-        known: KnownItems | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """States at every position, and user vectors of some prefixes, which costs less.
-
-        Args:
-            vectors: Vectors of the items; see `KnownItems`.
-            rows: Row of each prefix, ints `(prefixes,)`; None if each row has one.
-            ends: Its last position, ints `(prefixes,)`; -1 for an empty history.
-            training: Whether to drop units.
-            sparse_gradients: As in `KnownItems`.
-            known: Where the vectors are from; None for `known_items`.
-
-        Returns:
-            States `(batch, length, dim)` and user vectors `(prefixes, dim)`.
-        """
-        items = vectors[ITEMS]
-        self.check_length(items)
-        states = self.backbone(self.entering(vectors), training=training)
-        pooled = self.head.at(states, rows, ends)
-        last = None
+        pooled = self.head(states, items) if prefixes is None else self.head.at(states, *prefixes)
         if self.scorer.reads_last:
-            batch, length = ops.shape(items)
-            if rows is None:
-                rows = ops.arange(batch, dtype="int32")
-            at = rows * length + ops.maximum(ends, 0)
-            last = {
-                key: ops.take(ops.reshape(values, (-1, *values.shape[2:])), at, axis=0)
-                for key, values in vectors.items()
-                if key in (ITEMS, *self.scorer.sources)
-            }
-        return states, self._user_vectors(pooled, last, training, sparse_gradients, known)
+            known = self.known_items if known is None else known
+            entered = vectors if prefixes is None else self._last_of(vectors, *prefixes)
+            last = known.scored(
+                entered[ITEMS], self.scorer.sources, entered, sparse_gradients=sparse_gradients
+            )
+        return states, self.scorer.user_vectors(pooled, last, training=training)
 
     def user_vectors(self, items: Tensor) -> Tensor:
         """User vectors `(batch, dim)` of whole histories; zeros for an empty one."""
@@ -161,8 +133,8 @@ class Recommender(keras.Model):
         return self.user_vectors_at(items, None, ends)
 
     def user_vectors_at(self, items: Tensor, rows: Tensor | None, ends: Tensor) -> Tensor:
-        """User vectors `(prefixes, dim)` of some prefixes; see `encode_prefixes`."""
-        return self.encode_prefixes(self.known_items(items), rows, ends, training=False)[1]
+        """User vectors `(prefixes, dim)` of some prefixes; see `encode`."""
+        return self.encode(self.known_items(items), (rows, ends), training=False)[1]
 
     @property
     def known_items(self) -> KnownItems:
@@ -275,20 +247,16 @@ class Recommender(keras.Model):
         made = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
         return cls(**{**config, **made})
 
-    def _user_vectors(
-        self,
-        representations: Tensor,
-        last: ItemVectors | None,
-        training: bool | None,
-        sparse_gradients: bool,
-        known: KnownItems | None,
-    ) -> Tensor:
-        if last is not None and self.scorer.reads_last:
-            known = self.known_items if known is None else known
-            last = known.scored(
-                last[ITEMS], self.scorer.sources, entered=last, sparse_gradients=sparse_gradients
-            )
-        return self.scorer.user_vectors(representations, last, training=training)
+    def _last_of(self, vectors: ItemVectors, rows: Tensor | None, ends: Tensor) -> ItemVectors:
+        """Vectors of the last items of some prefixes, in the sources that items are scored by."""
+        batch, length = ops.shape(vectors[ITEMS])
+        rows = ops.arange(batch, dtype="int32") if rows is None else rows
+        at = rows * length + ops.maximum(ends, 0)
+        return {
+            key: ops.take(ops.reshape(values, (-1, *values.shape[2:])), at, axis=0)
+            for key, values in vectors.items()
+            if key in (ITEMS, *self.scorer.sources)
+        }
 
 
 def _with_float32(config: Any) -> Any:

@@ -234,13 +234,11 @@ class TrainingModel(WeightedTerms):
             index = ops.arange(ops.size(targets), dtype="int32")
         at, length = ops.maximum(index, 0), ops.shape(inputs[ITEMS])[1]
         targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
-        if recommender.backbone.causal:
-            states, users = recommender.encode(vectors, training, sparse, known)
+        causal = recommender.backbone.causal
+        prefixes = None if causal else (at // length, at % length)
+        states, users = recommender.encode(vectors, prefixes, training, sparse, known)
+        if causal:
             users = ops.take(ops.reshape(users, (-1, users.shape[-1])), at, axis=0)
-        else:
-            states, users = recommender.encode_prefixes(
-                vectors, at // length, at % length, training, sparse, known
-            )
         return Step(
             inputs=inputs,
             vectors=vectors,

@@ -103,7 +103,8 @@ def train(config: Config, warm_start: str | None = None) -> Manifest:
             with fsspec.open(join(target, sequences.ITEMS_FILE), "wb") as file:
                 pq.write_table(items, file)
             with _said("The logs for TensorBoard are not all there"):
-                _copy(run.logs, join(target, "logs"))
+                filesystem, logs = fsspec.core.url_to_fs(run.logs)
+                copy_folder(filesystem, logs, fsspec.core.url_to_fs(join(target, "logs"))[1])
                 write_projector(run.served_items(model), items, join(target, "logs"))
     if chief:
         with _said(f"The checkpoints of this training stay in {run.checkpoints.directory}"):
@@ -166,8 +167,3 @@ def _write_history(path: str, rows: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _copy(source: str, target: str) -> None:
-    filesystem, source = fsspec.core.url_to_fs(source)
-    copy_folder(filesystem, source, fsspec.core.url_to_fs(target)[1])

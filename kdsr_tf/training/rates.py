@@ -120,7 +120,8 @@ class GroupRate(keras.optimizers.schedules.LearningRateSchedule):
         if config["decay"] == "none":
             return rate
         done = ops.clip((step - warmup) / max(config["total_steps"] - warmup, 1), 0.0, 1.0)
-        return rate * (1.0 - done if config["decay"] == "linear" else _half_cosine(done))
+        left = 1.0 - done if config["decay"] == "linear" else 0.5 + 0.5 * ops.cos(math.pi * done)
+        return rate * left
 
     def get_config(self) -> dict:
         return dict(self._config)
@@ -222,10 +223,6 @@ def current_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
     return {
         name: float(ops.convert_to_numpy(rate)) for name, rate in optimizer.learning_rates.items()
     }
-
-
-def _half_cosine(done: Tensor) -> Tensor:
-    return 0.5 * (1.0 + ops.cos(math.pi * done))
 
 
 def _per_group(key: str, value: Any, groups: Groups, default: Any) -> dict[str, Any]:

@@ -126,6 +126,7 @@ class Run:
                 model.read_content_from(self._read.content)
             if self._start is not None:
                 self._start.apply(model.recommender)
+            tables = model.recommender.item_encoder.row_variables().values()
             optimizer = rates.grouped_adam(
                 rates.variable_groups(model),
                 {rates.REST: config.learning_rate, **self._config.needs.learning_rates},
@@ -137,7 +138,7 @@ class Run:
                 decay=config.decay,
                 total_steps=config.epochs * steps,
                 accumulation_steps=config.accumulation_steps,
-                lazy=_row_tables(model) if config.lazy_tables else (),
+                lazy=[v for v in tables if v.trainable and config.lazy_tables],
             )
             model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
             # Checkpoints hold the optimizer's variables: they must exist before the first
@@ -227,12 +228,6 @@ class Run:
             keras.callbacks.LambdaCallback(on_epoch_end=measure),
             callbacks.ModalityRetention(model.recommender.item_encoder, references, seed, kept),
         ]
-
-
-def _row_tables(model: TrainingModel) -> list[keras.Variable]:
-    """Tables whose rows are moved one by one."""
-    rows = model.recommender.item_encoder.row_variables()
-    return [variable for variable in rows.values() if variable.trainable]
 
 
 def num_parameters(variables: Sequence[keras.Variable]) -> int:
