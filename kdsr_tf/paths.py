@@ -16,8 +16,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
-
 from kdsr_tf.errors import InputError
 
 _HOME = re.compile(r"^((?:tfds:|file://|local://)?)(~.*)$", re.DOTALL)
@@ -82,6 +80,8 @@ def local_folder(target: str) -> Iterator[str]:
     if "://" not in target:
         yield target
         return
+    import fsspec  # not for the help of a command, which reads paths too
+
     filesystem, remote = fsspec.core.url_to_fs(target)
     with tempfile.TemporaryDirectory() as folder:
         yield folder

@@ -233,6 +233,7 @@ RUN_BY = {
     r"kdsr (data import |run .*source.path=)tfds:.*": "tests/datasets/test_builders.py",
     r"kdsr run .* source.image_folders=.*": "tests/sources/test_image_files.py",
     r"kdsr encode .* encode.image.encoder=keras_app.*": "tests/beam_pipelines/test_handlers.py",
+    r"kdsr encode --set encode.text.states.*": "tests/beam_pipelines/test_encode_states.py",
     r"kdsr experiment --list": "tests/runs/test_trials.py",
     r"kdsr experiment (ablation|encoders) .*": "tests/experiments/test_end_to_end.py",
     r"kdsr search .*": "tests/runs/test_trials.py",
