@@ -43,6 +43,7 @@ from beam_pipelines.transforms.shards import default_num_shards
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest, join
 from kdsr_tf.config import Config
+from kdsr_tf.console import console
 from kdsr_tf.errors import InputError
 from kdsr_tf.schema import STATES
 from kdsr_tf.sequences import ITEMS_FILE
@@ -50,6 +51,10 @@ from kdsr_tf.sources import Source, open_source
 from kdsr_tf.stage_frame import StageFrame
 
 _ITEMS_PER_SHARD = 100_000
+_CONSTANT = (
+    "level 0 of the class token is the same for every {modality}: it has read nothing yet. "
+    "encode.{modality}.states.pooling=mean tells items apart."
+)
 _COUNTS = ("encoded", "without", "rejected", "rejected_pictures", "duplicates", "reused")
 
 
@@ -109,6 +114,9 @@ def _encode(
         manifest.details = {"encoder": described, "size": size}
         if states is not None:
             manifest.details["states"] = states.described()
+            if states.pooling == "cls" and 0 in states.layers:
+                said = _CONSTANT.format(modality=modality)
+                console.print(f"Warning: {said}", style="yellow", markup=False)
         _check(config, modality, source, declared, manifest, target)
     return manifest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from beam_pipelines.handlers.hidden_states import StateChoice, States
 from beam_pipelines.handlers.keras_models import (
     HubPreset,
     KerasImageEncoder,
@@ -14,6 +15,7 @@ from beam_pipelines.handlers.keras_models import (
     import_keras_hub,
     in_precision,
 )
+from beam_pipelines.handlers.network_states import with_states
 from kdsr_tf.errors import ConfigError
 
 _PRESET = "encode.image.preset"
@@ -68,9 +70,11 @@ class KerasHubImageEncoder(HubPreset, KerasImageEncoder):
                 f"`encode.image.image_size`: the preset {self.preset!r} takes pictures of "
                 f"{expected[0]} x {expected[1]}. Received: {self.image_size}."
             )
-        network = keras.Model(images, vectors)
+        network, states = keras.Model(images, vectors), None
+        if self.chosen is not None:
+            network, states = _with_states(network, backbone, self.chosen)
         network.jit_compile = has_accelerator()
-        return KerasImageModel(network, converter)
+        return KerasImageModel(network, converter, states)
 
     def _pooled(self, backbone: Any) -> tuple[Any, Any]:
         """The symbolic pictures a backbone takes, and their vectors."""
@@ -90,8 +94,6 @@ class KerasHubImageEncoder(HubPreset, KerasImageEncoder):
         return images, self._pool(backbone, states)
 
     def _pool(self, backbone: Any, states: Any) -> Any:
-        from keras import ops
-
         extra = _extra_tokens(backbone, states)
         if len(states.shape) == 2 and self.pooling == "auto":
             return states
@@ -103,15 +105,36 @@ class KerasHubImageEncoder(HubPreset, KerasImageEncoder):
                 f"`encode.image.pooling`: {type(backbone).__name__} gives {has}. "
                 f"Received: {self.pooling}. Use auto."
             )
-        if len(states.shape) == 4:
-            return ops.mean(states, axis=(1, 2))
-        return ops.mean(states[:, extra:], axis=1)
+        return _mean_over_positions(states, extra)
+
+
+def _with_states(network: Any, backbone: Any, chosen: StateChoice) -> tuple[Any, States]:
+    """A network with states beside its vectors, and what they are."""
+    backbone = getattr(backbone, "vision_encoder", backbone)
+
+    def pool(level: Any, _: Any) -> Any:
+        extra = _extra_tokens(backbone, level)
+        chosen.needs_class_token(extra > 0, type(backbone).__name__)
+        return level[:, 0] if chosen.pooling == "cls" else _mean_over_positions(level, extra)
+
+    return with_states(network, backbone, chosen, pool)
+
+
+def _mean_over_positions(states: Any, extra: int) -> Any:
+    from keras import ops
+
+    if len(states.shape) == 4:
+        return ops.mean(states, axis=(1, 2))
+    return ops.mean(states[:, extra:], axis=1)
 
 
 def _extra_tokens(backbone: Any, states: Any) -> int:
     """Class and register tokens before the patches of a transformer."""
     patch = getattr(backbone, "patch_size", None)
     if len(states.shape) != 3 or patch is None:
+        return 0
+    if hasattr(backbone, "head"):
+        # SigLIP has a head in place of a class token. Keras Hub 0.32 counts one all the same.
         return 0
     height, width = backbone.image_shape[:2]
     down, across = patch if isinstance(patch, (list, tuple)) else (patch, patch)

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_pipelines.handlers.encoder import TextEncoder
+from beam_pipelines.handlers.hidden_states import States
 from beam_pipelines.handlers.keras_models import (
     HubPreset,
     for_each,
     has_accelerator,
     in_precision,
     predict,
+    vector_size,
 )
 from beam_pipelines.handlers.text_networks import (
     BUCKET,
@@ -90,17 +92,20 @@ class KerasHubTextEncoder(HubPreset, TextEncoder):
 
     @in_precision
     def build(self) -> TextNetwork:
-        model = load_text_network(self.preset, self.pooling, self.max_tokens)
+        model = load_text_network(self.preset, self.pooling, self.max_tokens, self.chosen)
         model.network.jit_compile = has_accelerator()
         return model
 
     def size(self, model: TextNetwork) -> int:
-        return int(model.network.output_shape[-1])
+        return vector_size(model)
+
+    def states(self, model: TextNetwork) -> States | None:
+        return model.states
 
     def encode(self, batch: Sequence[str], model: TextNetwork) -> np.ndarray:
         inputs = model.tokenize(batch)
         lengths = inputs["padding_mask"].sum(axis=1)
-        vectors = np.empty((len(batch), self.size(model)), np.float32)
+        vectors = np.empty((len(batch), model.network.output_shape[-1]), np.float32)
         fixed = model.network.jit_compile
 
         def run(call: Call) -> None:

@@ -18,6 +18,7 @@ from beam_pipelines.handlers.encoder import (
     ImageEncoder,
     Unusable,
 )
+from beam_pipelines.handlers.hidden_states import States
 from beam_pipelines.handlers.local_files import files_below, local_folder
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.processors import few_processors, limit_threads
@@ -42,10 +43,17 @@ out between threads lose more by small calls than they gain."""
 
 @dataclasses.dataclass(frozen=True)
 class KerasImageModel:
-    """A network and what turns float pictures with values from 0 to 255 into its input."""
+    """A network and what turns float pictures with values from 0 to 255 into its input.
+
+    Args:
+        network: `keras.Model` from pictures to `[batch, size]`, the states included.
+        preprocess: Function from float pictures to its input.
+        states: What the states beside the vectors are, or None.
+    """
 
     network: Any
     preprocess: Callable[[Any], Any]
+    states: States | None = None
 
     @functools.cached_property
     def run(self) -> Callable[[np.ndarray], Any]:
@@ -62,6 +70,12 @@ class KerasImageModel:
     def _predict(self, pictures: np.ndarray) -> Any:
         inputs = np.asarray(self.preprocess(pictures.astype(np.float32)))
         return self.network.predict_on_batch(inputs)
+
+
+def vector_size(model: Any) -> int:
+    """Length of the vectors of a network that may give states beside them."""
+    states = model.states.size if model.states is not None else 0
+    return int(model.network.output_shape[-1]) - states
 
 
 class KerasImageEncoder(ImageEncoder):
@@ -83,10 +97,13 @@ class KerasImageEncoder(ImageEncoder):
         return super().parameters() | {"precision": self.precision}
 
     def size(self, model: KerasImageModel) -> int:
-        return int(model.network.output_shape[-1])
+        return vector_size(model)
+
+    def states(self, model: KerasImageModel) -> States | None:
+        return model.states
 
     def encode(self, batch: Sequence[np.ndarray], model: KerasImageModel) -> np.ndarray:
-        vectors = np.empty((len(batch), self.size(model)), np.float32)
+        vectors = np.empty((len(batch), model.network.output_shape[-1]), np.float32)
 
         def run(rows: slice) -> None:
             vectors[rows] = self._call(batch[rows], model)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from beam_pipelines.handlers.hidden_states import StateChoice, States
 from beam_pipelines.handlers.keras_models import (
     PRESET_ERRORS,
     from_preset,
     import_keras_hub,
     unloadable,
 )
+from beam_pipelines.handlers.network_states import with_states
 from kdsr_tf.errors import ConfigError
 
 PRESET = "encode.text.preset"
@@ -31,14 +33,16 @@ class TextNetwork:
 
     Args:
         network: `keras.Model` from `token_ids` and `padding_mask`, int32
-            `[batch, length]`, to float `[batch, size]`.
+            `[batch, length]`, to float `[batch, size]`, the states included.
         tokenizer: Keras Hub tokenizer of the preset.
         limit: Longest token sequence.
+        states: What the states beside the vectors are, or None.
     """
 
     network: Any
     tokenizer: Any
     limit: int
+    states: States | None = None
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Token ids between start and end tokens, where the tokenizer has them, right-padded.
@@ -49,10 +53,8 @@ class TextNetwork:
         """
         tokens = self.tokenizer(list(texts))
         tokens = tokens.to_list() if hasattr(tokens, "to_list") else tokens
-        first = getattr(self.tokenizer, "start_token_id", None)
         last = getattr(self.tokenizer, "end_token_id", None)
-        # T5 names its end token as start token too; its encoder knows no start.
-        start = [] if first is None or first == last else [first]
+        start = _start_tokens(self.tokenizer)
         end = [] if last is None else [last]
         room = self.limit - len(start) - len(end)
         rows = [[*start, *ids[:room], *end] for ids in tokens]
@@ -67,7 +69,17 @@ class TextNetwork:
         return {"token_ids": ids, "padding_mask": mask}
 
 
-def load_text_network(preset: str, pooling: str, max_tokens: int) -> TextNetwork:
+def _start_tokens(tokenizer: Any) -> list[int]:
+    """The token before every text, where there is one."""
+    first = getattr(tokenizer, "start_token_id", None)
+    # T5 names its end token as start token too; its encoder knows no start.
+    is_end = first == getattr(tokenizer, "end_token_id", None)
+    return [] if first is None or is_end else [first]
+
+
+def load_text_network(
+    preset: str, pooling: str, max_tokens: int, chosen: StateChoice | None = None
+) -> TextNetwork:
     """Load a preset and pool its token states.
 
     Of an encoder-decoder (T5, BART) the encoder is taken; its decoder is left out
@@ -77,9 +89,11 @@ def load_text_network(preset: str, pooling: str, max_tokens: int) -> TextNetwork
         preset: Preset name or local folder (Keras Hub's or Hugging Face's format).
         pooling: `auto`, `mean`, `cls` or `last`, as in `encode.text.pooling`.
         max_tokens: Longest token sequence, if the model takes as many.
+        chosen: States to give beside the vectors, or None.
 
     Raises:
-        ConfigError: if the preset cannot be loaded or does not take text alone.
+        ConfigError: if the preset cannot be loaded, does not take text alone or does not have
+            those states.
     """
     hub = import_keras_hub()
     embedder = _embedder(hub, preset) if pooling == "auto" else None
@@ -92,7 +106,16 @@ def load_text_network(preset: str, pooling: str, max_tokens: int) -> TextNetwork
     _strip_accents(tokenizer, preset)
     longest = getattr(backbone, "max_sequence_length", None) or max_tokens
     network = _pooled(hub, backbone, pooling) if embedder is None else _over_tokens(embedder)
-    return TextNetwork(network, tokenizer, min(max_tokens, longest))
+    limit = min(max_tokens, longest)
+    if chosen is None:
+        return TextNetwork(network, tokenizer, limit)
+    has_class_token = bool(_start_tokens(tokenizer)) and not _is_causal(hub, backbone)
+    chosen.needs_class_token(has_class_token, type(backbone).__name__)
+    pool = _POOLINGS[chosen.pooling]
+    network, states = with_states(
+        network, backbone, chosen, lambda level, inputs: pool(level, inputs["padding_mask"])
+    )
+    return TextNetwork(network, tokenizer, limit, states)
 
 
 def _embedder(hub: Any, preset: str) -> Any | None:

@@ -12,7 +12,8 @@ from beam_pipelines.handlers import encoder as encoders
 from beam_pipelines.handlers.decode_pictures import read_picture
 from beam_pipelines.handlers.embedded_image import EmbeddedImageEncoder
 from beam_pipelines.handlers.embedded_text import EmbeddedTextEncoder
-from beam_pipelines.handlers.keras_applications import KerasApplicationsEncoder
+from beam_pipelines.handlers.hidden_states import StateChoice
+from beam_pipelines.handlers.keras_applications import KerasApplicationsEncoder, ends_of_stages
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
 from beam_pipelines.handlers.precomputed import PrecomputedEncoder
 from kdsr_tf.errors import ConfigError
@@ -250,6 +251,80 @@ def test_keras_applications_pools_the_preprocessed_network(mobilenet_weights):
     network.load_weights(mobilenet_weights)
     maps = np.asarray(network(np.stack(pictures) / 127.5 - 1.0))
     assert_near(found, maps.mean(axis=(1, 2)), 1e-4)
+
+
+MOBILENET_STAGES = {
+    "Conv1_relu": 16,
+    "block_2_add": 8,
+    "block_5_add": 16,
+    "block_9_add": 24,
+    "block_12_add": 32,
+    "block_15_add": 56,
+    "out_relu": 1280,
+}
+"""The layers that end the stages of MobileNetV2, alpha 0.35, and their widths."""
+
+
+def test_keras_applications_gives_its_stages_as_states(tmp_path):
+    import keras
+
+    network = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    draws = np.random.default_rng(1)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([draws.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    path = str(tmp_path / "tiny.weights.h5")
+    network.save_weights(path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    encoder = KerasApplicationsEncoder(
+        "MobileNetV2", path, {"alpha": 0.35}, image_size=32, batch_size=2
+    )
+    plain = encoder.encode(pictures, encoder.load_model())
+    encoder.chosen = StateChoice("encode.image.states", 6, None, "mean", "float16")
+    model = encoder.load_model()
+    # Folded as the network without states is.
+    norms = [lay for lay in model.network.layers if "BatchNormalization" in type(lay).__name__]
+    assert norms == []
+    states = encoder.states(model)
+    assert states.sizes == tuple(MOBILENET_STAGES.values()) and states.layers == (*range(7),)
+    rows = encoder.encode(pictures, model)
+    np.testing.assert_array_equal(rows[:, :1280], plain)
+    np.testing.assert_array_equal(rows[:, -1280:], plain)
+    outputs = [network.get_layer(name).output for name in MOBILENET_STAGES]
+    maps = keras.Model(network.input, outputs)(np.stack(pictures) / 127.5 - 1.0, training=False)
+    expected = np.concatenate([np.asarray(m).mean(axis=(1, 2)) for m in maps], axis=1)
+    np.testing.assert_allclose(rows[:, 1280:], expected, rtol=1e-4, atol=1e-5)
+    encoder.chosen = StateChoice("encode.image.states", 2, None, "cls", "float16")
+    with pytest.raises(ConfigError, match="MobileNetV2 has no class token"):
+        encoder.load_model()
+
+
+def test_stages_of_other_networks_end_with_sums_or_with_sizes():
+    import keras
+
+    picture = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="early")(picture)
+    x = keras.layers.ZeroPadding2D(1)(x)
+    x = keras.layers.Conv2D(6, 4, strides=2, name="middle")(x)
+    plain = keras.Model(picture, keras.layers.MaxPooling2D(name="late")(x))
+    assert [stage.shape[1:] for stage in ends_of_stages(plain)] == [
+        (16, 16, 4),
+        (8, 8, 6),
+        (4, 4, 6),
+    ]
+    x = keras.layers.ReLU()(keras.layers.Conv2D(4, 3, strides=2, padding="same")(picture))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(x)
+    for _ in range(2):
+        x = x * ((x + 3.0) / 6.0) + keras.layers.Conv2D(4, 1)(x)
+    stage = x
+    x = keras.layers.Conv2D(5, 2, strides=2)(x)
+    x = keras.layers.Add()([x, keras.layers.Conv2D(5, 1)(x)])
+    residual = keras.Model(picture, keras.layers.ReLU()(x))
+    stages = ends_of_stages(residual)
+    assert [end.shape[1:] for end in stages] == [(8, 8, 4), (4, 4, 4), (2, 2, 5)]
+    assert stages[1] is stage and stages[2] is residual.output
 
 
 @pytest.mark.slow

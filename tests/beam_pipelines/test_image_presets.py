@@ -5,125 +5,11 @@ import PIL.Image
 import pytest
 
 from beam_pipelines.handlers.encoder import Unusable
+from beam_pipelines.handlers.hidden_states import StateChoice
 from beam_pipelines.handlers.keras_hub_image import KerasHubImageEncoder
 from kdsr_tf.errors import ConfigError
+from tests.beam_pipelines.image_families import FAMILIES, OFFSET, SCALE, SIZE, draw, save
 from tests.nearness import assert_near
-
-SIZE = 32
-SCALE, OFFSET = 1 / 127.5, -1.0
-TRANSFORMER = {"num_layers": 2, "num_heads": 2, "hidden_dim": 8}
-PATCHES = {"patch_size": 8, "image_shape": (SIZE, SIZE, 3)}
-
-
-def _resnet(hub):
-    return hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[64, 8],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-        image_shape=(None, None, 3),
-    )
-
-
-def _swin(hub):
-    return hub.models.SwinTransformerBackbone(
-        image_shape=(SIZE, SIZE, 3),
-        embed_dim=4,
-        depths=(2, 2),
-        num_heads=(1, 2),
-        window_size=4,
-        patch_size=4,
-    )
-
-
-def _vit(hub):
-    return hub.models.ViTBackbone(**PATCHES, **TRANSFORMER, mlp_dim=16)
-
-
-def _deit(hub):
-    return hub.models.DeiTBackbone(**PATCHES, **TRANSFORMER, intermediate_dim=16)
-
-
-def _dinov2(hub):
-    return hub.models.DINOV2Backbone(
-        **PATCHES,
-        **TRANSFORMER,
-        intermediate_dim=16,
-        num_register_tokens=2,
-        position_embedding_shape=(SIZE, SIZE, 3),
-    )
-
-
-def _clip(hub):
-    text = hub.models.CLIPTextEncoder(
-        vocabulary_size=20,
-        embedding_dim=8,
-        hidden_dim=8,
-        num_layers=1,
-        num_heads=2,
-        intermediate_dim=16,
-        max_sequence_length=8,
-    )
-    vision = hub.models.CLIPVisionEncoder(**PATCHES, **TRANSFORMER, intermediate_dim=16)
-    return hub.models.CLIPBackbone(vision_encoder=vision, text_encoder=text, projection_dim=6)
-
-
-def _siglip(hub):
-    text = hub.models.SigLIPTextEncoder(
-        vocabulary_size=20,
-        embedding_dim=8,
-        hidden_dim=8,
-        num_layers=1,
-        num_heads=2,
-        intermediate_dim=16,
-        max_sequence_length=8,
-    )
-    vision = hub.models.SigLIPVisionEncoder(**PATCHES, **TRANSFORMER, intermediate_dim=16)
-    return hub.models.SigLIPBackbone(vision_encoder=vision, text_encoder=text)
-
-
-def _space(states):
-    return states.mean(axis=(1, 2))
-
-
-def _all_tokens(states):
-    return states.mean(axis=1)
-
-
-def _first_token(states):
-    return states[:, 0]
-
-
-FAMILIES = {
-    "ResNet": (_resnet, {"auto": _space, "mean": _space}),
-    "SwinTransformer": (_swin, {"auto": _all_tokens, "mean": _all_tokens}),
-    "ViT": (_vit, {"auto": _first_token, "cls": _first_token, "mean": lambda s: s[:, 1:].mean(1)}),
-    "DeiT": (_deit, {"auto": _first_token, "mean": lambda s: s[:, 2:].mean(1)}),
-    "DINOV2": (_dinov2, {"auto": _first_token, "mean": lambda s: s[:, 3:].mean(1)}),
-    "CLIP": (_clip, {"cls": _first_token, "mean": lambda s: s[:, 1:].mean(1)}),
-    "SigLIP": (_siglip, {}),
-}
-
-
-def _save(family, folder):
-    import keras
-    import keras_hub
-
-    keras.utils.set_random_seed(3)
-    backbone = FAMILIES[family][0](keras_hub)
-    # Zero initial values (class tokens, biases) would hide a mistake.
-    draws = np.random.default_rng(3)
-    backbone.set_weights([w + draws.normal(0, 0.1, w.shape) for w in backbone.get_weights()])
-    backbone.save_to_preset(folder)
-    converter = getattr(keras_hub.layers, f"{family}ImageConverter")
-    converter(image_size=(SIZE, SIZE), scale=SCALE, offset=OFFSET).save_to_preset(folder)
-    return backbone
-
-
-def _pictures(count=3, size=SIZE):
-    return list(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
 
 
 def _found(encoder, pictures):
@@ -147,8 +33,8 @@ def _expected(backbone, pictures, pool):
     ],
 )
 def test_pooling_is_what_numpy_makes_of_the_backbone(family, tmp_path):
-    backbone = _save(family, str(tmp_path))
-    pictures = _pictures()
+    backbone = save(family, str(tmp_path))
+    pictures = draw()
     for pooling, pool in FAMILIES[family][1].items():
         encoder = KerasHubImageEncoder(str(tmp_path), pooling, image_size=SIZE, batch_size=2)
         found = _found(encoder, pictures)
@@ -159,8 +45,8 @@ def test_pooling_is_what_numpy_makes_of_the_backbone(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["CLIP", pytest.param("SigLIP", marks=pytest.mark.slow)])
 def test_of_picture_and_text_models_only_the_pictures_half_is_run(family, tmp_path):
-    backbone = _save(family, str(tmp_path))
-    pictures = _pictures()
+    backbone = save(family, str(tmp_path))
+    pictures = draw()
     encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
     scaled = np.stack(pictures) * np.float32(SCALE) + np.float32(OFFSET)
     expected = np.asarray(backbone.get_vision_embeddings(scaled))
@@ -170,9 +56,107 @@ def test_of_picture_and_text_models_only_the_pictures_half_is_run(family, tmp_pa
     assert [tensor.name for tensor in network.inputs] == ["images"]
 
 
+def _choice(**changed):
+    return StateChoice(
+        **{"key": "encode.image.states", "groups": 2, "layers": None}
+        | {"pooling": "mean", "dtype": "float16"}
+        | changed
+    )
+
+
+def _levels(encoder, pictures):
+    """The vectors of pictures, and each of their states."""
+    rows = _found(encoder, pictures)
+    model = encoder.load_model()
+    sizes = [encoder.size(model), *encoder.states(model).sizes]
+    vectors, *states = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+    assert [part.shape[1] for part in (vectors, *states)] == sizes
+    return vectors, states
+
+
+def _tokens_of_first_levels(family, backbone, scaled):
+    """What enters the first block of a transformer and what leaves it."""
+    import keras
+
+    tower = getattr(backbone, "vision_encoder", backbone)
+    name = {"ViT": "vit_encoder", "DeiT": "deit_encoder", "DINOV2": "encoder"}.get(family)
+    block = tower.get_layer(name or ("stage_0" if "Swin" in family else "encoder_block_0"))
+    entering = np.asarray(keras.Model(tower.input, block.input)(scaled))
+    if name is not None:
+        block = (block.layers if family == "DINOV2" else block.encoder_layers)[0]
+    leaving = block(entering)
+    return entering, np.asarray(leaving[0] if isinstance(leaving, tuple) else leaving)
+
+
+EXTRA = {"ViT": 1, "DeiT": 2, "DINOV2": 3, "CLIP": 1, "SigLIP": 0, "SwinTransformer": 0}
+"""Class and register tokens of a transformer."""
+
+
+@pytest.mark.parametrize(
+    "family",
+    [f if f in ("ViT", "CLIP") else pytest.param(f, marks=pytest.mark.slow) for f in EXTRA],
+)
+def test_states_are_the_levels_of_the_transformer(family, tmp_path):
+    backbone = save(family, str(tmp_path))
+    pictures, extra = draw(), EXTRA[family]
+    encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
+    plain = _found(encoder, pictures)
+    encoder.chosen = _choice()
+    vectors, states = _levels(encoder, pictures)
+    np.testing.assert_array_equal(vectors, plain)
+    assert encoder.states(encoder.load_model()).layers == (0, 1, 2)
+    scaled = np.stack(pictures) * np.float32(SCALE) + np.float32(OFFSET)
+    tower = getattr(backbone, "vision_encoder", backbone)
+    inputs = {"images": scaled} if isinstance(tower.input, dict) else scaled
+    for state, tokens in zip(
+        states, _tokens_of_first_levels(family, backbone, inputs), strict=False
+    ):
+        assert_near(state, tokens[:, extra:].mean(axis=1), 2e-5)
+    if family == "SigLIP":  # a head pools the last level
+        import keras
+
+        last = keras.Model(tower.input, tower.get_layer("post_layer_norm").output)(inputs)
+    else:
+        last = np.asarray(tower(inputs))
+    assert_near(states[2], np.asarray(last)[:, extra:].mean(axis=1), 2e-5)
+    cls = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
+    cls.chosen = _choice(pooling="cls", layers=(0, 2))
+    if not extra:
+        with pytest.raises(ConfigError, match=r"has no class token"):
+            cls.load_model()
+        return
+    _, (first, token) = _levels(cls, pictures)
+    assert_near(first, np.broadcast_to(first[0], first.shape))
+    if family == "CLIP":
+        token = np.asarray(backbone.vision_projection(token))
+    assert_near(token, vectors, 2e-5)
+
+
+def test_states_of_a_convolutional_network_are_its_stages(tmp_path):
+    import keras
+
+    backbone = save("ResNet", str(tmp_path))
+    pictures = draw()
+    encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
+    plain = _found(encoder, pictures)
+    encoder.chosen = _choice(groups=1)
+    vectors, states = _levels(encoder, pictures)
+    np.testing.assert_array_equal(vectors, plain)
+    scaled = np.stack(pictures) * np.float32(SCALE) + np.float32(OFFSET)
+    maps = keras.Model(backbone.input, list(backbone.pyramid_outputs.values()))(scaled)
+    assert [state.shape[1] for state in states] == [64, 8] and len(maps) == 2
+    for state, feature_map in zip(states, maps, strict=True):
+        expected = np.asarray(feature_map).mean(axis=(1, 2))
+        np.testing.assert_allclose(state, expected, atol=1e-5, rtol=1e-4)
+    np.testing.assert_array_equal(states[1], vectors)
+    encoder.chosen = _choice(groups=2)
+    with pytest.raises(ConfigError, match=r"ResNetBackbone has 1\. Received: 2"):
+        encoder.load_model()
+
+
 def test_vectors_do_not_depend_on_batch_mates_and_are_repeatable(tmp_path):
-    _save("ViT", str(tmp_path))
-    pictures = _pictures(5)
+    save("ViT", str(tmp_path))
+    pictures = draw(5)
     encoder = KerasHubImageEncoder(str(tmp_path), image_size=SIZE, batch_size=2)
     together = _found(encoder, pictures)
     for picture, vector in zip(pictures, together, strict=True):
@@ -182,19 +166,19 @@ def test_vectors_do_not_depend_on_batch_mates_and_are_repeatable(tmp_path):
 
 @pytest.mark.slow
 def test_dinov2_takes_pictures_of_another_size(tmp_path):
-    _save("DINOV2", str(tmp_path))
+    save("DINOV2", str(tmp_path))
     encoder = KerasHubImageEncoder(str(tmp_path), image_size=48, batch_size=2)
-    found = _found(encoder, _pictures(size=48))
+    found = _found(encoder, draw(size=48))
     assert found.shape == (3, 8) and np.isfinite(found).all()
 
 
 def test_a_wrong_preset_size_or_pooling_is_named(tmp_path):
     import keras_hub
 
-    _save("ViT", str(tmp_path / "vit"))
+    save("ViT", str(tmp_path / "vit"))
     with pytest.raises(ConfigError, match=r"image_size`: .*32 x 32. Received: 64"):
         KerasHubImageEncoder(str(tmp_path / "vit"), image_size=64).load_model()
-    _save("ResNet", str(tmp_path / "resnet"))
+    save("ResNet", str(tmp_path / "resnet"))
     with pytest.raises(ConfigError, match=r"pooling`: ResNetBackbone gives no class token"):
         KerasHubImageEncoder(str(tmp_path / "resnet"), "cls", image_size=SIZE).load_model()
     with pytest.raises(ConfigError, match=r"preset`: cannot load the preset 'resnet_of_nobody'"):
@@ -211,9 +195,9 @@ def test_a_wrong_preset_size_or_pooling_is_named(tmp_path):
 
 def test_bad_pictures_leave_the_others_in_their_places(tmp_path):
     """Also where a call has only bad ones, and none is at the start of its call."""
-    _save("ResNet", str(tmp_path / "preset"))
+    save("ResNet", str(tmp_path / "preset"))
     encoder = KerasHubImageEncoder(str(tmp_path / "preset"), "mean", image_size=SIZE, batch_size=2)
-    pictures = _pictures(4)
+    pictures = draw(4)
     paths = []
     for number, picture in enumerate(pictures):
         paths.append(str(tmp_path / f"{number}.png"))

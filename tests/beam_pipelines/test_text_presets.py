@@ -1,166 +1,16 @@
 """Keras Hub text presets, tiny and saved on the spot, through the real loading code."""
 
 import functools
-import io
 
 import numpy as np
 import pytest
 
+from beam_pipelines.handlers.hidden_states import StateChoice
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder
 from kdsr_tf.errors import ConfigError
+from tests.beam_pipelines.text_families import FAMILIES, TEXTS, save
 from tests.nearness import assert_near
 
-TEXTS = [
-    "red silk tie",
-    "a blue suit",
-    "tie",
-    "red red shirt, blue tie and a silk suit",
-    "حذاء أحمر",
-    "红色领带",
-    "लाल टाई",
-    "☂ 👔🏽",
-    "cafe\u0301",
-]
-SIZES = {"num_layers": 2, "hidden_dim": 8, "intermediate_dim": 16}
-HEADS = {"num_heads": 2, **SIZES}
-GROUPED = {"num_query_heads": 2, "num_key_value_heads": 1, **SIZES}
-
-
-@functools.cache
-def _pieces(*special):
-    """A SentencePiece model over words of `TEXTS`; it spells what it does not know in bytes."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS[:4] * 4),
-        model_writer=model,
-        vocab_size=320,
-        model_type="bpe",
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        control_symbols=list(special),
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        unk_id=0,
-    )
-    return model.getvalue()
-
-
-def _bytes_of_bpe():
-    """The 256 letters that byte-level BPE writes bytes with."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return [chr(byte) for byte in plain] + [chr(256 + k) for k in range(len(others))]
-
-
-def _byte_pairs(*special):
-    merges = ["r e", "re d", "t i", "ti e", "Ġ red"]
-    words = [*special, *_bytes_of_bpe(), *(merge.replace(" ", "") for merge in merges)]
-    return {"vocabulary": {word: k for k, word in enumerate(words)}, "merges": merges}
-
-
-def _word_pieces(kind):
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "silk", "tie", "blue", ","]
-    words += letters + [f"##{letter}" for letter in letters] + list("红色领带")
-    return getattr(_hub(), f"{kind}Tokenizer")(vocabulary=words, lowercase=True)
-
-
-def _hub():
-    import keras_hub
-
-    return keras_hub.models
-
-
-def _backbone(kind, tokenizer, **options):
-    return getattr(_hub(), f"{kind}Backbone")(
-        vocabulary_size=tokenizer.vocabulary_size(), **options
-    )
-
-
-# Per family: tokenizer, backbone, first and last token of a text, pooling of `auto`.
-FAMILIES = {
-    "Bert": (
-        lambda: _word_pieces("Bert"),
-        lambda t: _backbone("Bert", t, **HEADS, max_sequence_length=64),
-        ("[CLS]", "[SEP]", "mean"),
-    ),
-    "DistilBert": (
-        lambda: _word_pieces("DistilBert"),
-        lambda t: _backbone("DistilBert", t, **HEADS, max_sequence_length=64),
-        ("[CLS]", "[SEP]", "mean"),
-    ),
-    "Roberta": (
-        lambda: _hub().RobertaTokenizer(**_byte_pairs("<s>", "<pad>", "</s>", "<mask>")),
-        lambda t: _backbone("Roberta", t, **HEADS, max_sequence_length=64),
-        ("<s>", "</s>", "mean"),
-    ),
-    "Albert": (
-        lambda: _hub().AlbertTokenizer(proto=_pieces("<pad>", "[CLS]", "[SEP]", "[MASK]")),
-        lambda t: _backbone("Albert", t, **HEADS, embedding_dim=8, max_sequence_length=64),
-        ("[CLS]", "[SEP]", "mean"),
-    ),
-    "DebertaV3": (
-        lambda: _hub().DebertaV3Tokenizer(proto=_pieces("[PAD]", "[CLS]", "[SEP]", "[MASK]")),
-        lambda t: _backbone("DebertaV3", t, **HEADS, max_sequence_length=64, bucket_size=8),
-        ("[CLS]", "[SEP]", "mean"),
-    ),
-    "Bart": (
-        lambda: _hub().BartTokenizer(**_byte_pairs("<s>", "<pad>", "</s>", "<mask>")),
-        lambda t: _backbone("Bart", t, **HEADS, max_sequence_length=64),
-        ("<s>", "</s>", "mean"),
-    ),
-    "Llama": (
-        lambda: _hub().LlamaTokenizer(proto=_pieces("<s>", "</s>")),
-        lambda t: _backbone("Llama", t, **GROUPED),
-        ("<s>", "</s>", "last"),
-    ),
-    "Llama3": (
-        lambda: _hub().Llama3Tokenizer(
-            **_byte_pairs(
-                "<|begin_of_text|>",
-                "<|end_of_text|>",
-                "<|eot_id|>",
-                "<|start_header_id|>",
-                "<|end_header_id|>",
-            )
-        ),
-        lambda t: _backbone("Llama3", t, **GROUPED),
-        ("<|begin_of_text|>", "<|end_of_text|>", "last"),
-    ),
-    "Mistral": (
-        lambda: _hub().MistralTokenizer(proto=_pieces("<s>", "</s>")),
-        lambda t: _backbone("Mistral", t, **GROUPED, sliding_window=16),
-        ("<s>", "</s>", "last"),
-    ),
-    "Gemma": (
-        lambda: _hub().GemmaTokenizer(proto=_pieces("<pad>", "<bos>", "<eos>")),
-        lambda t: _backbone("Gemma", t, **GROUPED, head_dim=4),
-        ("<bos>", "<eos>", "last"),
-    ),
-    "Qwen": (
-        lambda: _hub().QwenTokenizer(**_byte_pairs("<|endoftext|>", "<|im_end|>")),
-        lambda t: _backbone("Qwen", t, **GROUPED),
-        (None, "<|endoftext|>", "last"),
-    ),
-    "Qwen3": (
-        lambda: _hub().Qwen3Tokenizer(**_byte_pairs("<|endoftext|>", "<|im_end|>")),
-        lambda t: _backbone("Qwen3", t, **GROUPED, head_dim=4),
-        (None, "<|im_end|>", "last"),
-    ),
-    "GPT2": (
-        lambda: _hub().GPT2Tokenizer(**_byte_pairs("<|endoftext|>")),
-        lambda t: _backbone("GPT2", t, **HEADS, max_sequence_length=64),
-        (None, "<|endoftext|>", "last"),
-    ),
-    "T5": (
-        lambda: _hub().T5Tokenizer(proto=_pieces("<pad>", "</s>")),
-        lambda t: _backbone("T5", t, **HEADS | {"num_layers": 1}),
-        (None, "</s>", "mean"),
-    ),
-}
 FAST = ("Bert", "Llama3", "T5")
 
 
@@ -169,21 +19,11 @@ def saved(tmp_path_factory):
     """Saves a family once: its folder, backbone and tokenizer."""
 
     @functools.cache
-    def save(family):
-        import keras
-
-        keras.utils.set_random_seed(5)
+    def save_once(family):
         folder = str(tmp_path_factory.mktemp(family))
-        new_tokenizer, new_backbone, _ = FAMILIES[family]
-        tokenizer = new_tokenizer()
-        backbone = new_backbone(tokenizer)
-        draws = np.random.default_rng(5)
-        backbone.set_weights([w + draws.normal(0, 0.1, w.shape) for w in backbone.get_weights()])
-        backbone.save_to_preset(folder)
-        tokenizer.save_to_preset(folder)
-        return folder, backbone, tokenizer
+        return folder, *save(family, folder)
 
-    return save
+    return save_once
 
 
 def _vectors(encoder, texts):
@@ -191,8 +31,8 @@ def _vectors(encoder, texts):
     return encoder.encode(batch, encoder.load_model())
 
 
-def _states(family, backbone, tokenizer, text):
-    """Token states of one text without any padding, `[length, size]`."""
+def _inputs(family, backbone, tokenizer, text):
+    """The inputs of a backbone for one text without any padding."""
     first, last, _ = FAMILIES[family][2]
     ids = [int(token) for token in np.asarray(tokenizer(text))]
     start = [] if first is None else [tokenizer.token_to_id(first)]
@@ -203,7 +43,12 @@ def _states(family, backbone, tokenizer, text):
         inputs = {f"{side}_{k}": v for k, v in inputs.items() for side in ("encoder", "decoder")}
     elif "segment_ids" in backbone.input:
         inputs["segment_ids"] = np.zeros_like(ids)
-    output = backbone(inputs)
+    return inputs
+
+
+def _states(family, backbone, tokenizer, text):
+    """Token states of one text, `[length, size]`."""
+    output = backbone(_inputs(family, backbone, tokenizer, text))
     if isinstance(output, dict):
         output = output.get("encoder_sequence_output", output.get("sequence_output"))
     return np.asarray(output)[0]
@@ -228,6 +73,103 @@ def test_pooling_is_what_numpy_makes_of_unpadded_token_states(saved, family):
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         encoder = KerasHubTextEncoder(folder, pooling, max_tokens=64, batch_size=4)
         assert_near(_vectors(encoder, texts), expected, 2e-5)
+
+
+BLOCKS = {
+    "DebertaV3": "disentangled_attention_encoder_layer_0",
+    "Gemma": "decoder_block_0",
+    "T5": "transformer_encoder_layer_0",
+    "Bart": "transformer_encoder_layer_0",
+}
+"""Names of the first block where it is not `transformer_layer_0`."""
+
+
+def _first_levels(family, backbone, inputs):
+    """What enters the first block and what leaves it, `[length, size]` each."""
+    import keras
+
+    block = backbone.get_layer(BLOCKS.get(family, "transformer_layer_0"))
+    entering, leaving = (
+        tensors[0] if isinstance(tensors, (list, tuple)) else tensors
+        for tensors in (block.input, block.output)
+    )
+    found = keras.Model(backbone.input, [entering, leaving])(inputs)
+    return [np.asarray(level)[0] for level in found]
+
+
+def _choice(**changed):
+    return StateChoice(
+        **{"key": "encode.text.states", "groups": 2, "layers": None}
+        | {"pooling": "mean", "dtype": "float16"}
+        | changed
+    )
+
+
+def _levels(encoder, texts, count):
+    """The vectors and the states of texts, `[texts, count, size]`."""
+    rows = _vectors(encoder, texts)
+    size = encoder.size(encoder.load_model())
+    assert rows.shape[1] == size + encoder.states(encoder.load_model()).size
+    return rows[:, :size], rows[:, size:].reshape(len(texts), count, -1)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        f if f in FAST else pytest.param(f, marks=pytest.mark.slow)
+        for f in FAMILIES
+        if f != "Albert"
+    ],
+)
+def test_states_are_the_levels_of_the_backbone(saved, family):
+    folder, backbone, tokenizer = saved(family)
+    encoder = KerasHubTextEncoder(folder, "mean", max_tokens=64, batch_size=4)
+    # TensorFlow compiles the first call for its own shape: one call, the same in both.
+    _vectors(encoder, TEXTS[:1])
+    plain = _vectors(encoder, TEXTS)
+    encoder.chosen = _choice()
+    _vectors(encoder, TEXTS[:1])
+    vectors, levels = _levels(encoder, TEXTS, 3)
+    np.testing.assert_array_equal(vectors, plain)
+    assert encoder.states(encoder.load_model()).layers == (0, 1, 2)
+    # The last level, pooled and normalised as the vector is, is the vector.
+    last = levels[:, 2] / np.linalg.norm(levels[:, 2], axis=1, keepdims=True)
+    assert_near(last, vectors)
+    inputs = _inputs(family, backbone, tokenizer, TEXTS[0])
+    expected = [level.mean(axis=0) for level in _first_levels(family, backbone, inputs)]
+    assert_near(levels[0, :2], np.stack(expected), 2e-5)
+    # Alone, and beside a text that pads it to 64 tokens.
+    for texts in (TEXTS[:1], [TEXTS[0], "red " * 64]):
+        assert_near(_levels(encoder, texts, 3)[1][0], levels[0], 2e-5)
+    encoder.chosen = _choice(layers=(1,))
+    np.testing.assert_array_equal(_levels(encoder, TEXTS, 1)[1], levels[:, 1:2])
+
+
+def test_class_tokens_as_states_are_those_of_encoders_that_have_one(saved):
+    encoder = KerasHubTextEncoder(saved("Bert")[0], "cls", max_tokens=64)
+    encoder.chosen = _choice(pooling="cls")
+    vectors, levels = _levels(encoder, TEXTS, 3)
+    last = levels[:, 2] / np.linalg.norm(levels[:, 2], axis=1, keepdims=True)
+    assert_near(last, vectors)
+    # Before the first layer it has read nothing.
+    np.testing.assert_array_equal(levels[:, 0], np.broadcast_to(levels[0, 0], levels[:, 0].shape))
+    for family in ("T5", "Llama3"):  # without one, or with one that sees itself only
+        encoder = KerasHubTextEncoder(saved(family)[0])
+        encoder.chosen = _choice(pooling="cls")
+        with pytest.raises(ConfigError, match=rf"{family}Backbone has no class token"):
+            encoder.load_model()
+
+
+def test_layers_that_share_their_weights_and_too_many_groups_are_refused(saved):
+    albert = KerasHubTextEncoder(saved("Albert")[0])
+    albert.chosen = _choice()
+    message = r"AlbertBackbone gives no states: its layers share their weights.*states=null"
+    with pytest.raises(ConfigError, match=message):
+        albert.load_model()
+    bert = KerasHubTextEncoder(saved("Bert")[0])
+    bert.chosen = _choice(groups=6)
+    with pytest.raises(ConfigError, match=r"BertBackbone has 2\. Received: 6"):
+        bert.load_model()
 
 
 def test_of_an_encoder_decoder_no_decoder_weight_is_kept(saved):
