@@ -10,7 +10,8 @@ a measurement of the machine's float32 matrix products (2048 x 2048, as many at 
 takes to keep all processors busy), because the speed of a shared machine drifts; every
 figure is a median and every ratio a median of the ratios of a round. `cpu_*` are the
 same in seconds of processor time, which other processes disturb less. Graphs are built
-before the clock starts.
+before the clock starts. With `--set encode.text.states.groups=6` (or `image`) the loop runs
+without states too, and `cpu_bare_over_bare_without_states` is what they cost.
 
 `floor_items_per_second` is what the machine would reach if it did nothing but the
 network's arithmetic at that rate:
@@ -26,6 +27,7 @@ Titles and pictures come from `--source`, a folder in the source format, or are 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
 import logging
@@ -154,9 +156,9 @@ def run_beam(job: Job) -> None:
         raise RuntimeError(f"{num_items} items were expected. Encoded: {counters['encoded']}.")
 
 
-def run_bare(job: Job) -> None:
+def run_bare(job: Job, model: Any = None) -> None:
     """The same encoder in a plain loop over groups of the same size."""
-    model = job.encoder.load_model()
+    model = model or job.encoder.load_model()
     step = job.encoder.group_size
     for start in range(0, len(job.contents), step):
         group = job.contents[start : start + step]
@@ -263,6 +265,8 @@ def decode(job: Job) -> None:
 
 def measure(job: Job, modality: str, repeats: int) -> dict[str, Any]:
     """Rounds of matrix products, bare and Beam in turn; medians over the rounds."""
+    plain = _without_states(job)
+    plain_model = plain.encoder.load_model() if plain is not None else None
     model = job.encoder.load_model()
     num_items = len(job.contents)
     sizes: dict[str, float] = {"items": num_items}
@@ -275,6 +279,8 @@ def measure(job: Job, modality: str, repeats: int) -> dict[str, Any]:
     sizes["gflop_per_item"] = operations / num_items / 1e9
     sizes["first_seconds"] = seconds_of(run_bare, job).wall
     run_beam(job)
+    if plain is not None:
+        run_bare(plain, plain_model)
     rounds = []
     for _ in range(repeats):
         before = matmul(operations / 2)
@@ -282,6 +288,9 @@ def measure(job: Job, modality: str, repeats: int) -> dict[str, Any]:
         # Half of the rate from each side: the machine's speed may have changed.
         floor = before + matmul(operations / 2)
         found = {"matmul_gflops": operations / floor.wall / 1e9}
+        if plain is not None:
+            without = seconds_of(run_bare, plain, plain_model)
+            found["cpu_bare_over_bare_without_states"] = bare.cpu / without.cpu
         if modality == "image":
             decoding = seconds_of(decode, job)
             found["decode_seconds"] = decoding.wall
@@ -302,6 +311,15 @@ def measure(job: Job, modality: str, repeats: int) -> dict[str, Any]:
         )
     medians = {key: statistics.median(found[key] for found in rounds) for key in rounds[0]}
     return {key: _rounded(value) for key, value in (medians | sizes).items()}
+
+
+def _without_states(job: Job) -> Job | None:
+    """The same job for vectors only, if it is one for states too."""
+    if job.encoder.chosen is None:
+        return None
+    encoder = copy.copy(job.encoder)
+    encoder.chosen = None
+    return job._replace(encoder=encoder)
 
 
 def _rounded(value: float) -> float:
