@@ -6,6 +6,7 @@ import gc
 import os
 
 from kdsr_tf.runs import environment
+from tests import warm
 
 # The tests of a process share it, so this must precede whichever imports TensorFlow first.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -19,6 +20,11 @@ environment.prepare()
 
 LONG = ("integration", "training", "export", "serving")
 """Folders whose modules take longest."""
+
+
+def pytest_configure(config) -> None:
+    made = warm.set_up()
+    config.add_cleanup(lambda: warm.tear_down(made))
 
 
 def pytest_collection_modifyitems(items: list) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).parent.parent
 LIGHT = "from kdsr_tf import light_imports; light_imports.install()"
@@ -20,7 +21,7 @@ def test_program_in_the_readme_learns(tmp_path, backend):
     assert program.count("\n") <= 40
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", f"{LIGHT}\n{program}"],
+        [warm.python(), "-c", f"{LIGHT}\n{program}"],
         env=environment,
         capture_output=True,
         text=True,

@@ -28,6 +28,7 @@ from kdsr_tf.config import load_config
 from kdsr_tf.errors import InputError
 from kdsr_tf.evaluation.checks.run_checks import check
 from kdsr_tf.hashing import hash_pairs
+from tests import warm
 
 SMALL = {
     "anna": [("c", 30), ("a", 10), ("b", 20), ("a", 40), ("e", 50)],
@@ -379,7 +380,7 @@ def test_own_column_names(tmp_path):
 def test_the_job_runs_as_a_program_of_its_own(tmp_path):
     _source(tmp_path / "source")
     (tmp_path / "config.yaml").write_text(f"source:\n  path: {tmp_path / 'source'}\n")
-    command = [sys.executable, "-m", "beam_pipelines.prepare"]
+    command = [warm.python(), "-m", "beam_pipelines.prepare"]
     command += ["--config", str(tmp_path / "config.yaml"), "--set", "prepare.k_core=0"]
     command += ["--workdir", str(tmp_path / "work"), "--", "--runner=DirectRunner"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

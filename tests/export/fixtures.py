@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 from filelock import FileLock
+
+from tests import warm
 
 _BUILD = os.path.join(os.path.dirname(__file__), "build_models.py")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(_BUILD)))
@@ -31,16 +32,6 @@ OVERRIDES = (
     "export.keep_versions=2",
     "serve.model_name=shop",
 )
-
-
-_LIGHT = """
-import runpy, sys
-from kdsr_tf import light_imports
-light_imports.install()
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-"""Runs a program whose TensorFlow starts as that of `kdsr` does."""
 
 
 def _export(folder: pathlib.Path) -> None:
@@ -85,11 +76,10 @@ def _once(
     return folder
 
 
-def run_python(*arguments: str) -> str:
-    """Standard output of a Python process that sees the repository."""
-    light = ("-c", _LIGHT) if arguments[0].endswith(".py") else ()
+def run_python(*arguments: str, python: str | None = None) -> str:
+    """Standard output of a Python process that sees the repository; `warm.python()`, or another."""
     done = subprocess.run(
-        [sys.executable, *light, *arguments],
+        [python or warm.python(), *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -84,7 +84,7 @@ def test_the_exact_variant_uses_stock_operations_only(workdir):
         "from tensorflow.python.framework import op_def_registry\n"
         "print([n for n in json.loads(sys.argv[1]) if op_def_registry.get(n) is None])"
     )
-    assert run_python("-c", code, json.dumps(names)).strip() == "[]"
+    assert run_python("-c", code, json.dumps(names), python=sys.executable).strip() == "[]"
     assert "Scann>ScannTensorsToScann" not in names
     index = operations(saved_model(workdir / "serving_model" / "scann" / "1"))
     assert any(name.startswith("Scann>") for name in index)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ("--items", "60", "--users", "120", "--set", "train.epochs=2", "--set", "teach.num_codes=8")
@@ -21,7 +22,7 @@ class CommandLine:
 
     def start(self, *arguments: str, **options) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "kdsr_tf", *arguments],
+            [warm.python(), "-m", "kdsr_tf", *arguments],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
             text=True,

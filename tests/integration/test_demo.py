@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from pyarrow import csv
 from kdsr_tf import artifacts, stages
 from kdsr_tf.config import load_config
 from kdsr_tf.datasets.demo import generate
+from tests import warm
 from tests.datasets import official
 from tests.doc_commands import ROOT, literal_blocks
 
@@ -48,7 +48,7 @@ def reader(kdsr, demo):
     (folder / "configs").symlink_to(ROOT / "configs")
     program = folder / ".venv" / "bin" / "kdsr"
     program.parent.mkdir(parents=True)
-    run = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "kdsr_tf"])
+    run = shlex.join(["env", f"PYTHONPATH={ROOT}", warm.python(), "-m", "kdsr_tf"])
     program.write_text(f'#!/bin/sh\nexec {run} "$@"\n')
     program.chmod(0o755)
 

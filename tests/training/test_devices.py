@@ -1,11 +1,11 @@
 import os
 import subprocess
-import sys
 
 import tensorflow as tf
 
 from kdsr_tf.config import load_config
 from kdsr_tf.training import devices
+from tests import warm
 
 FRESH = """
 from kdsr_tf import light_imports; light_imports.install()
@@ -30,6 +30,6 @@ def test_a_process_that_has_begun_is_left_as_it_is(monkeypatch):
 def test_a_new_process_is_limited():
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("TF_NUM_INTRAOP_THREADS", None)
-    command = [sys.executable, "-c", FRESH]
+    command = [warm.python(), "-c", FRESH]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.split()[-1] == "1"
