@@ -121,6 +121,7 @@ class Examples:
         known = tf.data.experimental.assert_cardinality(self.num_batches(split, batch_size))
         return batches.apply(known)
 
+    @tf.autograph.experimental.do_not_convert
     def train_batches(
         self,
         batch_size: int,
@@ -155,6 +156,7 @@ class Examples:
         )
         return self._batches(splits, batch_size, self._prefixes, epoch_keys, first_step)
 
+    @tf.autograph.experimental.do_not_convert
     def sample(self, count: int, seed: int) -> tf.data.Dataset:
         """One batch of at most `count` random windows, or prefixes, of any length, to train on."""
         block = next(iter(self._files.blocks(self._fields, ("train",), keep=True)))
@@ -164,6 +166,7 @@ class Examples:
         batch = self._decoded(raw, capacities=None)
         return self._with_content(tf.data.Dataset.from_tensors(batch))
 
+    @tf.autograph.experimental.do_not_convert
     def _batches(
         self,
         splits: Sequence[str],

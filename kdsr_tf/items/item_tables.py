@@ -12,6 +12,7 @@ from kdsr_tf.items.content import Content
 from kdsr_tf.items.item_encoder import ItemEncoder, Space
 from kdsr_tf.items.known_items import ItemVectors
 from kdsr_tf.layers.seeding import derive_seed
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.look_up import look_up, look_up_rows
 from kdsr_tf.schema import IDS, ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
@@ -289,7 +290,7 @@ class ItemTables(ItemEncoder):
     ) -> dict[str, Tensor]:
         """Vectors of items in one modality, and which items have it."""
         rows = take(self._tables[modality], items)
-        has = ops.take(self._present[modality], items, axis=0)
+        has = gather(self._present[modality], items)
         absent = ops.cast(1.0 - has, rows.dtype)[..., None]
         rows = rows + absent * ops.cast(self._absent_bias[modality], rows.dtype)
         real = ops.not_equal(items, PAD)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.schema import ITEMS, PAD, present_key
 from kdsr_tf.types import Tensor
 
@@ -73,7 +74,7 @@ class EncodedItems:
 
     def __call__(self, items: Tensor, sparse_gradients: bool = False) -> ItemVectors:
         at = self.rows_of(items)
-        found = {name: ops.take(rows, at, axis=0) for name, rows in self._vectors.items()}
+        found = {name: gather(rows, at) for name, rows in self._vectors.items()}
         return found | {ITEMS: items}
 
     def scored(
@@ -99,7 +100,7 @@ class EncodedItems:
         held, asked = self._vectors[ITEMS], ops.cast(ops.reshape(items, (-1,)), "int32")
         last = ops.shape(held)[0] - 1
         found = ops.minimum(ops.searchsorted(held, asked), last)
-        found = ops.where(ops.equal(ops.take(held, found, axis=0), asked), found, last + 1)
+        found = ops.where(ops.equal(gather(held, found), asked), found, last + 1)
         return ops.reshape(found, ops.shape(items))
 
 

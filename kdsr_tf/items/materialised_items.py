@@ -11,6 +11,7 @@ from keras import ops
 from kdsr_tf.items.content import Content
 from kdsr_tf.items.item_encoder import ItemEncoder, Space
 from kdsr_tf.items.known_items import ItemVectors, only_of_items
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.schema import ITEMS, present_key
 from kdsr_tf.types import Tensor
 
@@ -148,11 +149,11 @@ class MaterialisedItems(ItemEncoder):
 
     def _found(self, items: Tensor, sources: Sequence[str], names: Sequence[str]) -> ItemVectors:
         found = {
-            source: ops.take(self._rows[name], items, axis=0)
+            source: gather(self._rows[name], items)
             for source, name in zip(sources, names, strict=True)
         }
         present = {
-            source: ops.take(self._present[source], items, axis=0)
+            source: gather(self._present[source], items)
             for source in sources
             if source in self._present
         }

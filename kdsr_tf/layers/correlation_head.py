@@ -8,6 +8,7 @@ from keras import ops
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
 from kdsr_tf.ops.correlation import CORRELATIONS
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.kernels.pair_codes import summed_code_loss
 from kdsr_tf.ops.pairs import Positions, pair_correlation, pair_differences
 from kdsr_tf.types import Tensor
@@ -115,7 +116,7 @@ class CorrelationHead(ConfiguredLayer):
         weights = ops.reshape(weights, (-1,))
         taken = ops.nonzero(weights > 0)[0]
         first, second, codes, weights = (
-            ops.take(ops.reshape(values, (-1,)), taken)
+            gather(ops.reshape(values, (-1,)), taken)
             for values in (start + first, start + second, codes, weights)
         )
         rows = ops.reshape(embeddings, (-1, self.dim))

@@ -7,6 +7,7 @@ from keras import ops
 
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
 from kdsr_tf.layers.seeded_dense import seeded_dense
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import zero_padding
 from kdsr_tf.ops.pooling import prefix_mean, trailing_sum
 from kdsr_tf.types import Tensor
@@ -115,4 +116,4 @@ class PredictionHead(ConfiguredLayer):
 def _rows(states: Tensor, windows: Tensor, positions: Tensor) -> Tensor:
     """States at positions `(...)` of windows that broadcast to them: `(..., dim)`."""
     length, dim = ops.shape(states)[1], states.shape[-1]
-    return ops.take(ops.reshape(states, (-1, dim)), windows * length + positions, axis=0)
+    return gather(ops.reshape(states, (-1, dim)), windows * length + positions)

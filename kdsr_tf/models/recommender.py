@@ -13,6 +13,7 @@ from kdsr_tf.items.content import Content
 from kdsr_tf.items.item_encoder import ItemEncoder
 from kdsr_tf.items.known_items import ItemVectors, KnownItems
 from kdsr_tf.layers.prediction_head import PredictionHead
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.schema import IDS, ITEMS
 from kdsr_tf.scoring.scorer import Scorer
@@ -253,7 +254,7 @@ class Recommender(keras.Model):
         rows = ops.arange(batch, dtype="int32") if rows is None else rows
         at = rows * length + ops.maximum(ends, 0)
         return {
-            key: ops.take(ops.reshape(values, (-1, *values.shape[2:])), at, axis=0)
+            key: gather(ops.reshape(values, (-1, *values.shape[2:])), at)
             for key, values in vectors.items()
             if key in (ITEMS, *self.scorer.sources)
         }

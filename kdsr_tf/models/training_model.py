@@ -12,6 +12,7 @@ from kdsr_tf.items.content import Content
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.models.weighted_terms import WeightedTerms
 from kdsr_tf.objectives.objective import Objective, Step, Term, Weight
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import count_windows
 from kdsr_tf.schema import ITEMS, TARGET, TARGET_INDEX, WINDOWS_PER_TARGET
 from kdsr_tf.types import Tensor
@@ -233,12 +234,12 @@ class TrainingModel(WeightedTerms):
         if index is None:
             index = ops.arange(ops.size(targets), dtype="int32")
         at, length = ops.maximum(index, 0), ops.shape(inputs[ITEMS])[1]
-        targets = ops.where(index >= 0, ops.take(targets, at, axis=0), 0)
+        targets = ops.where(index >= 0, gather(targets, at), 0)
         causal = recommender.backbone.causal
         prefixes = None if causal else (at // length, at % length)
         states, users = recommender.encode(vectors, prefixes, training, sparse, known)
         if causal:
-            users = ops.take(ops.reshape(users, (-1, users.shape[-1])), at, axis=0)
+            users = gather(ops.reshape(users, (-1, users.shape[-1])), at)
         return Step(
             inputs=inputs,
             vectors=vectors,

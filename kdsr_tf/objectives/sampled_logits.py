@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.types import Tensor
 
 DISTRIBUTIONS = ("uniform", "popularity")
@@ -137,7 +138,7 @@ class SampledLogits(ConfiguredLayer):
         rank = ops.cast(ops.exp(place * (span / self.num_negatives)), "int32") - 1
         rank = ops.minimum(rank, last)
         probabilities = ops.log1p(1.0 / ops.cast(rank + 1, "float32")) / span
-        return ops.take(self._ranked, rank, axis=0), probabilities
+        return gather(self._ranked, rank), probabilities
 
     def set_popularity(self, counts: np.ndarray) -> None:
         """Rank the items; without it they count as ranked by index.

@@ -7,6 +7,7 @@ import contextlib
 import keras
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.types import Tensor
 
 
@@ -35,7 +36,7 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
             total = ops.segment_sum(given, ops.reshape(rows, (-1,)), num_segments=table.shape[0])
             return ops.cast(total, upstream.dtype)
 
-        return ops.take(table, rows, axis=0), gradient
+        return gather(table, rows), gradient
 
     # A variable becomes a tensor; `ops.copy` would be a real copy on JAX outside compiled steps.
     return taken(ops.reshape(table, table.shape))
@@ -53,4 +54,4 @@ def look_up_rows(table: keras.Variable, items: Tensor) -> Tensor:
     # Arrays lack it, and so do variables of several replicas, though they have the name.
     with contextlib.suppress(AttributeError):
         return value.sparse_read(ops.cast(items, "int32"))
-    return ops.take(value, items, axis=0)
+    return gather(value, items)

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.ops.correlation import correlation, unit_vectors
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.schema import pair_positions
 from kdsr_tf.types import Tensor
@@ -127,9 +128,9 @@ def pair_correlation(states: Tensor, positions: Positions, kind: str) -> Tensor:
     gram = ops.matmul(states, ops.transpose(states, (0, 2, 1)))
     index = second * length + first
     if len(index.shape) == 1:
-        return ops.take(ops.reshape(gram, (-1, length * length)), index, axis=1)
+        return gather(ops.reshape(gram, (-1, length * length)), index, axis=1)
     starts = ops.arange(ops.shape(gram)[0], dtype="int32")[:, None] * (length * length)
-    return ops.take(ops.reshape(gram, (-1,)), starts + index)
+    return gather(ops.reshape(gram, (-1,)), starts + index)
 
 
 def _usable_items(items: Tensor, present: Tensor) -> Tensor:
@@ -141,5 +142,5 @@ def _usable_items(items: Tensor, present: Tensor) -> Tensor:
 def _take_pairs(values: Tensor, index: Tensor) -> Tensor:
     """Values `(batch, ...)` at `(pairs,)` for every window or `(batch, pairs)`."""
     if len(index.shape) == 1:
-        return ops.take(values, index, axis=1)
+        return gather(values, index, axis=1)
     return ops.take_along_axis(values, index, axis=1)

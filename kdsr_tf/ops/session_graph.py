@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import real_positions
 from kdsr_tf.types import Tensor
 
@@ -141,7 +142,7 @@ def session_steps(items: Tensor, edges: Tensor) -> Steps:
     of_step = [ops.reshape(entry, (-1,))[:-1] for entry in of_step]
     own = ops.reshape((start + place) * length + place, (-1,))
     ahead, back = (
-        ops.one_hot(ops.take(ops.reshape(edges, (-1,)), entry) - FORWARD, NUM_EDGE_TYPES - 1)
+        ops.one_hot(gather(ops.reshape(edges, (-1,)), entry) - FORWARD, NUM_EDGE_TYPES - 1)
         for entry in of_step
     )
     return Steps(

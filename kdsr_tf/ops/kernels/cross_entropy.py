@@ -6,6 +6,7 @@ import math
 
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.masking import softmax
 from kdsr_tf.types import Tensor
 
@@ -118,7 +119,7 @@ def summed_cross_entropy(
     def loss(representations: Tensor, table: Tensor):
         weights = ops.cast(targets > 0, "float32")[:, None]
         counting, items, share = representations * weights, table[1:], label_smoothing
-        given = ops.take(table, targets, axis=0)
+        given = gather(table, targets)
         total, by_row, by_item = _of_chunks(representations, items, targets, chunk_rows)
         by_row = by_row - (1.0 - share) * given
         if share:

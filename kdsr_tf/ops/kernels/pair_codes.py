@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.kernels.cross_entropy import cross_entropy_of, plain_cross_entropy
 from kdsr_tf.types import Tensor
 
@@ -82,7 +83,7 @@ def plain_summed_code_loss(
     weights: Tensor,
 ) -> Tensor:
     """`summed_code_loss` from the logits of all pairs, differentiated by the backend."""
-    distances = ops.abs(ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0))
+    distances = ops.abs(gather(rows, first) - gather(rows, second))
     logits = ops.matmul(ops.relu(ops.matmul(distances, inner)), outer)
     return ops.sum(plain_cross_entropy(logits, codes) * weights)
 
@@ -100,12 +101,12 @@ def _of_chunks(
     padded = [ops.pad(part, [[0, blocks * block - count]]) for part in pairs]
 
     def of_block(start, total, by_row, by_inner, by_outer):
-        low = ops.take(lows, start // block)
+        low = gather(lows, start // block)
         stop = ops.minimum(start + block, count)
 
         def of_chunk(start, total, by_first, by_second, by_inner, by_outer):
             first, second, code, weight = (ops.slice(part, (start,), (size,)) for part in padded)
-            difference = ops.take(rows, first, axis=0) - ops.take(rows, second, axis=0)
+            difference = gather(rows, first) - gather(rows, second)
             distance = ops.abs(difference)
             hidden = ops.relu(ops.matmul(distance, inner))
             logits = ops.matmul(hidden, outer)

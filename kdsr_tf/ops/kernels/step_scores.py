@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from keras import ops
 
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.session_graph import BACKWARD, BOTH, FORWARD, SELF, Steps
 from kdsr_tf.types import Tensor
 
@@ -56,7 +57,7 @@ def step_scores(
 
         def gradients(*arguments, upstream=None):
             (upstream,) = arguments or (upstream,)
-            given = ops.take(ops.reshape(upstream, (-1,)), steps.entries)[:, None]
+            given = gather(ops.reshape(upstream, (-1,)), steps.entries)[:, None]
             count = ops.shape(products)[0]
             by_kind = given[:count] * kinds[0] + given[count : 2 * count] * kinds[1]
             by_node = given[2 * count :] * is_node
@@ -97,7 +98,7 @@ def plain_step_scores(states: Tensor, relations: Tensor, edges: Tensor) -> Tenso
 
 def _of_nodes(rows: Tensor, steps: Steps) -> Tensor:
     """For each position the row of its node."""
-    return ops.cond(steps.repeats, lambda: ops.take(rows, steps.nodes, axis=0), lambda: rows)
+    return ops.cond(steps.repeats, lambda: gather(rows, steps.nodes), lambda: rows)
 
 
 def _to_nodes(rows: Tensor, steps: Steps) -> Tensor:
