@@ -26,13 +26,13 @@ ON_JAX = """
     folder, backbone = sys.argv[1:]
     vectors, present = (np.load(f"{folder}/teacher/text/{n}.npy") for n in ("vectors", "present"))
     student = Student(
-        num_items=40, dim=8, max_length=8, backbone=backbone, num_layers=1, num_heads=1,
+        num_items=40, dim=8, max_length=6, backbone=backbone, num_layers=1, num_heads=1,
         modalities=("text",),
     )
     student.set_modality_vectors("text", vectors, present)
     prefixes = not student.backbone.causal
-    train = ArrayBatches(WindowArrays(f"{folder}/train.npz"), 16, 8, seed=0, prefixes=prefixes)
-    validation = ArrayBatches(WindowArrays(f"{folder}/validation.npz"), 16, 8)
+    train = ArrayBatches(WindowArrays(f"{folder}/train.npz"), 16, 6, seed=0, prefixes=prefixes)
+    validation = ArrayBatches(WindowArrays(f"{folder}/validation.npz"), 16, 6)
     model = KDSR(student, num_codes=5, pairs_per_window=8)
     table = np.array(student.modality_table("text"))
     optimizer = grouped_adam(variable_groups(model), 0.01, slow_start_steps=1000)
@@ -58,7 +58,7 @@ def test_fit_on_jax(tmp_path, backbone):
     config = Config(
         workdir=str(tmp_path),
         encode={"text": {}},
-        windows={"max_length": 8, "stride": 4},
+        windows={"max_length": 6, "stride": 4},  # few lengths: each is compiled
         model={"dim": 8},
         teach={"num_codes": 5},
     )

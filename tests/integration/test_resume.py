@@ -5,23 +5,25 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kdsr_tf import stages
 from kdsr_tf.config import Config
 from kdsr_tf.training.fit import train
-from tests import factories
+from tests import factories, warm
 
 # Kills its own process, without notice, after some steps of training.
 KILLED = """
     from kdsr_tf import light_imports; light_imports.install()
     import os, signal, sys
+    import tensorflow as tf
+    tf.config.run_functions_eagerly(True)
     from kdsr_tf.config import Config
     from kdsr_tf.training import callbacks
     from kdsr_tf.training.fit import train
@@ -38,7 +40,7 @@ KILLED = """
     callbacks.FiniteLosses = Killed
     train(Config.model_validate_json(sys.argv[1]))
 """
-STEPS = 8  # per epoch
+STEPS = 4  # per epoch
 
 
 def make_config(workdir, checkpoint_steps=None):
@@ -51,7 +53,7 @@ def make_config(workdir, checkpoint_steps=None):
         distillation={"pairs_per_window": 6},
         teach={"num_codes": 5},
         train={
-            "epochs": 4,
+            "epochs": 3,
             "batch_size": 8,
             "learning_rate": 0.01,
             "patience": 2,
@@ -60,6 +62,17 @@ def make_config(workdir, checkpoint_steps=None):
             "checkpoint_steps": checkpoint_steps,
         },
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled():
+    """Steps as they are written: what a few of them compute costs less than their compilation.
+
+    tests/methods/test_computed_items.py resumes compiled ones.
+    """
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +99,7 @@ def results(config):
 
 def kill_after(config, steps):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), config.model_dump_json(), str(steps)]
+    command = [warm.python(), "-c", textwrap.dedent(KILLED), config.model_dump_json(), str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
@@ -99,10 +112,10 @@ def checkpoints_of(config):
 @pytest.mark.parametrize(
     ("every", "steps", "left"),
     [
-        (3, STEPS + 5, ["epoch-00001-step-00000000", "epoch-00001-step-00000003"]),
+        (2, STEPS + 3, ["epoch-00001-step-00000000", "epoch-00001-step-00000002"]),
         pytest.param(
             None,
-            2 * STEPS + 5,
+            2 * STEPS + 3,
             ["epoch-00001-step-00000000", "epoch-00002-step-00000000"],
             marks=pytest.mark.slow,
         ),
