@@ -40,7 +40,7 @@ KILLED = """
     callbacks.FiniteLosses = Killed
     train(Config.model_validate_json(sys.argv[1]))
 """
-STEPS = 4  # per epoch
+STEPS = 3  # per epoch
 
 
 def make_config(workdir, checkpoint_steps=None):
