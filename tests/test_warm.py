@@ -53,6 +53,12 @@ def test_modules_files_and_errors_are_run_as_python_does(tmp_path):
     assert done.stdout == f"{[str(script), 'x']} {tmp_path}\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_that_ends_the_fork_is_the_end_of_what_the_caller_sees(number):
+    program = f"import os; os.kill(os.getpid(), {int(number)})"
+    assert subprocess.run([warm.python(), "-c", program]).returncode == -number
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_both(number):
     program = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"

@@ -41,6 +41,7 @@ def _is_inherited(number: int) -> bool:
 if __name__ == "__main__":
     status = main()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if -status != signal.SIGKILL:  # whose action cannot be set
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)

@@ -40,7 +40,7 @@ KILLED = """
     callbacks.FiniteLosses = Killed
     train(Config.model_validate_json(sys.argv[1]))
 """
-STEPS = 3  # per epoch
+STEPS = 4  # per epoch, of 24 windows of several lengths
 
 
 def make_config(workdir, checkpoint_steps=None):
@@ -78,7 +78,7 @@ def uncompiled():
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("prepared")
-    factories.write_workdir(make_config(workdir), num_users=8 * STEPS)
+    factories.write_workdir(make_config(workdir), num_users=24)
     return workdir
 
 

@@ -14,9 +14,8 @@ from kdsr_tf.training.cluster import is_chief
 from tests import factories, warm
 from tests.nearness import assert_near
 
-# Eager steps of one replica against those of two, which are traced where items are drawn. The
-# gradient is clipped, windows grow shorter, so that the second replica has fewer targets, and the
-# last batch is odd.
+# Eager steps of one replica against traced ones of two. The gradient is clipped, windows
+# grow shorter, so that the second replica has fewer targets, and the last batch is odd.
 STEPS = """
 from kdsr_tf import light_imports; light_imports.install()
 import json, traceback
@@ -58,7 +57,6 @@ def check(negatives):
 failures = {}
 # All items are drawn once, and so by every replica the same.
 for name, negatives in (("all items", None), ("drawn items", NUM_ITEMS)):
-    tf.config.run_functions_eagerly(negatives is None)
     try:
         check(negatives)
     except Exception:
