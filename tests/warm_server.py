@@ -35,6 +35,8 @@ MODULES = (
     "beam_pipelines.prepare",
     "scann",
     "serving.server",
+    "tensorboard.plugins.projector",
+    "tensorboard.summary",
 )
 READ_BY_IMPORTS = {
     "KERAS_BACKEND": "tensorflow",
