@@ -136,7 +136,9 @@ def _check_fit_and_reload(layer, inputs, trains) -> None:
     outputs = outputs[0] if len(outputs) == 1 else outputs
     model = keras.Model(keras.tree.flatten(symbolic), outputs)
     loss = keras.tree.map_structure(lambda _: "mse", outputs)
-    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+    # One step costs less than its compilation; JAX would compile every operation.
+    eager = keras.backend.backend() == "tensorflow"
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, run_eagerly=eager)
     flat = keras.tree.flatten(inputs)
     targets = keras.tree.map_structure(lambda x: np.ones(x.shape, "float32"), model(flat))
     before = [np.array(w) for w in layer.get_weights()]

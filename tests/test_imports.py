@@ -51,8 +51,9 @@ NEUTRAL = (
     *("models", "objectives", "methods"),
 )
 NO_TENSORFLOW = {"tensorflow", "tensorflow_datasets", "tensorflow_recommenders", "tf_keras"}
-COLLECTIVE = ROOT / "kdsr_tf" / "ops" / "replicas.py"
-"""Keras has no collective; this file asks TensorFlow, inside a function, on that backend only."""
+ASK_TENSORFLOW = {ROOT / "kdsr_tf" / "ops" / name for name in ("gather.py", "replicas.py")}
+"""Keras has no collective and no plain gather; these files ask TensorFlow, inside a function, on
+that backend only."""
 BEAM_MAY_IMPORT = {
     *GROUND,
     "sources",
@@ -135,7 +136,7 @@ def test_neutral_rooms_import_no_tensorflow():
     for room in NEUTRAL:
         for path in modules(f"kdsr_tf/{room}"):
             for name, top_level in imports(path):
-                if path == COLLECTIVE and not top_level:
+                if path in ASK_TENSORFLOW and not top_level:
                     continue
                 assert name.split(".")[0] not in NO_TENSORFLOW, path
 

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kdsr_tf.layers.configured_layer import ConfiguredLayer
+from kdsr_tf.layers.seeded_dense import Dense
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.schema import IDS
 from kdsr_tf.types import Tensor
@@ -48,7 +49,7 @@ class FeatureFusion(ConfiguredLayer):
         self._dense = None
         if self.modalities:
             initializer = keras.initializers.GlorotUniform(seed=derive_seed(seed, "fusion"))
-            self._dense = keras.layers.Dense(
+            self._dense = Dense(
                 dim, kernel_initializer=initializer, dtype=self.dtype_policy, name="dense"
             )
 

@@ -26,7 +26,7 @@ NOT_CAUSAL = [name for name in ALL if not BACKBONES[name].causal]
 
 
 def make_student(backbone: str, tables: str = "tuned", absent: float = 0.3, **arguments) -> Student:
-    """A student of two layers; half as many items lack a text as lack an image."""
+    """A student, of two layers by default; half as many items lack a text as lack an image."""
     settings = {"num_layers": 2, "modalities": MODALITIES, "seed": 1} | arguments
     student = Student(NUM_ITEMS, DIM, LENGTH, backbone=backbone, modality_tables=tables, **settings)
     rng = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_every_item_of_a_history_matters(backbone):
 
 @pytest.mark.parametrize("backbone", ALL)
 def test_every_table_matters(backbone):
-    student = make_student(backbone)
+    student = make_student(backbone, num_layers=1)
     before = np.asarray(student.user_vectors(ITEMS))
     for modality in student.modalities:
         table = student.modality_table(modality)
@@ -127,7 +127,7 @@ def test_every_table_matters(backbone):
 )
 def test_one_step_moves_tuned_tables_and_no_frozen_one(backbone, tables):
     """The next item alone moves tuned tables; distillation moves no frozen one."""
-    student = make_student(backbone, tables)
+    student = make_student(backbone, tables, num_layers=1)
     model = KDSR(student, NUM_CODES, modalities=student.modalities if tables == "frozen" else ())
     model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
     before = {m: np.array(student.modality_table(m)) for m in student.modalities}
@@ -139,7 +139,7 @@ def test_one_step_moves_tuned_tables_and_no_frozen_one(backbone, tables):
 
 @pytest.mark.parametrize("backbone", ALL)
 def test_a_modality_that_no_item_has_stays_finite(backbone):
-    student = make_student(backbone, absent=1)
+    student = make_student(backbone, absent=1, num_layers=1)
     model = KDSR(student, NUM_CODES)
     model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
     batch = make_batch()
