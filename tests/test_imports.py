@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Dotted names a file imports, and whether at module level."""
     tree = ast.parse(path.read_text())

@@ -15,6 +15,7 @@ from kdsr_tf.metrics.pearson import Pearson
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.objective import Objective, Step, Term
 from kdsr_tf.ops import pairs
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.kernels import chunks_fit
 from kdsr_tf.rules import check_drawn_pairs
 from kdsr_tf.schema import ITEMS, pair_keys, pair_positions
@@ -44,7 +45,7 @@ class PairRecords:
         else:
             self._drawn = pairs.draw_pairs(items, count, seed)
             index = self._drawn.index
-            self._positions = tuple(ops.take(p, index, axis=0) for p in pair_positions(max_length))
+            self._positions = tuple(gather(p, index) for p in pair_positions(max_length))
 
     def compare(
         self,
