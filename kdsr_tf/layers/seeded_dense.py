@@ -35,7 +35,7 @@ def seeded_dense(
     units: int,
     initializer: Initializer = keras.initializers.GlorotUniform,
     **arguments: Any,
-) -> Dense:
+) -> keras.layers.Dense:
     """A dense layer for another layer, of its dtype.
 
     Kernels that are computed side by side in one product need an initializer whose bound
