@@ -9,6 +9,7 @@ from keras import ops
 from kdsr_tf.models.recommender import Recommender
 from kdsr_tf.objectives.next_item import NextItem
 from kdsr_tf.objectives.objective import Step
+from kdsr_tf.ops.gather import gather
 from kdsr_tf.ops.replicas import sum_over_replicas
 from kdsr_tf.schema import ITEMS, PAD, TARGET
 from kdsr_tf.types import Tensor
@@ -106,9 +107,9 @@ class InBatchNextItem(NextItem):
         # `NO_ITEM`, which fills a batch up, is in no slot.
         items = ops.where(known <= self.num_items, known, PAD)[1:]
         logits = recommender.logits(step.users, recommender.item_vectors(step.known))
-        shares = ops.take(self._log_shares, items, axis=0)
+        shares = gather(self._log_shares, items)
         logits = ops.cast(logits, "float32") - shares
-        own = ops.take(slots, step.rows, axis=0)[:, 1:] > 0
+        own = gather(slots, step.rows)[:, 1:] > 0
         negative = ops.logical_and(ops.logical_not(own), counts > 0)
         others = ops.where(negative, logits + ops.log(ops.maximum(counts, 1.0)), _NO_SCORE)
         column = ops.maximum(step.known.rows_of(step.targets) - 1, 0)
