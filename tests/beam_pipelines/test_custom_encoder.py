@@ -55,6 +55,10 @@ def test_the_documented_encoder_runs(configure):
     for item, title in ITEMS.items():
         expected = np.array([title.count(vowel) for vowel in "aeiou"], np.float32)
         assert found[item] == expected.tobytes()
+    with pytest.raises(
+        ConfigError, match=r"encode.text.states`: the encoder letters gives no states"
+    ):
+        _choose(configure("encode.text.states.groups=2"))
     # Other arguments are another encoder: nothing of the old vectors is kept.
     (manifest,) = encode(configure("encode.text.arguments={letters: xyz}"))
     assert manifest.details["size"] == 3 and manifest.counts["reused"] == 0
