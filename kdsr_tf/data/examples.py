@@ -50,7 +50,7 @@ class Examples:
     `(batch, length)` and per modality `*_present` bool `(batch, length)`,
     `*_scores` float16 and `*_codes` int32 `(batch, length(length-1)/2)`,
     right-padded with 0. A batch has windows of like length and about as many targets as
-    every other one (`kdsr_tf.data.buckets`); `length` is the smallest of `lengths` that
+    every other one (`kdsr_tf.data.buckets`); `length` is the smallest padded length that
     holds the longest of them. No window is dropped; a batch may be smaller where its
     block ends.
 
@@ -64,12 +64,7 @@ class Examples:
         few_shapes: Whether batches have few shapes, for steps that are compiled once per
             shape: few lengths, one batch size per length (the rest are empty windows), and
             `target_index`, so that logits are computed at targets only.
-        lengths: Padded lengths, ascending and ending in `max_length`; None is
-            `few_lengths` or, if any shape will do, `exact_lengths`.
         content: Features of all items if vectors are computed; a batch brings those of its items.
-
-    Raises:
-        ValueError: if `lengths` does not ascend to `max_length`.
     """
 
     def __init__(
@@ -79,18 +74,10 @@ class Examples:
         modalities: Sequence[str] = (),
         prefixes: bool = False,
         few_shapes: bool = False,
-        lengths: Sequence[int] | None = None,
         content: Content | None = None,
     ) -> None:
-        if lengths is None:
-            lengths = few_lengths(max_length) if few_shapes else exact_lengths(max_length)
-        if list(lengths) != sorted(set(lengths)) or lengths[-1] != max_length:
-            raise ValueError(
-                f"`lengths` must ascend to `max_length`. Received: lengths={list(lengths)}, "
-                f"max_length={max_length}."
-            )
         self._files = WindowFiles(directory, max_length)
-        self._lengths = list(lengths)
+        self._lengths = few_lengths(max_length) if few_shapes else exact_lengths(max_length)
         self._max_length = max_length
         self._modalities = tuple(modalities)
         self._prefixes = prefixes

@@ -173,11 +173,6 @@ def test_small_blocks_are_shuffled_within(directory, monkeypatch):
     assert shuffled != in_order and sorted(shuffled) == sorted(in_order)
 
 
-def test_lengths_must_end_in_max_length(directory):
-    with pytest.raises(ValueError, match=r"ascend to `max_length`. Received: lengths=\[4, 8\]"):
-        Examples(directory, MAX_LENGTH, lengths=[4, 8])
-
-
 def test_every_window_of_an_epoch_has_the_same_share(examples):
     """Windows over targets of the epoch, so that means over windows are those of random batches."""
     batches = collected(examples.train_batches(8, 1, seed=0))
