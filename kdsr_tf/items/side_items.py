@@ -128,7 +128,8 @@ class SideItems(ComputedItems):
                 own.assign(other)
 
     def get_config(self) -> dict:
-        network = keras.saving.serialize_keras_object(self.network)
+        # It is built as a part of this layer, so that its weights have the same names in a file.
+        network = keras.saving.serialize_keras_object(self.network) | {"build_config": None}
         return {**super().get_config(), "network": network}
 
     @classmethod

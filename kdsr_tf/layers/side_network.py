@@ -109,7 +109,8 @@ class SideNetwork(ConfiguredLayer):
             options = SideOptions(**(options or {}))
         self.dim = dim
         self.sizes = {modality: tuple(levels) for modality, levels in sizes.items()}
-        self.options = options
+        towers = None if options.towers is None else tuple(options.towers)
+        self.options = options._replace(towers=towers)
         self.modality_dropout = modality_dropout
         self.seed = seed
         self.towers = _towers(options.towers, tuple(self.sizes))

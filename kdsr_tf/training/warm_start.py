@@ -17,7 +17,10 @@ from kdsr_tf.errors import ConfigError
 from kdsr_tf.methods.student_file import STUDENT_FILE, read_student
 from kdsr_tf.models.recommender import Recommender
 
-_MAY_DIFFER = {"dropout", "dtype", "max_length", "name", "seed", "trainable"}
+_MAY_DIFFER = {
+    *("dropout", "dtype", "initial_std", "max_length", "modality_dropout", "name", "num_items"),
+    *("build_config", "seed", "trainable"),
+}
 """Arguments of parts that do not say what is computed with their weights."""
 
 
@@ -86,12 +89,14 @@ class WarmStart:
                 raise self._other_kind(name, there, here)
 
     def _check_same_parts(self, student: Recommender) -> None:
-        for part in ("backbone", "head", "scorer"):
+        # Of tables, the shapes say what they are.
+        network = ("item_encoder",) if student.item_encoder.computed else ()
+        for part in (*network, "backbone", "head", "scorer"):
             here, there = (getattr(owner, part) for owner in (student, self._student))
             if type(here) is not type(there):
                 raise self._other_kind(part, type(there).__name__, type(here).__name__)
-            ours, theirs = here.get_config(), there.get_config()
-            for key in sorted(ours.keys() - _MAY_DIFFER):
+            ours, theirs = (_compared(one.get_config()) for one in (here, there))
+            for key in sorted(ours):
                 if ours[key] != theirs[key]:
                     raise self._other_kind(key, theirs[key], ours[key])
 
@@ -101,6 +106,13 @@ class WarmStart:
             f"here: {here}. Give the section `model` the values it was trained with, or train "
             "from the start."
         )
+
+
+def _compared(config: Any) -> Any:
+    """The configuration of a part without what may differ, at any depth."""
+    if isinstance(config, dict):
+        return {k: _compared(value) for k, value in config.items() if k not in _MAY_DIFFER}
+    return config
 
 
 def _load(path: str, backbone: str) -> tuple[Recommender, str]:
