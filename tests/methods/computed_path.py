@@ -70,6 +70,7 @@ OF_METHOD = {
         "model.pooling=last",
         "side.hidden=4",
         "side.learning_rate=0.005",
+        "side.modality_dropout=0.2",
     ),
 }
 SIZE, NUM_ITEMS = 24, 40
