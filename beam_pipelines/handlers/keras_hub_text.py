@@ -94,6 +94,8 @@ class KerasHubTextEncoder(HubPreset, TextEncoder):
     def build(self) -> TextNetwork:
         model = load_text_network(self.preset, self.pooling, self.max_tokens, self.chosen)
         model.network.jit_compile = has_accelerator()
+        if not model.network.jit_compile:
+            _compile_for_all_shapes(model.network)
         return model
 
     def size(self, model: TextNetwork) -> int:
@@ -118,6 +120,18 @@ class KerasHubTextEncoder(HubPreset, TextEncoder):
             run, plan_calls(lengths, self.batch_size * TOKENS_PER_TEXT, BUCKET if fixed else 1)
         )
         return vectors
+
+
+def _compile_for_all_shapes(network: Any) -> None:
+    """Let TensorFlow compile one graph for every shape of a call.
+
+    It compiles the first shape that it sees for itself and the second for all others, and the
+    two round differently. Without this, vectors would show which call was the first, and so
+    how many workers and threads there were.
+    """
+    for size in (2, 3):
+        ones = np.ones((size, size), np.int32)
+        network.predict_on_batch({"token_ids": ones, "padding_mask": ones})
 
 
 def plan_calls(lengths: np.ndarray, tokens: int, bucket: int) -> list[Call]:

@@ -123,9 +123,7 @@ def _levels(encoder, texts, count):
 )
 def test_states_are_the_levels_of_the_backbone(saved, family):
     folder, backbone, tokenizer = saved(family)
-    # All in one call: TensorFlow compiles the first shapes that it sees for themselves, which
-    # may round otherwise, and of several calls side by side any may be the first.
-    encoder = KerasHubTextEncoder(folder, "mean", max_tokens=64)
+    encoder = KerasHubTextEncoder(folder, "mean", max_tokens=64, batch_size=4)
     plain = _vectors(encoder, TEXTS)
     encoder.chosen = _choice()
     vectors, levels = _levels(encoder, TEXTS, 3)
@@ -189,6 +187,15 @@ def test_vectors_do_not_depend_on_batch_mates_padding_or_the_call(saved):
     beside = _vectors(encoder, [TEXTS[0], "red " * 64])[0]
     assert_near(alone, together[0])
     assert_near(beside, together[0])
+
+
+def test_vectors_do_not_depend_on_which_call_was_the_first(saved):
+    encoder = KerasHubTextEncoder(saved("Bert")[0], max_tokens=64)
+    at_once, later = encoder.build(), encoder.build()
+    encoder.encode(TEXTS[3:], later)
+    encoder.encode(["red " * 40], later)
+    expected = encoder.encode(TEXTS[:3], at_once)
+    np.testing.assert_array_equal(encoder.encode(TEXTS[:3], later), expected)
 
 
 def test_texts_in_any_script_differ(saved):
