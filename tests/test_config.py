@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr_tf.config import Config, dump_config, load_config, methods, select
+from kdsr_tf.config import Config, dump_config, load_config, methods, override, select
 from kdsr_tf.config.loading import UniqueKeyLoader
 from kdsr_tf.errors import ConfigError
 
@@ -70,8 +70,6 @@ IISAN = ["model.method=iisan", "encode.text.states.groups=2"]
             ["model.last_item=true"],
             ["model.output=ids", "no modality", "model.last_item=false"],
         ),
-        (["model.first_order=true"], ["`model.first_order`", "called `model.last_item`"]),
-        (["places={}"], ["`places`", "called `artifact_folders`"]),
         (["model.method=iisan"], ["no modality has one", "encode.text.encoder"]),
         (
             [*IISAN, "encode.image={}"],
@@ -229,3 +227,19 @@ def test_iisan_reads_states_and_tables_only_if_it_is_told():
     assert needs.sections == ("side", "distillation")
     lazy = load_config(overrides=[*IISAN, "side.ids=true", "train.lazy_tables=true"])
     assert lazy.train.lazy_tables
+
+
+def test_keys_of_earlier_files_are_read(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "encode: {text: {}}\nmodel: {output: fused, first_order: true}\n"
+        "places: {sequences: shared}\n"
+    )
+    read = load_config(str(path))
+    assert read.model.last_item and read.artifact_folders == {"sequences": "shared"}
+    assert not override(read, ["model.first_order=false"]).model.last_item
+    assert "first_order" not in dump_config(read) and "places" not in dump_config(read)
+
+    path.write_text("encode: {text: {}}\nmodel: {last_item: true, first_order: true}\n")
+    with pytest.raises(ConfigError, match=r"`model.first_order` .* `model.last_item`, and both"):
+        load_config(str(path))

@@ -16,7 +16,9 @@ from kdsr_tf.config.section import Section
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
 
-_RENAMED = {"model.first_order": "model.last_item", "places": "artifact_folders"}
+_EARLIER_NAMES = {"model.first_order": "model.last_item", "places": "artifact_folders"}
+"""Keys of version 0.1, which its files may still use."""
+
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -107,6 +109,24 @@ def _validated(values: dict[str, Any]) -> Config:
         raise ConfigError("\n".join(lines)) from None
 
 
+def _rename_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Move the values of earlier keys to those that took their places, in the same section."""
+    for earlier, name in _EARLIER_NAMES.items():
+        *parents, old = earlier.split(".")
+        new = name.rpartition(".")[2]
+        section: Any = values
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or old not in section:
+            continue
+        if new in section:
+            raise ConfigError(
+                f"`{earlier}` is the earlier name of `{name}`, and both are set. Delete the former."
+            )
+        section[new] = section.pop(old)
+    return values
+
+
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
         with fsspec.open(path, "r") as file:
@@ -119,14 +139,15 @@ def _read_yaml(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} must hold keys and values. Received: {type(values).__name__}.")
-    return dict(values)
+    return _rename_keys(dict(values))
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"`--set` takes KEY=VALUE. Received: {assignment!r}.")
-    *parents, last = path = key.strip().split(".")
+    key = _EARLIER_NAMES.get(key.strip(), key.strip())
+    *parents, last = path = key.split(".")
     section: Any = values
     for parent in parents:
         if not isinstance(section.get(parent), dict):
@@ -178,8 +199,6 @@ def _check_keys(values: Mapping[str, Any], section: type[Section], path: tuple[s
     for key, value in values.items():
         if key not in fields:
             name = ".".join((*path, str(key)))
-            if name in _RENAMED:
-                raise ConfigError(f"`{name}` is now called `{_RENAMED[name]}`. Rename the key.")
             near = difflib.get_close_matches(str(key), fields, n=3, cutoff=0.4) or list(fields)
             valid = ", ".join(".".join((*path, one)) for one in near)
             raise ConfigError(f"Unknown configuration key `{name}`. Did you mean: {valid}?")
