@@ -57,6 +57,7 @@ class Counts:
 def count(batches: Iterable[dict[str, Any]], model: KDSR) -> Counts:
     """Count some batches as `KDSR` trains on them."""
     counts = Counts(pairs=dict.fromkeys(model.modalities, 0))
+    most_pairs = model.get_config()["pairs_per_window"]
     for batch in batches:
         items, target = np.asarray(batch[schema.ITEMS]), np.asarray(batch[schema.TARGET])
         lengths = (items > 0).sum(axis=1)
@@ -72,7 +73,7 @@ def count(batches: Iterable[dict[str, Any]], model: KDSR) -> Counts:
             left, right = usable[:, first], usable[:, second]
             pairs = ((left > 0) & (right > 0) & (left != right)).sum(axis=1)
             counts.pairs[modality] += int(
-                np.minimum(pairs, model.pairs_per_window or pairs.max(initial=0)).sum()
+                np.minimum(pairs, most_pairs or pairs.max(initial=0)).sum()
             )
     return counts
 
