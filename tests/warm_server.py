@@ -74,7 +74,8 @@ class Server:
     def serve(self) -> Request:
         """Only a fork returns, with what it is to do."""
         while True:
-            for key, _ in self._selector.select():
+            # Who has started it may be gone before it listens.
+            for key, _ in self._selector.select(60):
                 if key.fileobj is self._listening:
                     request = self._fork()
                     if request is not None:
