@@ -107,12 +107,9 @@ def _with_states(network: Any, vectors: Any, name: str, chosen: StateChoice) -> 
     chosen.needs_class_token(False, name)
     stages = ends_of_stages(network)
     kept = chosen.kept(len(stages) - 1, name)
-    pooled = [
-        vectors
-        if level == len(stages) - 1
-        else keras.layers.GlobalAveragePooling2D()(stages[level])
-        for level in kept
-    ]
+    average = keras.layers.GlobalAveragePooling2D(dtype="float32")
+    last = len(stages) - 1
+    pooled = [vectors if level == last else average(stages[level]) for level in kept]
     columns = [keras.ops.cast(column, "float32") for column in (vectors, *pooled)]
     states = chosen.give(kept, [column.shape[-1] for column in pooled])
     return keras.ops.concatenate(columns, axis=-1), states

@@ -37,7 +37,8 @@ def with_states(
     if not levels:
         raise choice.refuse(type(backbone).__name__, "its layers do not reach the vectors")
     kept = choice.kept(len(levels) - 1, type(backbone).__name__)
-    pooled = [pool(levels[level], found.input) for level in kept]
+    # In float32: the sum of large states does not fit float16.
+    pooled = [pool(ops.cast(levels[level], "float32"), found.input) for level in kept]
     columns = [ops.cast(column, "float32") for column in (vectors, *pooled)]
     wide = keras.Model(found.input, ops.concatenate(columns, axis=-1))
     return wide, choice.give(kept, [column.shape[-1] for column in pooled])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from beam_pipelines.handlers import keras_models
+from beam_pipelines.handlers.hidden_states import StateChoice
 from beam_pipelines.handlers.keras_hub_text import KerasHubTextEncoder, plan_calls
 from beam_pipelines.handlers.keras_models import for_each, predict
 from tests.beam_pipelines import presets
@@ -47,7 +48,7 @@ def test_mixed_precision_is_asked_for_and_part_of_the_digest(preset):
     import keras
 
     texts = ["red tie", "silk tie red", "tie"]
-    vectors, digests = {}, set()
+    vectors, states, digests = {}, {}, set()
     for precision in ("float32", "mixed_float16", "mixed_bfloat16"):
         encoder = KerasHubTextEncoder(preset, precision=precision)
         model = encoder.load_model()
@@ -57,6 +58,10 @@ def test_mixed_precision_is_asked_for_and_part_of_the_digest(preset):
         }
         vectors[precision] = encoder.encode(texts, model)
         digests.add(encoder.digest())
+        encoder.chosen = StateChoice("encode.text.states", 1, None, "mean", "float16")
+        rows = encoder.encode(texts, encoder.load_model())
+        np.testing.assert_array_equal(rows[:, :8], vectors[precision])
+        states[precision] = rows[:, 8:]
     assert len(digests) == 3
     assert keras.config.dtype_policy().name == "float32"
     exact = vectors.pop("float32")
@@ -64,6 +69,8 @@ def test_mixed_precision_is_asked_for_and_part_of_the_digest(preset):
         assert found.dtype == np.float32, precision
         error = np.abs(found - exact).max()
         assert 0 < error < tolerance, (precision, error)
+        share = np.abs(states[precision] - states["float32"]).max() / states["float32"].max()
+        assert 0 < share < tolerance, (precision, share)
 
 
 @pytest.mark.parametrize(("processors", "batch_size", "most"), [(2, 3, 3), (2, 32, 8), (3, 16, 16)])

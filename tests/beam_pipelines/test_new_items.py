@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from beam_pipelines.new_items import encode_new_items
 from kdsr_tf import stages
@@ -94,6 +95,36 @@ def test_another_encoder_is_refused(encoded):
     nothing = encoded.encode.model_copy(update={"text": None})
     with pytest.raises(ConfigError, match="no modality has an encoder"):
         encode_new_items(encoded.model_copy(update={"encode": nothing}))
+
+
+def test_vectors_of_an_encoder_before_are_not_used_again(tmp_path):
+    """Also where they are as long as those of the encoder now."""
+
+    def configure(size: int) -> Config:
+        return catalogues.configure(
+            source,
+            tmp_path / "work",
+            "image",
+            f"encode.image.image_size={size}",
+            f"export.add_items={tmp_path / 'new.jsonl'}",
+        )
+
+    row = [{"item_id": "a", "image": "picture.png"}]
+    lines = catalogues.json_lines(row)
+    source = catalogues.write_source(tmp_path / "source", "items.jsonl", lines, ["a"])
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(f"{source}/picture.png")
+    new = [{"item_id": "n", "image": "picture.png"}]
+    (tmp_path / "new.jsonl").write_bytes(catalogues.json_lines(new))
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    for size in (24, 48):
+        config = configure(size)
+        catalogues.run(config)
+        encode_new_items(config)
+        folder = pathlib.Path(stages.location(config, "new_items")) / "image"
+        (vectors,) = (pq.read_table(path)["vector"] for path in folder.glob("vectors-*"))
+        (known,) = catalogues.vectors(config, "image").values()
+        assert vectors[0].values.to_numpy().tobytes() == known
 
 
 def test_fingerprints_follow_the_content_of_the_lists(encoded, tmp_path):
