@@ -186,9 +186,11 @@ async def _request_error(_: Request, error: Exception) -> Response:
     return _json({"error": error.message}, _STATUS.get(error.code, 500), headers)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if request.method not in _METHODS:
+        error = HTTPException(501, "Not Implemented")
     # The rest of a body that is not read must not be taken for the next request.
     return _json({"error": error.detail}, error.status_code, {"connection": "close"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -184,6 +185,15 @@ def test_rest_refuses(live, url, path, body, status, says):
     found, answer = ask(url, path, body)
     assert (found, list(answer)) == (status, ["error"])
     assert says in answer["error"]
+    assert_unharmed(live)
+
+
+def test_methods_of_other_protocols_are_not_implemented(live, url):
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=120)
+    for path in (_PREDICT, "/", "/monitoring/prometheus/metrics"):
+        connection.request("PROPFIND", path, b"{}")
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)) == (501, {"error": "Not Implemented"})
     assert_unharmed(live)
 
 
