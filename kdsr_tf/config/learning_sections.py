@@ -178,7 +178,7 @@ class TrainConfig(Section):
         decay: Decay of ε after warm-up, to 0 at the end of `epochs`: `none`, `linear` or
             `cosine`.
         weight_decay: Decoupled weight decay; for all variables, or per group, such as
-            `{rest: 0.01}`. The groups are `modality_tables` and `rest`.
+            `{rest: 0.01}`. The groups are `modality_tables` (or `side`) and `rest`.
         clip_norm: Largest gradient norm of each group, or per group; None is no limit.
         negatives: Items a target is compared with in training, drawn per step and
             shared by its batch; None compares it with all. For large catalogues.
