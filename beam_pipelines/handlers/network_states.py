@@ -127,15 +127,16 @@ def _with_levels(model: Any, blocks: _Blocks) -> Any:
             output, inner = _with_levels(layer, blocks)(*args, **kwargs)
             levels.extend(inner)
             return output
+        entering: Any = next(iter((*args, *kwargs.values())), None)
         if layer is blocks.holder:
-            levels.extend(_walk(layer, blocks.layers, args[0]))
+            levels.extend(_walk(layer, blocks.layers, entering))
             return levels[-1]
         output = layer(*args, **kwargs)
         if layer in blocks:
             if blocks.entry and not levels:
-                levels.append(args[0])
+                levels.append(entering)
             levels.append(_first(output))
-        elif blocks.complete(levels) and args and args[0] is levels[-1]:
+        elif blocks.complete(levels) and entering is levels[-1]:
             is_layer = isinstance(layer, keras.layers.Layer)
             if is_layer and getattr(output, "shape", None) == levels[-1].shape:
                 levels[-1] = output
