@@ -120,3 +120,42 @@ def test_a_part_of_an_epoch_has_the_floor_of_that_part(workdir):
     part = measure(workdir, epochs=1, steps=1)
     assert part["steps"] == 1 < part["steps_of_epoch"]
     assert part["windows"] == workdir.train.batch_size
+
+
+@pytest.mark.slow
+def test_ways_to_adapt_an_encoder_differ_in_what_learns_only(tmp_path):
+    from benchmarks import side_step
+    from tests.beam_pipelines.presets import save_bert
+
+    arguments = argparse.Namespace(
+        preset=save_bert(str(tmp_path / "bert"), ["red", "rose", "cream"]),
+        titles=None, items=20, windows=4, tokens=8, steps=2,
+    )  # fmt: skip
+    losses, learnt = {}, {}
+    for arm in side_step.ARMS:
+        model, batch = side_step.make_arm(arm, arguments)
+        frozen = [np.array(variable) for variable in model.non_trainable_variables]
+        losses[arm] = model.train_on_batch(batch)
+        learnt[arm] = sum(np.prod(variable.shape) for variable in model.trainable_variables)
+        for before, variable in zip(frozen, model.non_trainable_variables, strict=True):
+            if "kernel" in variable.path:
+                np.testing.assert_array_equal(before, variable)
+    # States are float16 in the cache.
+    assert losses["cached"] == pytest.approx(losses["uncached"], rel=1e-3)
+    assert learnt["cached"] == learnt["uncached"] and len(set(learnt.values())) == 3
+    found = side_step.measure(side_step.ARMS[:1], arguments)
+    assert found["cached"]["trainable"] == learnt["cached"] and found["cached"]["cpu_seconds"] > 0
+
+
+def test_tpme_weighs_time_parameters_and_memory_over_the_arms():
+    from benchmarks.side_step import add_tpme, make_windows
+
+    found = {
+        "a": {"cpu_seconds": 1.0, "trainable": 10, "peak_mb": 5.0},
+        "b": {"cpu_seconds": 3.0, "trainable": 10, "peak_mb": 7.0},
+        "c": {"cpu_seconds": 2.0, "trainable": 30, "peak_mb": 5.0},
+    }
+    add_tpme(found)
+    assert [found[arm]["tpme"] for arm in "abc"] == pytest.approx([0, 0.9, 0.45 / 2 + 0.1])
+    windows = make_windows(30, 4)
+    assert windows.shape == (4, 11) and set(windows.ravel()) == set(range(1, 31))
