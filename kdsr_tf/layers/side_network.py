@@ -75,7 +75,7 @@ class SideNetwork(ConfiguredLayer):
 
     Returns:
         `item`: floats `(batch, dim)`; and, with intra-modal towers, z per modality,
-        `(batch, dim)`.
+        `(batch, dim)`, whatever is dropped: other objectives read it.
 
     Raises:
         ValueError: for unknown towers or another head, and for an inter-modal tower without two
@@ -162,17 +162,18 @@ class SideNetwork(ConfiguredLayer):
         present: Mapping[str, Tensor],
         training: bool | None = None,
     ) -> dict[str, Tensor]:
+        kept = present
         if training and self.modality_dropout and len(self.sizes) > 1:
-            present = self._drop(present)
+            kept = self._drop(present)
         levels = {m: layer(states[m]) for m, layer in self.levels.items()}
-        found = {}
+        found, parts = {}, []
         for m, tower in self.intra.items():
             z = self._projected(m, tower(levels[m]))
             absent = ops.cast(self._absent[m], z.dtype)
             found[m] = ops.where(present[m][:, None], z, absent)
-        parts = list(found.values())
+            parts.append(ops.where(kept[m][:, None], z, absent))
         if self.inter is not None:
-            joint = self.inter(*levels.values(), *(present[m] for m in levels))
+            joint = self.inter(*levels.values(), *(kept[m] for m in levels))
             parts.append(self._projected(INTER, joint))
         if self._join is None:
             item = sum(parts) + ops.cast(self._bias, parts[0].dtype)
