@@ -4,10 +4,11 @@
 
 Every seed has a boutique, a teacher and students of its own. Two students are
 trained per boutique with the demo's configuration, one on ids alone and one with
-distillation; both may train until validation stops them. Prints one JSON line:
+distillation, and one without ids with that of `kdsr demo --method iisan`; all may train
+until validation stops them. Prints one JSON line:
 
-- `hr_20_ids`, `hr_20_modalities`: HR@20 on test in %, per seed;
-- `relative_gain`: mean over mean, minus 1;
+- `hr_20_ids`, `hr_20_modalities`, `hr_20_iisan`: HR@20 on test in %, per seed;
+- `relative_gain`: mean with modalities over mean on ids, minus 1;
 - `<modality>_planted_in_top_codes`: share of the planted pairs (same colour, other
   shape) whose code is among the 10% of codes that planted pairs use most;
 - `<modality>_random_in_top_codes`: the same for all pairs of different shapes, with
@@ -35,6 +36,7 @@ from kdsr_tf.evaluation.evaluation_inputs import read_catalogue
 from kdsr_tf.teacher import pair_correlations
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+WITHOUT_IDS = CONFIG.with_name("demo_iisan.yaml")
 UNTIL_STOPPED = ("train.epochs=80", "train.patience=6")
 IDS_ONLY = (
     "encode.image=null",
@@ -117,10 +119,10 @@ def measure(folder: str, seeds: int, overrides: tuple[str, ...] = ()) -> dict[st
     Args:
         folder: Where boutiques and runs are written.
         seeds: Number of seeds, from 0.
-        overrides: Further `key=value` assignments for both students.
+        overrides: Further `key=value` assignments for all students.
     """
     started = time.monotonic()
-    result: dict[str, Any] = {"hr_20_ids": [], "hr_20_modalities": []}
+    result: dict[str, Any] = {"hr_20_ids": [], "hr_20_modalities": [], "hr_20_iisan": []}
     shares: dict[str, list[float]] = {}
     for seed in range(seeds):
         source = os.path.join(folder, f"boutique-{seed}")
@@ -134,6 +136,10 @@ def measure(folder: str, seeds: int, overrides: tuple[str, ...] = ()) -> dict[st
         )
         result["hr_20_modalities"].append(round(run_stages(with_modalities), 2))
         result["hr_20_ids"].append(round(run_stages(ids), 2))
+        without_ids = load_config(
+            str(WITHOUT_IDS), common, workdir=os.path.join(folder, f"iisan-{seed}")
+        )
+        result["hr_20_iisan"].append(round(run_stages(without_ids), 2))
         for modality in with_modalities.modalities:
             for name, value in concentration(with_modalities, modality).items():
                 shares.setdefault(f"{modality}_{name}", []).append(value)
