@@ -91,6 +91,20 @@ def test_rows_are_written_once_and_not_read_when_they_are_of_other_features(with
         teach(other)
 
 
+def test_a_remote_working_directory_has_the_same_rows(with_states):
+    store = fsspec.filesystem("memory")
+    for name in ("sequences", "features"):
+        store.put(os.path.join(with_states.workdir, name), f"/side-shop/{name}", recursive=True)
+    remote = with_states.model_copy(update={"workdir": "memory://side-shop"})
+    teach(with_states)
+    teach(remote)
+    here, there = (read_content(config).rows(np.arange(41)) for config in (with_states, remote))
+    for name, values in here.items():
+        assert np.array_equal(there[name], values) and values.any()
+    statistics = [read_statistics(config)["text"] for config in (with_states, remote)]
+    assert np.array_equal(statistics[0].mean, statistics[1].mean)
+
+
 def test_a_remote_array_is_mapped_from_a_local_copy():
     rows = np.arange(12, dtype="float16").reshape(4, 3)
     with fsspec.open("memory://shop/rows.npy", "wb") as file:
