@@ -51,13 +51,14 @@ class InBatchNextItem(NextItem):
         self.reads_catalogue = False
 
     def build(self, input_shape=None) -> None:
-        self._log_shares = self.add_weight(
+        # Not their logarithms: what a model holds must be finite to be saved.
+        self._shares = self.add_weight(
             shape=(self.num_items + 1,),
             dtype="float32",
-            initializer="zeros",
+            initializer="ones",
             trainable=False,
             autocast=False,
-            name="log_shares",
+            name="shares",
         )
         super().build()
 
@@ -72,7 +73,7 @@ class InBatchNextItem(NextItem):
     def set_popularity(self, counts: np.ndarray) -> None:
         """Say how often items come in training; without it all count as equally frequent.
 
-        A batch that holds an item which never comes has no loss: it is NaN, which stops the
+        A batch that holds an item which never comes has no finite loss, which stops the
         training with the name of the term. The correction would prefer it without limit.
 
         Args:
@@ -89,9 +90,9 @@ class InBatchNextItem(NextItem):
         counts[PAD] = 0
         if not np.isfinite(counts).all() or counts.min() < 0 or not counts.any():
             raise ValueError("`counts` must be >= 0 and finite, and one of them > 0.")
-        shares = np.where(counts > 0, counts, np.nan) / counts.sum()
+        shares = counts / counts.sum()
         shares[PAD] = 1.0
-        self._log_shares.assign(np.log(shares))
+        self._shares.assign(shares)
 
     def get_config(self) -> dict:
         return {**keras.layers.Layer.get_config(self), "num_items": self.num_items}
@@ -107,8 +108,7 @@ class InBatchNextItem(NextItem):
         # `NO_ITEM`, which fills a batch up, is in no slot.
         items = ops.where(known <= self.num_items, known, PAD)[1:]
         logits = recommender.logits(step.users, recommender.item_vectors(step.known))
-        shares = gather(self._log_shares, items)
-        logits = ops.cast(logits, "float32") - shares
+        logits = ops.cast(logits, "float32") - ops.log(gather(self._shares, items))
         own = gather(slots, step.rows)[:, 1:] > 0
         negative = ops.logical_and(ops.logical_not(own), counts > 0)
         others = ops.where(negative, logits + ops.log(ops.maximum(counts, 1.0)), _NO_SCORE)

@@ -115,6 +115,8 @@ def test_an_item_that_never_comes_has_no_loss(counts):
         whole = batch | content.of_batch(batch["items"], batch["target"])
         total = model(whole, training=True)["terms"]["next_item"].total
         assert np.isfinite(float(total)) == finite
+    # A checkpoint is refused where a variable is not finite.
+    assert all(np.isfinite(np.asarray(v)).all() for v in model.variables)
     objective = model.objectives[0]
     for wrong in (zero * 0, -zero, zero + np.inf):
         with pytest.raises(ValueError, match="`counts` must be"):
