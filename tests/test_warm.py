@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,3 +80,11 @@ def test_a_variable_that_imports_read_starts_python_itself():
     command = [warm.python(), "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout == f"{sys.executable} False\n"
+
+
+def test_a_client_that_is_gone_before_it_has_asked_holds_up_nobody():
+    program = warm.python()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(os.path.join(os.environ[warm.FOLDER], "socket"))
+        client.sendall((100).to_bytes(8, "big") + bytes(10))
+    assert subprocess.run([program, "-c", ""], timeout=120).returncode == 0

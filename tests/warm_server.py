@@ -133,10 +133,14 @@ def _receive(connection: socket.socket) -> Request | None:
     """What a client asks for; nothing if it only holds the server."""
     size, files, _, _ = socket.recv_fds(connection, 8, 250)
     left, parts = int.from_bytes(size, "big"), []
-    while left:
-        parts.append(connection.recv(left))
-        left -= len(parts[-1])
-    return Request(*marshal.loads(b"".join(parts)), files) if parts else None
+    while left and (part := connection.recv(left)):
+        parts.append(part)
+        left -= len(part)
+    if parts and not left:
+        return Request(*marshal.loads(b"".join(parts)), files)
+    for file in files:  # of a client that was killed while it asked
+        os.close(file)
+    return None
 
 
 def run(request: Request, path: list[str]) -> None:
