@@ -39,6 +39,8 @@ _UNSAFE = re.compile(r"\\|::")
 _MARKS = re.compile(r"[^\w./-]")
 _EXAMPLES = 3
 _LONGEST_NAME = 100
+_MOST_FOLDERS = 1_000
+"""Folders looked into for examples of what is there: a catalogue may lie above a whole disk."""
 
 
 class LostPicture(Rejected):
@@ -170,7 +172,8 @@ class Pictures:
     def _there(self) -> str:
         """Examples of the pictures that the local folders hold."""
         local = itertools.filterfalse(is_far, self._folders)
-        found = (file.path for file in itertools.chain.from_iterable(map(files_below, local)))
+        below = (files_below(folder, _MOST_FOLDERS) for folder in local)
+        found = (file.path for file in itertools.chain.from_iterable(below))
         shown = self._by_item.paths[:_EXAMPLES] or list(itertools.islice(found, _EXAMPLES))
         return f"Pictures there: {listed(shown)}." if shown else "There are no pictures."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import unicodedata
@@ -100,9 +101,9 @@ def listed(examples: Iterable[str]) -> str:
     return ", ".join(cut(example, _LONGEST_EXAMPLE) for example in examples)
 
 
-def files_below(folder: str) -> Iterator[File]:
-    """Pictures of a local folder and of all folders below it, in a fixed order."""
-    for parent, folders, names in os.walk(folder):
+def files_below(folder: str, most_folders: int | None = None) -> Iterator[File]:
+    """Pictures of a local folder and of the folders below it, all or so many, in a fixed order."""
+    for parent, folders, names in itertools.islice(os.walk(folder), most_folders):
         folders[:] = sorted(name for name in folders if _is_shown(name))
         inside = os.path.relpath(parent, folder)
         parents = () if inside == os.curdir else tuple(reversed(inside.split(os.sep)))

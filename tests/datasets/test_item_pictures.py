@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from kdsr_tf.datasets.item_pictures import ItemPictures
+from kdsr_tf.datasets.item_pictures import ItemPictures, files_below
 
 
 def pictures_of(folder, names, ids):
@@ -108,3 +108,9 @@ def test_a_name_without_its_folder(tmp_path):
     found = pictures_of(tmp_path, ["1/a.jpg", "2/a.jpg", "2/b.jpg"], [])
     assert found.named("b.jpg") == found.named("b") == str(tmp_path / "2" / "b.jpg")
     assert found.named("a.jpg") is found.named("c.jpg") is None
+
+
+def test_so_many_folders_are_looked_into(tmp_path):
+    pictures_of(tmp_path, ["a/1.jpg", "b/2.jpg", "c/3.jpg"], [])
+    found = [os.path.relpath(file.path, tmp_path) for file in files_below(str(tmp_path), 3)]
+    assert found == ["a/1.jpg", "b/2.jpg"]  # the folder itself is one
