@@ -11,6 +11,7 @@ from typing import Any
 from kdsr_tf import artifacts, stages
 from kdsr_tf.artifacts import Manifest
 from kdsr_tf.config import Config, select
+from kdsr_tf.config.loading import present_name
 from kdsr_tf.errors import StaleArtifactError
 
 
@@ -105,7 +106,7 @@ def changed_keys(
     before = dict(_flatten(manifest.config))
     after = dict(_flatten(select(config, artifact.keys)))
     return {
-        key: (before.get(key), after.get(key))
+        present_name(key): (before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     }

@@ -85,6 +85,11 @@ def select(config: Config, keys: Iterable[str]) -> dict[str, Any]:
     return selected
 
 
+def present_name(key: str) -> str:
+    """The name that a key has now, of one that version 0.1 may have called otherwise."""
+    return _EARLIER_NAMES.get(key, key)
+
+
 def _as_before(key: str, value: Any) -> Any:
     """A value as it was before keys got other names or were added: what was made stays up to date.
 
@@ -146,7 +151,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"`--set` takes KEY=VALUE. Received: {assignment!r}.")
-    key = _EARLIER_NAMES.get(key.strip(), key.strip())
+    key = present_name(key.strip())
     *parents, last = path = key.split(".")
     section: Any = values
     for parent in parents:

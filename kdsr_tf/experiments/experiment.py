@@ -15,7 +15,7 @@ import fsspec
 import pydantic
 import yaml
 
-from kdsr_tf.config.loading import UniqueKeyLoader
+from kdsr_tf.config.loading import UniqueKeyLoader, present_name
 from kdsr_tf.config.section import Section
 from kdsr_tf.errors import ConfigError
 from kdsr_tf.paths import expand_home
@@ -92,7 +92,7 @@ class Experiment(Section):
                 )
         for text in (*self.base, *itertools.chain(*every.values())):
             key = text.partition("=")[0].strip()
-            if key.partition(".")[0] in _OWN_KEYS:
+            if present_name(key.partition(".")[0]) in _OWN_KEYS:
                 raise ValueError(f"`{key}` is not an arm's to set. Received: `{text}`.")
             unknown = [n for n in _variables(text) if n not in self.variables]
             if unknown:

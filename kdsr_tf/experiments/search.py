@@ -11,6 +11,7 @@ import pydantic
 
 from kdsr_tf import artifacts
 from kdsr_tf.config import Config, override
+from kdsr_tf.config.loading import present_name
 from kdsr_tf.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
 from kdsr_tf.errors import ConfigError, KDSRError
 from kdsr_tf.experiments.experiment import FOLDER, SEARCH, Name, load_section
@@ -114,7 +115,7 @@ class SearchSpace(Section):
     @classmethod
     def _check_keys(cls, parameters: dict[str, Choices | Range]) -> dict[str, Choices | Range]:
         for key in parameters:
-            if key in _FIXED or key.split(".")[0] in _FIXED_SECTIONS:
+            if present_name(key) in _FIXED or key.split(".")[0] in _FIXED_SECTIONS:
                 raise ValueError(
                     f"`{key}` cannot be searched: trials are judged on the same validation "
                     "targets, in the same way, with the same seed."

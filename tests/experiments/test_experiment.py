@@ -62,6 +62,7 @@ def test_missing_variable_names_itself_its_meaning_and_its_arms():
         ({"metrics": ["hitrate_20"]}, "such as hr_20.*Received: hitrate_20"),
         ({"axes": {"a": {"x": [], "x-y": []}, "b": {"y-z": [], "z": []}}}, "the same name"),
         ({"base": ["workdir=elsewhere"]}, "`workdir` is not an arm's to set"),
+        ({"base": ["places={}"]}, "`places` is not an arm's to set"),
         ({"colour": "red"}, "colour"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -212,6 +213,7 @@ def test_arm_that_cannot_run_is_named_before_anything_runs(tmp_path):
     [
         ({"train.selection": {"choices": ["validation", "test_oracle"]}}, "cannot be searched"),
         ({"prepare.k_core": {"low": 0, "high": 5, "integer": True}}, "cannot be searched"),
+        ({"places": {"choices": [1, 2]}}, "cannot be searched"),
         ({"model.dropout": {"low": 0.9, "high": 0.1}}, "`low` must be < `high`"),
         ({"train.learning_rate": {"low": 0, "high": 1, "log": True}}, "`log` needs `low` > 0"),
         ({}, "at least 1"),

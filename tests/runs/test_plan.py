@@ -101,3 +101,6 @@ def test_stage_sees_its_own_changed_key(tmp_path):
     [changed] = plan_of_stage(config_in(tmp_path, "model.dropout=0.5"), "train")
     assert same.up_to_date
     assert changed.reasons == ("`model.dropout` changed from 0.2 to 0.5",)
+    fused = ("encode.text={}", "model.output=fused", "model.last_item=true")
+    [renamed] = plan_of_stage(config_in(tmp_path, *fused), "train")
+    assert "`model.last_item` changed from false to true" in renamed.reasons
