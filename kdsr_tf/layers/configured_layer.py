@@ -20,7 +20,8 @@ class ConfiguredLayer(keras.layers.Layer):
         config, kept = super().get_config(), vars(self)
         for kind in type(self).__mro__:
             if issubclass(kind, ConfiguredLayer) and "__init__" in vars(kind):
-                for name in kept.keys() & inspect.signature(kind.__init__).parameters.keys():
+                # Not a set: files of equal models shall be equal.
+                for name in filter(kept.__contains__, inspect.signature(kind.__init__).parameters):
                     value = kept[name]
                     config[name] = list(value) if isinstance(value, tuple) else value
         return config

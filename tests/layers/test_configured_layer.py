@@ -19,6 +19,7 @@ def test_arguments_of_all_constructors_are_kept():
     config = Shifted(2.0, ("a", "b"), shift=3.0, name="shifted", dtype="float16").get_config()
     own = {"factor": 2.0, "names": ["a", "b"], "shift": 3.0, "name": "shifted", "trainable": True}
     assert {key: value for key, value in config.items() if key != "dtype"} == own
+    assert list(config)[-3:] == ["shift", "factor", "names"], "the same order in every process"
     assert Shifted.from_config(config).get_config() == config
 
 
