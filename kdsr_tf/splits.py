@@ -119,7 +119,7 @@ def training_windows(num_inputs: int, max_length: int, stride: int) -> list[Wind
     Example:
         >>> training_windows(7, max_length=4, stride=2)
         [Window(start=0, stop=4, first_loss=0), Window(start=2, stop=6, first_loss=2), \
-    Window(start=4, stop=7, first_loss=2)]
+Window(start=4, stop=7, first_loss=2)]
     """
     if not 1 <= stride <= max_length:
         raise ValueError(

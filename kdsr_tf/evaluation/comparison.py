@@ -101,7 +101,7 @@ def compare(
         arms: At least one; see `kdsr_tf.evaluation.compared_arms.find_arms`.
         cutoffs: Values of k; None takes those of the first run.
         where: Group by slice, such as `{"target_training": "cold"}`: only these points.
-        seed: Seed of the significance.
+        seed: Seed of the resampling.
 
     Raises:
         InputError: if the runs were not evaluated on the same test points, against

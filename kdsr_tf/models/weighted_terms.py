@@ -106,8 +106,7 @@ class WeightedTerms(keras.Model):
         """Names of what is not finite in training.
 
         `terms` since the epoch began, and `groups` of variables whose last gradient was such, where
-        the
-        optimizer keeps norms.
+        the optimizer keeps norms.
         """
         if keras.backend.backend() == "jax":
             self.jax_state_sync()

@@ -41,8 +41,7 @@ def node_of_position(items: Tensor) -> Tensor:
     """Which node each position belongs to: 1 at the first position of the row's item, else 0.
 
     Floats `(batch, length, length)`; rows of padding are 0. The product with states at nodes
-    gathers
-    them back to positions.
+    gathers them back to positions.
 
     Example:
         >>> import numpy as np
