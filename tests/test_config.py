@@ -76,6 +76,7 @@ IISAN = ["model.method=iisan", "encode.text.states.groups=2"]
             ["encode.image.states=null", "encode.image.states.groups=6"],
         ),
         ([*IISAN, "model.output=fused"], ["model.output=fused", "model.method=kdsr"]),
+        ([*IISAN, "model.modality_tables=frozen"], ["model.modality_tables=frozen", "Leave it"]),
         ([*IISAN, "model.tied=false"], ["model.tied=False", "Leave it out"]),
         ([*IISAN, "model.backbone=sasrm"], ["sasrm", "model.backbone=sasrec"]),
         ([*IISAN, "side.towers=[inter]"], ["two modalities", "for text only"]),

@@ -9,7 +9,7 @@ from kdsr_tf.config.backbone_rules import needs_modalities
 if TYPE_CHECKING:
     from kdsr_tf.config.root import Config
 
-_UNUSED = ("output", "last_item", "tied", "initial_std")
+_UNUSED = ("modality_tables", "output", "last_item", "tied", "initial_std")
 """Keys of `model` that say something of tables, which the method has not."""
 
 

@@ -35,6 +35,7 @@ from kdsr_tf.methods.training_inputs import (  # noqa: E402
     TrainingInputs,
     read_training_inputs,
 )
+from kdsr_tf.models.recommender import Recommender  # noqa: E402
 from kdsr_tf.models.training_model import TrainingModel  # noqa: E402
 from kdsr_tf.teacher.feature_files import Features, States  # noqa: E402
 from kdsr_tf.training import distributed  # noqa: E402
@@ -153,6 +154,21 @@ def configured(folder: str, method: str, *more: str) -> Config:
     return load_config(overrides=[*OVERRIDES, *OF_METHOD[method], *more], workdir=folder)
 
 
+def exported(config: Config, served: Recommender) -> dict[str, list]:
+    """Shapes of what the exact variant holds of the student, and of its parts but the items."""
+    folder = stages.location(config, "serving_model")
+    stored = tf.train.list_variables(os.path.join(folder, "exact", "1", "variables", "variables"))
+    weights = (w for part in (served.backbone, served.head, served.scorer) for w in part.weights)
+    return {
+        "stored": sorted(
+            shape
+            for name, shape in stored
+            if name.startswith("student_variables/") and "seed_generator" not in name
+        ),
+        "parts": sorted(list(w.shape) for w in weights if "seed_generator" not in w.path),
+    }
+
+
 def answers(config: Config, histories: list[list[str]]) -> dict[str, list]:
     """What both variants recommend, asked over gRPC."""
     found = {}
@@ -184,6 +200,7 @@ def main(folder: str, method: str) -> dict:
     outcomes["evaluated"] = evaluate(config).details["metrics"]
     outcomes["checks"] = export(config).counts["checks"]
     served = read_served(config)
+    outcomes["exported"] = exported(config, served)
     vectors = np.asarray(served.item_vectors())
     file = os.path.join(stages.location(config, "student"), "student.keras")
     encoder = keras.saving.load_model(file, compile=False).item_encoder

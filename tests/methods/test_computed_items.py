@@ -68,6 +68,12 @@ def test_what_is_served_was_computed_for_every_item(outcomes):
         assert [item for item, _ in outcomes["answers"][variant][0]] == outcomes["best"]
 
 
+def test_what_is_exported_is_a_sequential_student_with_one_table(outcomes):
+    found = outcomes["exported"]
+    assert len(found["parts"]) > 10
+    assert found["stored"] == sorted([*found["parts"], [41, 8]])
+
+
 def test_a_new_item_gets_the_row_that_training_would_have_given_it(outcomes):
     new = outcomes["new"]
     assert new["ids"] == ["new1", "new2"] and new["items"] == 42
