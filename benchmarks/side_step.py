@@ -11,10 +11,10 @@ popularity); they differ only in how the vector of an item is computed:
   the encoder;
 - `full`: every weight of the encoder learns.
 
-Prints a table on stderr and one JSON line: per arm the medians of `seconds` and `cpu_seconds` a
-step, `peak_mb` (of a process of its own, over that of a process that has only read the batch and
-the encoder's library), `trainable` parameters and `tpme`; `full_over_cached`,
-`adapter_over_cached` and `uncached_over_cached`, ratios of processor time.
+Prints a line per arm on stderr and one JSON line: per arm the medians of `seconds` and
+`cpu_seconds` a step, `peak_mb` (memory of a process of its own, over that of one that has only
+imported everything), `trainable` parameters and `tpme`; and `uncached_over_cached`,
+`adapter_over_cached` and `full_over_cached`, ratios of processor time.
 
 TPME (IISAN, section 4): time, parameters and memory, each scaled to 0..1 over the arms, weighted
 0.45, 0.1 and 0.45. It depends on which arms are compared; the figures it is made of come first.
@@ -51,7 +51,7 @@ from kdsr_tf.scoring.sum_scorer import SumScorer
 
 ARMS = ("cached", "uncached", "adapter", "full")
 _TEXT, _TOKENS, _MASK, _SEGMENTS = "text", "token_ids", "padding_mask", "segment_ids"
-_LENGTH, _DIM, _GROUPS, _WARM_UP = 10, 64, 6, 3
+_LENGTH, _DIM, _GROUPS, _WARM_UP, _ROWS = 10, 64, 6, 3, 256
 _SHARES = {"cpu_seconds": 0.45, "trainable": 0.1, "peak_mb": 0.45}
 _WORDS = 400
 
@@ -170,21 +170,17 @@ def make_windows(num_items: int, windows: int) -> np.ndarray:
 
 def make_arm(arm: str, arguments: argparse.Namespace) -> tuple[TrainingModel, dict]:
     """A compiled model of an arm and its batch."""
-    loaded = load_text_network(arguments.preset, "auto", arguments.tokens)
-    tokens = loaded.tokenize(["", *read_titles(arguments.titles, arguments.items)])
-    backbone = import_keras_hub().models.Backbone.from_preset(arguments.preset)
-    encoder = Encoder(backbone, adapters=arm == "adapter")
-    for part in (encoder.embeddings, *encoder.blocks):
-        part.trainable = arm == "full"
-    width = tokens[_TOKENS].shape[1]
-    network = SideNetwork(_DIM, {_TEXT: [encoder.width] * len(kept_levels(encoder))})
-    content = Content({name: tokens[name] for name in (_TOKENS, _MASK)})
-    items: ComputedItems
     if arm == "cached":
-        items = SideItems(arguments.items, network)
-        content = _states(encoder, tokens)
+        states, sizes = alone(states_of, arguments)
+        items: ComputedItems = SideItems(arguments.items, SideNetwork(_DIM, {_TEXT: sizes}))
+        present = np.ones(len(states), bool)
+        content = Content({states_key(_TEXT): states, present_key(_TEXT): present})
     else:
-        items = TextItems(arguments.items, width, encoder, network if arm == "uncached" else None)
+        encoder, tokens = load(arguments, adapters=arm == "adapter", frozen=arm != "full")
+        sizes = [encoder.width] * len(kept_levels(encoder))
+        network = SideNetwork(_DIM, {_TEXT: sizes}) if arm == "uncached" else None
+        items = TextItems(arguments.items, tokens[_TOKENS].shape[1], encoder, network)
+        content = Content({name: tokens[name] for name in (_TOKENS, _MASK)})
     recommender = Recommender(
         items,
         SASRec(_DIM, _LENGTH),
@@ -201,15 +197,28 @@ def make_arm(arm: str, arguments: argparse.Namespace) -> tuple[TrainingModel, di
     return model, batch | content.of_batch(batch[ITEMS], batch[TARGET])
 
 
-def _states(encoder: Encoder, tokens: dict[str, np.ndarray]) -> Content:
-    """The states of all items, as `kdsr encode` would have left them."""
-    rows = []
-    for start in range(0, len(tokens[_TOKENS]), 256):
-        part = slice(start, start + 256)
+def load(
+    arguments: argparse.Namespace, adapters: bool, frozen: bool
+) -> tuple[Encoder, dict[str, np.ndarray]]:
+    """The encoder and the tokens of all items; row 0 is an empty text."""
+    loaded = load_text_network(arguments.preset, "auto", arguments.tokens)
+    tokens = loaded.tokenize(["", *read_titles(arguments.titles, arguments.items)])
+    backbone = import_keras_hub().models.Backbone.from_preset(arguments.preset)
+    encoder = Encoder(backbone, adapters)
+    for part in (encoder.embeddings, *encoder.blocks):
+        part.trainable = not frozen
+    return encoder, tokens
+
+
+def states_of(arguments: argparse.Namespace) -> tuple[np.ndarray, list[int]]:
+    """The states of all items, as `kdsr encode` would have left them, and their widths."""
+    encoder, tokens = load(arguments, adapters=False, frozen=True)
+    kept, rows = kept_levels(encoder), []
+    for start in range(0, len(tokens[_TOKENS]), _ROWS):
+        part = slice(start, start + _ROWS)
         levels = encoder(tokens[_TOKENS][part], tokens[_MASK][part], training=False)
-        rows.append(np.concatenate([levels[level] for level in kept_levels(encoder)], axis=1))
-    states = np.concatenate(rows).astype("float16")
-    return Content({states_key(_TEXT): states, present_key(_TEXT): np.ones(len(states), bool)})
+        rows.append(np.concatenate([levels[level] for level in kept], axis=1))
+    return np.concatenate(rows).astype("float16"), [encoder.width] * len(kept)
 
 
 def measure(arms: Sequence[str], arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -231,13 +240,11 @@ def measure(arms: Sequence[str], arguments: argparse.Namespace) -> dict[str, dic
 
 
 def peak_mb(arm: str | None, arguments: argparse.Namespace) -> float:
-    """Peak memory of a process that takes a few steps of an arm; None reads the encoder only."""
-    if arm is None:
-        load_text_network(arguments.preset, "auto", arguments.tokens)
-        return peak_rss_bytes() / 2**20
-    model, batch = make_arm(arm, arguments)
-    for _ in range(_WARM_UP):
-        model.train_on_batch(batch)
+    """Peak memory of a process that takes a few steps of an arm; None is one that takes none."""
+    if arm is not None:
+        model, batch = make_arm(arm, arguments)
+        for _ in range(_WARM_UP):
+            model.train_on_batch(batch)
     return peak_rss_bytes() / 2**20
 
 
