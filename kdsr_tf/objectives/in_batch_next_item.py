@@ -108,15 +108,18 @@ class InBatchNextItem(NextItem):
         # `NO_ITEM`, which fills a batch up, is in no slot.
         items = ops.where(known <= self.num_items, known, PAD)[1:]
         logits = recommender.logits(step.users, recommender.item_vectors(step.known))
-        logits = ops.cast(logits, "float32") - ops.log(gather(self._shares, items))
-        own = gather(slots, step.rows)[:, 1:] > 0
+        logits = ops.cast(logits, "float32")
+        log_shares = ops.log(gather(self._shares, items))
+        own = gather(slots > 0, step.rows)[:, 1:]
         negative = ops.logical_and(ops.logical_not(own), counts > 0)
-        others = ops.where(negative, logits + ops.log(ops.maximum(counts, 1.0)), _NO_SCORE)
+        weights = ops.log(ops.maximum(counts, 1.0)) - log_shares
+        others = ops.logsumexp(ops.where(negative, logits + weights, _NO_SCORE), axis=1)
         column = ops.maximum(step.known.rows_of(step.targets) - 1, 0)
-        target = ops.take_along_axis(logits, column[:, None], axis=1)
-        total = ops.logsumexp(ops.concatenate([target, others], axis=1), axis=1)
+        target = ops.take_along_axis(logits, column[:, None], axis=1)[:, 0]
+        target = target - gather(log_shares, column)
+        total = ops.logaddexp(others, target)
         real = step.targets > 0
-        return ops.sum(ops.where(real, total - target[:, 0], 0.0))
+        return ops.sum(ops.where(real, total - target, 0.0))
 
 
 def _slots(step: Step) -> Tensor:
