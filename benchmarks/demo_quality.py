@@ -66,7 +66,7 @@ def concentration(config: Config, modality: str, share: float = 0.1) -> dict[str
     """How much of the planted and of other pairs the most used codes hold.
 
     Args:
-        config: Of a run whose teacher exists.
+        config: Configuration of a run whose teacher exists.
         modality: `image` or `text`.
         share: Share of the codes that counts as most used.
 

@@ -49,7 +49,7 @@ class Fuzzer:
     Args:
         address: As `kdsr serve` announces it.
         seed: Seed of all requests.
-        histories: Of right requests.
+        histories: Histories of right requests.
         items: Ids that the server knows.
     """
 

@@ -57,7 +57,7 @@ class Server:
     Attributes:
         model: The versions.
         target: Address of gRPC once started, `host:port`.
-        rest_url: Of REST once started, `http://host:port`; None where it is off.
+        rest_url: Address of REST once started, `http://host:port`; None where it is off.
     """
 
     def __init__(self, folder: str, options: ServeConfig) -> None:

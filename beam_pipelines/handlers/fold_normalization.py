@@ -19,7 +19,7 @@ def fold(network: Any) -> Any:
     they are those of `padding="same"`, are left to the convolution: a copy less.
 
     Args:
-        network: A Functional `keras.Model`, channels last. It is left as it is.
+        network: A Functional `keras.Model`, channels last. It is not changed.
 
     Returns:
         Another model; the given one, where there is nothing to fold.

@@ -41,7 +41,7 @@ class Backbone(ConfiguredLayer):
         num_heads: Attention heads, > 0; ignored where there are none.
         dropout: Share of units dropped in training, in [0, 1).
         modalities: Modalities among the inputs.
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
 
     Call arguments:
         embeddings: Result of `ItemTables`: `items` ints `(batch, length)`, `ids`

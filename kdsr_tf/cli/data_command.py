@@ -114,7 +114,7 @@ def data() -> None:
     metavar="FOLDER",
     multiple=True,
     help="Where pictures lie, beside the folder of ITEMS; also those named ITEM_ID.jpg. A URI "
-    "such as https://cdn.example/shop is left as it is. Repeatable.",
+    "such as https://cdn.example/shop is kept unchanged. Repeatable.",
 )
 @click.option("--data-dir", type=PATH, metavar="FOLDER", help="Prepared TFDS datasets (tfds:NAME).")
 @click.option("--drop-repeats", is_flag=True, help="Leave out repeated user, item and time.")

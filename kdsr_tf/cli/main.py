@@ -48,8 +48,8 @@ for _command in _COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Arguments take the place of `sys.argv[1:]` in a call from Python: the process itself is then
-    left as it is.
+    Arguments take the place of `sys.argv[1:]` in a call from Python, which changes nothing else
+    of the process.
     """
     environment.prepare()
     if arguments is None:

@@ -133,7 +133,7 @@ class SideConfig(Section):
         towers: `intra`, one per modality; `inter`, one over both modalities; or both. None is
             all that the modalities allow.
         hidden: Units of an adapter.
-        activation: Of an adapter, a name that Keras knows.
+        activation: Activation of an adapter, a name that Keras knows.
         gate_temperature: Divisor of a gate's weight; gates learn faster the smaller it is.
         first: `gated` (the published code) or `plain` (the paper's figure): what enters the
             first adapter of a modality.

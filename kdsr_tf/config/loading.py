@@ -240,7 +240,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping as it is written: merging (`<<`) puts equal keys into it later.
+        """A mapping node whose keys differ; keys that `<<` merges are added later and may be equal.
 
         Raises:
             yaml.YAMLError: naming the key and its line.

@@ -46,7 +46,7 @@ class Experiment(Section):
     and the arm.
 
     Args:
-        name: Of the experiment; its runs are `<name>-<arm>-seed-<seed>`.
+        name: Name of the experiment; its runs are `<name>-<arm>-seed-<seed>`.
         description: The question, in a line.
         answers: Table or figure of the paper that asks it, if any.
         base: Overrides of every arm.

@@ -97,7 +97,7 @@ class SearchSpace(Section):
     """A search.
 
     Args:
-        name: Of the search; its trials are `runs/<name>-<hash of the values>`.
+        name: Name of the search; its trials are `runs/<name>-<hash of the values>`.
         description: In a line.
         parameters: `Choices` or a `Range` by configuration key.
         startup_trials: Trials before one is ended early, and before values are drawn by

@@ -260,7 +260,7 @@ def compare(
         question: With the right answer.
         items: What came back; "" where the catalogue is exhausted.
         scores: Their scores, floats of the same length.
-        tolerance: Of a score, relative to `question.scale`.
+        tolerance: Tolerance of a score, relative to `question.scale`.
         may_return: Whether what was asked about may come back.
 
     Returns:

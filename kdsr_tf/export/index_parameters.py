@@ -85,8 +85,8 @@ def enlarge(
     """The next parameters to try for more recall, or the same where both limits are reached.
 
     Twice the leaves; only when no more may be searched, twice the candidates. A query's time
-    grows with both, but its recall with the leaves first (`benchmarks/retrieval.py`). A limit that
-    is reached already keeps the number as it is.
+    grows with both, but its recall with the leaves first (`benchmarks/retrieval.py`). A number
+    at its limit does not change.
     """
     leaves = min(2 * parameters.num_leaves_to_search, most_leaves_to_search)
     if leaves > parameters.num_leaves_to_search:

@@ -162,7 +162,7 @@ def exact_index(
     Args:
         vectors: float32 `(M, dim)`.
         retrieve: Items per query, at most M.
-        dtype: Of the stored vectors: `float32`, `float16` or `int8`.
+        dtype: Precision of the stored vectors: `float32`, `float16` or `int8`.
         hidden: As in `Index`.
     """
     if dtype != "float32":

@@ -99,7 +99,7 @@ def ask(
         histories: Item ids, none of them empty.
         seconds: Deadline of a call.
         version: The version to ask; None is the one the server chooses.
-        credentials: Of an encrypted connection; None is one that is not.
+        credentials: Credentials of an encrypted connection; None is one that is not.
 
     Raises:
         SkewError: if a call fails.

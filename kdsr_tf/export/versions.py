@@ -85,7 +85,7 @@ def publish(
         root: `serving_model/`.
         build: Local folder with a SavedModel per variant; they are moved away.
         version: Its number.
-        manifest: Of the version, without its files.
+        manifest: Manifest of the version, without its files.
         card: Variant to text of the model card.
 
     Returns:

@@ -52,7 +52,7 @@ class AttributePredictor(ConfiguredLayer):
         dim: Size of states and features, > 0.
         modalities: What is predicted.
         weight: Weight of every term.
-        seed: Of the kernels.
+        seed: Seed of the kernels.
 
     Call arguments:
         embeddings: Result of `ItemTables`.
@@ -122,7 +122,7 @@ class ItemTower(ConfiguredLayer):
         modalities: What items are encoded from.
         weight: Weight of the term.
         temperature: τ, > 0.
-        seed: Of the kernels.
+        seed: Seed of the kernels.
 
     Call arguments:
         embeddings: Result of `ItemTables`.

@@ -34,7 +34,7 @@ class CausalAttention(ConfiguredLayer):
         dim: Size of inputs and outputs; a multiple of `num_heads`.
         num_heads: Attention heads, > 0.
         dropout: Share of attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
         num_sources: Inputs beside the states, >= 0.
 
     Call arguments:

@@ -28,7 +28,7 @@ class CorrelationHead(ConfiguredLayer):
         num_codes: Codewords x, > 0.
         correlation: The function ξ, a key of `kdsr_tf.ops.correlation.CORRELATIONS`.
         score_scale: Divisor of r̂, > 0; the teacher's.
-        seed: Of g_φ, W_c and W_out.
+        seed: Seed of g_φ, W_c and W_out.
 
     Call arguments:
         embeddings: Floats `(batch, length, dim)`.

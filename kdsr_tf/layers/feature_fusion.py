@@ -24,7 +24,7 @@ class FeatureFusion(ConfiguredLayer):
     Args:
         dim: Size of the result, > 0.
         modalities: Embeddings joined to the ids, in this order.
-        seed: Of the kernel.
+        seed: Seed of the kernel.
 
     Call arguments:
         embeddings: Result of `ItemTables`: `ids` and each modality,

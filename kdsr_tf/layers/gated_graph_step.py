@@ -21,7 +21,7 @@ class GatedGraphStep(ConfiguredLayer):
 
     Args:
         dim: Size of states, > 0.
-        seed: Of the kernels.
+        seed: Seed of the kernels.
 
     Call arguments:
         states: Floats `(batch, length, dim)`.

@@ -43,7 +43,7 @@ class SoftmaxGate(ConfiguredLayer):
 
     Args:
         dim: Size of a candidate, > 0.
-        seed: Of the kernels.
+        seed: Seed of the kernels.
 
     Call arguments:
         candidates: List of floats `(batch, length, dim)`.
@@ -103,7 +103,7 @@ class RelationAttention(ConfiguredLayer):
 
     Args:
         dropout: Share of attention weights dropped in training, in [0, 1).
-        seed: Of the vectors a_r and of dropout.
+        seed: Seed of the vectors a_r and of dropout.
 
     Call arguments:
         states: What is compared, floats `(batch, length, dim)`.
@@ -182,14 +182,14 @@ class DualAttention(ConfiguredLayer):
         dim: Size of states, > 0.
         num_types: Types of nodes, > 0.
         dropout: Share of attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
 
     Call arguments:
         states: List by type of floats `(batch, length, dim)`.
         edges: List by type of ints `(batch, length, length)`: the type of the edge
             between two nodes of this type, 0 where there is none.
         present: List by type of bools `(batch, length)`: whether the node exists.
-        steps: Of the sequences, or None; see `RelationAttention`.
+        steps: Steps of the sequences, or None; see `RelationAttention`.
         training: Whether to drop.
 
     Returns:

@@ -27,7 +27,7 @@ class NonInvasiveAttention(CausalAttention):
         dim: Size of states, sources and outputs; a multiple of `num_heads`.
         num_heads: Attention heads, > 0.
         dropout: Share of attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
         num_sources: Sources beside the states, >= 0.
         fusion: `add`, `concat` or `gating`.
 

@@ -30,7 +30,7 @@ class PredictionHead(ConfiguredLayer):
         dim: Size of states and result, > 0.
         pooling: `eq6`, `last_sum` or `last`.
         short_term: Items q of the short-term part, > 0.
-        seed: Of W_1, W_2 and W_3.
+        seed: Seed of W_1, W_2 and W_3.
 
     Call arguments:
         states: Floats `(batch, length, dim)`.

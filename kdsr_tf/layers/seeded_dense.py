@@ -43,9 +43,9 @@ def seeded_dense(
 
     Args:
         layer: Whose child it is; its `seed` and the name make the kernel's seed.
-        name: Of the child.
+        name: Name of the child.
         units: Size of the result, > 0.
-        initializer: Of the kernel; called with `seed`.
+        initializer: Initializer of the kernel; called with `seed`.
         **arguments: Others of `keras.layers.Dense`.
 
     Returns:

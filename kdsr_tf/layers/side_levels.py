@@ -96,7 +96,7 @@ class SideLevels(ConfiguredLayer):
         """Say what the states of the catalogue are like; without it they are not changed.
 
         Args:
-            mean: Of every number over the items, floats `(sum of sizes,)`.
+            mean: Mean of every number over the items, floats `(sum of sizes,)`.
             deviation: Root of the mean squared distance from it, of all numbers of a level,
                 floats `(levels,)`.
 

@@ -27,7 +27,7 @@ class SideOptions(NamedTuple):
         towers: `intra`, a tower per modality; `inter`, one over both modalities; or both. None
             is all that the modalities allow.
         hidden: Units of an adapter, > 0.
-        activation: Of an adapter.
+        activation: Activation of an adapter.
         gate_temperature: Divisor of θ in a gate, > 0; gates learn faster the smaller it is.
         first: What enters the first adapter of a modality; see `SideTower`.
         normalise: See `SideLevels`.

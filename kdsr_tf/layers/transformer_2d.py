@@ -29,7 +29,7 @@ class Attention2D(ConfiguredLayer):
         num_sources: Sources per position, > 0.
         num_heads: Attention heads, > 0.
         dropout: Share of attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
 
     Call arguments:
         states: List by source of floats `(batch, length, dim)`.

@@ -26,7 +26,7 @@ class TransformerBlock(ConfiguredLayer):
         dim: Size of inputs and outputs; a multiple of `num_heads`.
         num_heads: Attention heads, > 0.
         dropout: Share of units and attention weights dropped in training, in [0, 1).
-        seed: Of kernels and dropout.
+        seed: Seed of kernels and dropout.
         attention: Layer in place of `CausalAttention`, called with the normalised
             states and the sources.
 

@@ -20,7 +20,7 @@ class CodeLoss(keras.losses.Loss):
 
     Args:
         reduction: Over windows, as in `keras.losses.Loss`.
-        name: Of the loss.
+        name: Name of the loss.
 
     Call arguments:
         y_true: Two arrays `(batch, pairs)`: the codes `0..num_codes - 1`, and the

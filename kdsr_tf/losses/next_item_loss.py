@@ -24,7 +24,7 @@ class NextItemLoss(keras.losses.Loss):
         label_smoothing: s, in [0, 1).
         reduction: Over positions, as in `keras.losses.Loss`; the default is the
             mean over positions with a target.
-        name: Of the loss.
+        name: Name of the loss.
 
     Call arguments:
         y_true: Ints `(...)`: the next item `1..num_items`, or 0.

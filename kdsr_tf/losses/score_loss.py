@@ -33,7 +33,7 @@ class ScoreLoss(keras.losses.Loss):
         match: `soft` or `hard`.
         temperature: τ, > 0.
         reduction: Over windows, as in `keras.losses.Loss`.
-        name: Of the loss.
+        name: Name of the loss.
 
     Call arguments:
         y_true: Two arrays `(batch, pairs)`: r, and the weight of each pair: 1 where

@@ -25,7 +25,7 @@ class StateStatistics(NamedTuple):
 
     Attributes:
         sizes: Width of every level.
-        mean: Of every number over the items, floats `(sum of sizes,)`.
+        mean: Mean of every number over the items, floats `(sum of sizes,)`.
         deviation: Root of the mean squared distance from it, floats `(levels,)`.
     """
 

@@ -24,7 +24,7 @@ def fold(recommender: Recommender) -> Recommender:
     scores from the `item_vectors()` of the given recommender, not of the folded one.
 
     Args:
-        recommender: One whose items are looked up; it is left as it is.
+        recommender: One whose items are looked up; it is not changed.
 
     Returns:
         The folded recommender, or the given one where nothing can be folded.

@@ -178,7 +178,7 @@ class Recommender(keras.Model):
         """What is evaluated, exported and served: the vectors of all items are looked up.
 
         Args:
-            content: Of all items, if they are computed.
+            content: Content of all items, if they are computed.
             rows: The item that each row is to hold, 0 first; see `ItemEncoder.materialised`.
 
         Returns:

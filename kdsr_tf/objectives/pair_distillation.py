@@ -60,8 +60,8 @@ class PairRecords:
         Args:
             modality: Its name.
             inputs: The batch; see `KDSR`.
-            embeddings: Of all windows, floats `(batch, length, dim)`.
-            head: Of the modality.
+            embeddings: Embeddings of all windows, floats `(batch, length, dim)`.
+            head: Head of the modality.
             sums_codes: Whether the loss of codes is wanted in place of their logits, if
                 embeddings have float32.
 

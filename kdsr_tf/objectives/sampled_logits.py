@@ -40,7 +40,7 @@ class SampledLogits(ConfiguredLayer):
         num_negatives: Negatives per step, in `1..num_items`.
         distribution: `uniform`, or `popularity`: log-uniform over popularity rank,
             the k-th of N has log((k + 1) / k) / log(N + 1), k from 1.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Call arguments:
         representations: P, floats `(count, dim)`.

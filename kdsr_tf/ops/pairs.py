@@ -116,7 +116,7 @@ def pair_correlation(states: Tensor, positions: Positions, kind: str) -> Tensor:
 
     Args:
         states: What is compared.
-        positions: Of the pairs, `(pairs,)` or `(batch, pairs)`.
+        positions: Positions of the pairs, `(pairs,)` or `(batch, pairs)`.
         kind: Key of `kdsr_tf.ops.correlation.CORRELATIONS`.
     """
     if kind not in ("cosine", "dot"):

@@ -136,7 +136,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         paths: Path of every trainable variable to its group.
         lazy_paths: Variables of which a gradient of some rows moves those alone; see
             `GroupAdam`. On TensorFlow, on one replica.
-        name: Of the optimizer.
+        name: Name of the optimizer.
 
     Raises:
         ValueError: from `build`, if a variable is in no group.

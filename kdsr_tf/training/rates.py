@@ -158,7 +158,7 @@ def grouped_adam(
         clip_norm: Largest norm of a group's gradient, > 0, or None for no limit; for
             all groups, or one per group (None where absent).
         warmup_steps: Steps over which ε rises linearly, >= 0.
-        decay: Of ε, to 0 at `total_steps`: `none`, `linear` or `cosine`.
+        decay: Decay of ε, to 0 at `total_steps`: `none`, `linear` or `cosine`.
         total_steps: Steps of the whole training; needed to decay.
         accumulation_steps: Batches whose gradients are averaged into an update, > 0.
             All other numbers of steps count batches.

@@ -37,7 +37,7 @@ class WarmStart:
         backbone: `model.backbone` of the new student.
 
     Attributes:
-        digest: Of the earlier student's file.
+        digest: Digest of the earlier student's file.
 
     Raises:
         ConfigError: if a file is missing, or no item is known.

@@ -28,7 +28,7 @@ class Plan:
         failures: Calls that fail before one succeeds.
         code: Status of those.
         hangs: Whether calls get no whole answer.
-        body: Of an HTTP answer; None is the right one.
+        body: Body of an HTTP answer; None is the right one.
         retry_after: Header of an HTTP failure.
     """
 

@@ -40,7 +40,7 @@ def summed_code_loss(
         first: Row i of each pair, ints `(pairs,)`.
         second: Row j of each pair, ints `(pairs,)`.
         codes: The teacher's codes, ints `(pairs,)`.
-        weights: Of each pair, floats `(pairs,)`.
+        weights: Weight of each pair, floats `(pairs,)`.
         chunk_pairs: Most pairs of a chunk, > 0; the chunks are as equal as they can be.
 
     Returns:

@@ -24,7 +24,7 @@ def step_scores(
     Args:
         states: h, floats `(batch, length, dim)`; of an item's positions the first counts.
         relations: a by type, floats `(types, dim)`.
-        steps: Of the sequences.
+        steps: Steps of the sequences.
         training: Whether a gradient will be taken.
 
     Returns:
