@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from kdsr_tf import sequences, stages
@@ -12,6 +15,7 @@ from kdsr_tf.methods.student import Student
 from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.objectives.objective import Weight, annealed
 from kdsr_tf.schema import TRAIN_COUNT
+from kdsr_tf.teacher.teacher import Teacher
 
 
 def build_student(config: Config, num_items: int) -> Student:
@@ -45,7 +49,7 @@ def build_student(config: Config, num_items: int) -> Student:
 
 def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KDSR:
     """The student of a configuration inside its model; see `registry.build_model`."""
-    distillation, num_items, teachers = config.distillation, read.num_items, read.teachers
+    num_items, teachers = read.num_items, read.teachers
     if (config.train.negatives or 0) > num_items:
         raise ConfigError(
             f"`train.negatives` must be at most {num_items}, the number of items. Received: "
@@ -56,27 +60,40 @@ def build_kdsr(config: Config, read: TrainingInputs, steps_per_epoch: int) -> KD
         student.set_modality_vectors(
             modality, teacher.vectors, teacher.present, initial_std=config.model.initial_std
         )
-    taught = {modality: teachers[modality] for modality in config.needs.pairs}
     built = KDSR(
         student,
-        num_codes=max((teacher.num_codes for teacher in taught.values()), default=1),
-        modalities=tuple(taught),
-        correlation=config.teach.correlation,
-        score_scales={m: teacher.score_scale for m, teacher in taught.items()},
-        score_loss=distillation.score_loss,
-        match=distillation.match,
-        temperature=distillation.temperature,
+        **distillation_arguments(config, teachers),
         weights=distillation_weights(config, steps_per_epoch),
-        pairs_per_window=distillation.pairs_per_window,
         negatives=config.train.negatives,
         negative_distribution=config.train.negative_distribution,
         label_smoothing=config.train.label_smoothing,
-        seed=config.training_seed,
         dtype=config.train.precision,
     )
     if config.train.negatives and config.train.negative_distribution == "popularity":
         built.set_popularity(train_counts(config))
     return built
+
+
+def distillation_arguments(config: Config, teachers: Mapping[str, Teacher]) -> dict[str, Any]:
+    """What `KDSR` and `distillation_of` take of the section `distillation`.
+
+    Args:
+        config: The configuration; its `needs.pairs` names the modalities that are taught.
+        teachers: By modality.
+    """
+    distillation = config.distillation
+    taught = {modality: teachers[modality] for modality in config.needs.pairs}
+    return {
+        "num_codes": max((teacher.num_codes for teacher in taught.values()), default=1),
+        "modalities": tuple(taught),
+        "correlation": config.teach.correlation,
+        "score_scales": {m: teacher.score_scale for m, teacher in taught.items()},
+        "score_loss": distillation.score_loss,
+        "match": distillation.match,
+        "temperature": distillation.temperature,
+        "pairs_per_window": distillation.pairs_per_window,
+        "seed": config.training_seed,
+    }
 
 
 def distillation_weights(config: Config, steps_per_epoch: int) -> dict[str, Weight]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -127,12 +126,7 @@ def _new_rows(
     """Rows of new items, the first of which is item `first`, and which of them have one."""
     sizes: Sequence[int] = details["sizes"]
     read = States(folder, sizes) if kind == stages.STATES else Features(folder, sizes[0])
-    shape, dtype = (num_new, sum(sizes)), np.dtype(details["dtype"])
-    with tempfile.TemporaryFile() as file:
-        rows = np.memmap(file, dtype, "w+", shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # A page that finds no room on the disk later would kill the process (SIGBUS).
-            os.posix_fallocate(file.fileno(), 0, rows.nbytes)
+    rows = np.zeros((num_new, sum(sizes)), details["dtype"])
     present = np.zeros(num_new, bool)
     for items, values in read.batches():
         rows[items - first], present[items - first] = values, True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kdsr_tf.backbones.catalogue import create_backbone
 from kdsr_tf.config import Config
 from kdsr_tf.errors import ConfigError
@@ -11,7 +9,11 @@ from kdsr_tf.items.side_items import SideItems
 from kdsr_tf.layers.prediction_head import PredictionHead
 from kdsr_tf.layers.seeding import derive_seed
 from kdsr_tf.layers.side_network import SideNetwork, SideOptions
-from kdsr_tf.methods.configured_kdsr import distillation_weights, train_counts
+from kdsr_tf.methods.configured_kdsr import (
+    distillation_arguments,
+    distillation_weights,
+    train_counts,
+)
 from kdsr_tf.methods.kdsr import distillation_of
 from kdsr_tf.methods.training_inputs import TrainingInputs
 from kdsr_tf.models.recommender import Recommender
@@ -43,7 +45,8 @@ def build_iisan(config: Config, read: TrainingInputs, steps_per_epoch: int) -> T
     if auxiliary is not None:
         objectives.append(BackboneAuxiliary(auxiliary, dtype=policy, name="auxiliary"))
     if config.needs.pairs:
-        objectives.append(distillation_of(config.model.dim, _distilled(config, read), policy))
+        arguments = distillation_arguments(config, read.teachers)
+        objectives.append(distillation_of(config.model.dim, arguments, policy))
     built = TrainingModel(
         recommender, objectives, distillation_weights(config, steps_per_epoch), dtype=policy
     )
@@ -109,19 +112,3 @@ def _recommender(config: Config, read: TrainingInputs) -> Recommender:
     for modality, statistics in read.states.items():
         network.levels[modality].set_statistics(statistics.mean, statistics.deviation)
     return made
-
-
-def _distilled(config: Config, read: TrainingInputs) -> dict[str, Any]:
-    """What `distillation_of` takes."""
-    distillation, teachers = config.distillation, read.teachers
-    return {
-        "num_codes": max(teacher.num_codes for teacher in teachers.values()),
-        "modalities": config.needs.pairs,
-        "correlation": config.teach.correlation,
-        "score_scales": {m: teacher.score_scale for m, teacher in teachers.items()},
-        "score_loss": distillation.score_loss,
-        "match": distillation.match,
-        "temperature": distillation.temperature,
-        "pairs_per_window": distillation.pairs_per_window,
-        "seed": config.training_seed,
-    }
